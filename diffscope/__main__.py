@@ -1,0 +1,3 @@
+from diffscope.cli import main
+
+main()

@@ -1,0 +1,66 @@
+"""The public Python face: paths in, results out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diffscope import families
+from diffscope.checkpoints import Checkpoint, read
+from diffscope.families.base import Denoiser
+from diffscope.results import Result
+from diffscope.sources.base import open_source
+from diffscope.studies.comparison import compare
+from diffscope.studies.measurement import Listener
+from diffscope.studies.settings import Job, Settings, prepare
+from diffscope.studies.sweep import sweep as _sweep
+
+__all__ = ["Settings", "compare", "icr", "load", "prepare_job", "sweep"]
+
+
+def load(
+    checkpoint: str, family: str | None = None, config: Mapping[str, str] | None = None, weights: str = "ema"
+) -> tuple[Checkpoint, Denoiser]:
+    """A checkpoint file as a frozen denoiser: `denoiser.walk(x, sigma, label)` yields (layer name, activation).
+
+    Raises CheckpointError and its children where the file cannot be read, recognised or fitted.
+    """
+    read_checkpoint = read(str(checkpoint), weights)
+    return read_checkpoint, families.load(read_checkpoint, family, config)
+
+
+def prepare_job(
+    checkpoint: str,
+    data: str,
+    settings: Settings,
+    family: str | None = None,
+    config: Mapping[str, str] | None = None,
+    weights: str = "ema",
+    vae: str | None = None,
+) -> Job:
+    """Open images and checkpoint and check the settings against them; no image is read yet."""
+    source = open_source(str(data))
+    found, denoiser = load(checkpoint, family, config, weights)
+    if source.kind != "latents" or vae is not None:
+        denoiser.use_encoder(vae)
+    return prepare(found, denoiser, source, settings)
+
+
+def sweep(checkpoint: str, data: str, listener: Listener | None = None, **options: Any) -> Result:
+    """ICR over noise levels; `options` are the fields of `Settings` and the arguments of `prepare_job`."""
+    return _run("sweep", checkpoint, data, listener, options)
+
+
+def icr(checkpoint: str, data: str, sigma: float, listener: Listener | None = None, **options: Any) -> Result:
+    """ICR at one noise level."""
+    return _run("icr", checkpoint, data, listener, {**options, "sigmas": (sigma,)})
+
+
+def _run(command: str, checkpoint: str, data: str, listener: Listener | None, options: dict[str, Any]) -> Result:
+    loading = {key: options.pop(key) for key in ("family", "config", "weights", "vae") if key in options}
+    folder = options.pop("folder", None)
+    job = prepare_job(checkpoint, data, Settings(**options), **loading)
+    result, measured = _sweep(job, command, listener, None if folder is None else Path(folder))
+    measured.parts.clear()
+    return result

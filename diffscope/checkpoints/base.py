@@ -1,0 +1,64 @@
+"""The record that reading a checkpoint gives, whatever kind of file it came from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from diffscope.errors import CheckpointError
+
+HASH_CHUNK = 1 << 22  # bytes per read while hashing
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Flat tensors and what the file says of itself; all values are plain Python, none is the file's own object."""
+
+    path: str
+    """As it was given."""
+    container: str
+    """edm-pickle, training-state, state-dict, train-dump, safetensors or toy."""
+    tensors: Mapping[str, torch.Tensor]
+    """Named as the network's own state dict, `module.` and `_orig_mod.` stripped; order and dtypes as stored."""
+    weights: str
+    """ema or model: the set that was taken."""
+    weights_reason: str
+    """How that was decided, in one sentence, and what beside tensors the set held."""
+    class_name: str | None = None
+    """Class of the top object, such as EDMPrecond."""
+    network_class: str | None = None
+    """Class of its child `model` or `unet`, such as SongUNet."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """What the top object's constructor was called with, defaults not filled in; positional ones under `_init_args`."""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """Plain attributes of the top object, such as sigma_min and sigma_data."""
+    training_args: Mapping[str, Any] = field(default_factory=dict)
+    """The training script's options, from `args` or `config`."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """The header of a safetensors file."""
+    step: int | None = None
+    """How far training was, from the file's content or else from its name."""
+    step_unit: str | None = None
+    """What `step` counts: steps or images."""
+
+    def sha256(self) -> str:
+        """Of the file's bytes (toy: of its spelling), computed at the first call: seconds for gigabytes."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        if self.container == "toy":
+            return hashlib.sha256(self.path.encode()).hexdigest()
+        digest = hashlib.sha256()
+        try:
+            with open(self.path, "rb") as file:
+                while chunk := file.read(HASH_CHUNK):
+                    digest.update(chunk)
+        except OSError as error:
+            raise CheckpointError(f"{self.path}: cannot be read again for its sha256: {error.strerror}") from error
+        return digest.hexdigest()

@@ -1,0 +1,75 @@
+"""torch's old stream format: files of `torch.save` before torch 1.6, and each storage inside a plain pickle.
+
+Layout: pickles of a magic number, of a protocol version and of the writer's byte order; a pickle of the object, whose
+storages are persistent ids; a pickle of the list of storage keys; then for each key its number of elements (int64) and
+its bytes. Where torch.storage._load_from_bytes appears in a pickle, its argument is one such stream with a bare
+storage for object; torch would hand it to an unrestricted loader, here it meets a table of storage types alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffscope.checkpoints.machine import Machine, Table
+from diffscope.checkpoints.storages import STORAGE_TABLE, Storage, storage_of
+from diffscope.checkpoints.window import Window
+from diffscope.errors import CheckpointError
+
+MAGIC = 0x1950A86A20F9469CFC6C
+VERSION = 1001
+
+
+def read_blob(blob: object) -> Storage:
+    """The one storage in the argument of `_load_from_bytes`."""
+    if isinstance(blob, bytes):
+        window = Window.on_bytes(blob)
+    elif isinstance(blob, Window):
+        window = blob.rewound()
+    else:
+        raise CheckpointError("a storage that is not given as bytes")
+    if Machine(window, {}).load() != MAGIC:
+        raise CheckpointError("a storage that is not in torch's stream format")
+    storage = read_after_magic(window, STORAGE_TABLE)
+    if not isinstance(storage, Storage):
+        raise CheckpointError("a stream inside the pickle that holds something else than one storage")
+    if window.left:
+        raise CheckpointError(f"a storage with {window.left} surplus bytes")
+    return storage
+
+
+def read_after_magic(window: Window, table: Table) -> Any:
+    """The object of a stream whose magic number has been read already."""
+    if Machine(window, {}).load() != VERSION:
+        raise CheckpointError(f"a torch stream of another version than {VERSION}")
+    system = Machine(window, {}).load()
+    if not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise CheckpointError("a torch stream written on a big-endian machine; re-save it on a little-endian one")
+    storages: dict[str, Storage] = {}
+
+    def persistent(identity: object) -> Storage:
+        key, storage = storage_of(identity, fields=6)
+        known = storages.setdefault(key, storage)
+        if (known.dtype, known.numel) != (storage.dtype, storage.numel):
+            raise CheckpointError(f"storage '{key}' is described in two ways")
+        return known
+
+    found = Machine(window, table, persistent).load()
+    keys = Machine(window, {}).load()
+    if (
+        not isinstance(keys, list)
+        or len(keys) != len(storages)
+        or not all(type(key) is str and key in storages for key in keys)
+    ):
+        raise CheckpointError("a torch stream whose list of storages does not fit its content")
+    for key in keys:
+        place(window, storages[key])
+    if any(storage.source is None for storage in storages.values()):
+        raise CheckpointError("a torch stream that lists a storage twice")
+    return found
+
+
+def place(window: Window, storage: Storage) -> None:
+    count = int.from_bytes(window.read(8), "little", signed=True)
+    if count != storage.numel:
+        raise CheckpointError(f"a storage declared with {storage.numel} elements that has {count}")
+    storage.source = window.cut(storage.nbytes)

@@ -1,0 +1,286 @@
+"""Reads a pickle as data, one opcode at a time, with nothing in it that could run the file's code.
+
+The standard library's unpickler trusts its input: it allocates what a length or memo index declares, recurses, and
+calls what `find_class` returns. This machine knows only the opcodes that the picklers of protocols 2 to 5 write for
+tensors and plain values; names resolve through a closed table of stand-ins; byte strings of any size stay in the file
+as windows, so that weights nobody asked for are never read.
+
+Opcodes and their arguments: the Python library's `pickletools` documentation,
+https://docs.python.org/3/library/pickletools.html.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from diffscope.checkpoints.window import Window
+from diffscope.errors import CheckpointError, UnsafePickle
+
+MAX_OPCODES = 2_000_000  # the largest training dumps need some 100,000; bounds stack and memo
+MAX_NAME = 256  # bytes in the module or class name of a global
+INLINE_BYTES = 1024  # byte strings up to this long are read at once, longer ones stay in the file
+SCALARS = (str, int, float, complex, bool, bytes, type(None))
+
+# What broken bytes can raise on their way through decoders; our own refusals are CheckpointErrors.
+DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True)
+class Global:
+    """What a name in a pickle stands for: a function of ours to call, a way to make an empty object, or just a tag."""
+
+    name: str
+    call: Callable[..., Any] | None = None
+    new: Callable[[], Any] | None = None
+    value: Any = None
+
+
+class Built:
+    """An object of ours that takes the state a pickle gives it. Nothing else accepts a BUILD."""
+
+    def build(self, state: object) -> None:
+        raise NotImplementedError
+
+
+Table = Mapping[tuple[str, str], Global]
+
+
+def refuse_persistent(_: object) -> Any:
+    raise CheckpointError("the pickle refers to storages outside itself, which this kind of file does not have")
+
+
+class Machine:
+    """One pickle stream; `load` leaves the window just behind its end."""
+
+    def __init__(self, window: Window, table: Table, persistent: Callable[[object], Any] = refuse_persistent) -> None:
+        self.window = window
+        self.table = table
+        self.persistent = persistent
+        self.stack: list[Any] = []
+        self.marked: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+        self.opcodes = 0
+
+    def load(self) -> Any:
+        begin = self.window.position
+        try:
+            while (opcode := self.window.read(1)) != b".":
+                begin = self.window.position - 1
+                self.opcodes += 1
+                if self.opcodes > MAX_OPCODES:
+                    raise CheckpointError(f"a pickle of more than {MAX_OPCODES} opcodes, which no checkpoint needs")
+                step = STEPS.get(opcode)
+                if step is None:
+                    raise CheckpointError(
+                        f"damaged pickle at byte {begin}: opcode 0x{opcode[0]:02x}, which no checkpoint uses"
+                    )
+                step(self)
+            if self.marked or len(self.stack) != 1:
+                raise CheckpointError(f"damaged pickle at byte {begin}: it ends with unfinished values")
+            return self.stack.pop()
+        except DAMAGE as error:
+            raise CheckpointError(f"damaged pickle at byte {begin}: {type(error).__name__}: {error}") from error
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def integer(self, size: int, signed: bool = False) -> int:
+        return int.from_bytes(self.window.read(size), "little", signed=signed)
+
+    def items(self) -> list[Any]:
+        """What was pushed since the last mark."""
+        items = self.stack
+        self.stack = self.marked.pop()
+        return items
+
+    def tuple_of(self, count: int) -> None:
+        if len(self.stack) < count:
+            raise ValueError("stack underflow")
+        self.stack[-count:] = [tuple(self.stack[-count:])]
+
+    # Text and bytes
+
+    def text(self, size: int) -> None:
+        self.push(str(self.window.read(self.integer(size)), "utf-8", "surrogatepass"))
+
+    def raw(self, size: int) -> None:
+        count = self.integer(size)
+        self.push(self.window.read(count) if count <= INLINE_BYTES else self.window.cut(count))
+
+    # Containers: the target must be of our own making, and a key cheap and safe to hash
+
+    def append(self, items: Iterable[Any]) -> None:
+        self.top(list).extend(items)
+
+    def set_items(self, items: list[Any]) -> None:
+        if len(items) % 2:
+            raise ValueError("a key without a value")
+        target = self.top(dict)
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            target[checked_key(key)] = value
+
+    def set_item(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self.set_items([key, value])
+
+    def add_items(self) -> None:
+        items = [checked_key(item) for item in self.items()]
+        self.top(set).update(items)
+
+    def top(self, kind: type) -> Any:
+        target = self.stack[-1]
+        if not isinstance(target, kind):
+            raise ValueError(f"a {kind.__name__} was expected, not {type(target).__name__}")
+        return target
+
+    # Memo
+
+    def remember(self, index: int) -> None:
+        if index > self.opcodes:
+            raise ValueError(f"memo index {index} after {self.opcodes} opcodes")
+        self.memo[index] = self.stack[-1]
+
+    def recall(self, index: int) -> None:
+        if index not in self.memo:
+            raise ValueError(f"memo index {index} was never set")
+        self.push(self.memo[index])
+
+    # Names, calls, states
+
+    def line_global(self) -> None:
+        module, name = (str(self.window.line(MAX_NAME), "utf-8") for _ in range(2))
+        self.push_global(module, name)
+
+    def stack_global(self) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        if type(module) is not str or type(name) is not str:
+            raise ValueError("a global whose name is not text")
+        self.push_global(module, name)
+
+    def push_global(self, module: str, name: str) -> None:
+        found = self.table.get((module, name))
+        if found is None:
+            raise UnsafePickle(
+                f"the pickle asks for '{module[:MAX_NAME]}.{name[:MAX_NAME]}', and only tensors and plain values are "
+                "read: nothing that a file carries is run; where you trust it, load it with its own code and re-save "
+                "the weights: safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
+            )
+        self.push(found)
+
+    def reduce(self) -> None:
+        arguments, function = self.stack.pop(), self.stack.pop()
+        if not isinstance(function, Global) or function.call is None or type(arguments) is not tuple:
+            raise UnsafePickle(f"the pickle calls {described(function)}, which is no function that may be called")
+        self.push(function.call(*arguments))
+
+    def new_object(self) -> None:
+        arguments, kind = self.stack.pop(), self.stack.pop()
+        if not isinstance(kind, Global) or kind.new is None or arguments != ():
+            raise UnsafePickle(f"the pickle makes an object of {described(kind)}, which is no class that may be made")
+        self.push(kind.new())
+
+    def build(self) -> None:
+        state, target = self.stack.pop(), self.stack[-1]
+        if not isinstance(target, Built):
+            raise UnsafePickle(f"the pickle sets attributes of {described(target)}, which has none to set")
+        target.build(state)
+
+    def persistent_id(self) -> None:
+        self.push(self.persistent(self.stack.pop()))
+
+    # Framing
+
+    def protocol(self) -> None:
+        version = self.integer(1)
+        if not 2 <= version <= 5:
+            raise ValueError(f"pickle protocol {version}; 2 to 5 are read")
+
+    def frame(self) -> None:
+        self.window.expect(self.integer(8))
+
+    def mark(self) -> None:
+        self.marked.append(self.stack)
+        self.stack = []
+
+    def discard(self) -> None:
+        if self.stack:
+            self.stack.pop()
+        else:
+            self.items()
+
+
+def checked_key(key: Any) -> Any:
+    """A key that hashes without recursion: hashing a deeply nested tuple would overflow the interpreter's stack."""
+    flat = key if type(key) is tuple else (key,)
+    if not all(type(part) in SCALARS for part in flat):
+        raise ValueError(f"a key of type {type(key).__name__}")
+    return key
+
+
+def described(value: object) -> str:
+    return f"'{value.name}'" if isinstance(value, Global) else f"a {type(value).__name__}"
+
+
+STEPS: Mapping[bytes, Callable[[Machine], object]] = {
+    b"\x80": Machine.protocol,
+    b"\x95": Machine.frame,
+    b"(": Machine.mark,
+    b"0": Machine.discard,
+    b"1": Machine.items,
+    b"N": lambda m: m.push(None),
+    b"\x88": lambda m: m.push(True),
+    b"\x89": lambda m: m.push(False),
+    b"J": lambda m: m.push(m.integer(4, signed=True)),
+    b"K": lambda m: m.push(m.integer(1)),
+    b"M": lambda m: m.push(m.integer(2)),
+    b"\x8a": lambda m: m.push(m.integer(m.integer(1), signed=True)),
+    b"G": lambda m: m.push(struct.unpack(">d", m.window.read(8))[0]),
+    b"\x8c": lambda m: m.text(1),
+    b"X": lambda m: m.text(4),
+    b"\x8d": lambda m: m.text(8),
+    b"C": lambda m: m.raw(1),
+    b"B": lambda m: m.raw(4),
+    b"\x8e": lambda m: m.raw(8),
+    b"\x96": lambda m: m.raw(8),
+    b")": lambda m: m.push(()),
+    b"\x85": lambda m: m.tuple_of(1),
+    b"\x86": lambda m: m.tuple_of(2),
+    b"\x87": lambda m: m.tuple_of(3),
+    b"t": lambda m: m.push(tuple(m.items())),
+    b"]": lambda m: m.push([]),
+    b"a": lambda m: m.append([m.stack.pop()]),
+    b"e": lambda m: m.append(m.items()),
+    b"}": lambda m: m.push({}),
+    b"s": Machine.set_item,
+    b"u": lambda m: m.set_items(m.items()),
+    b"\x8f": lambda m: m.push(set()),
+    b"\x90": Machine.add_items,
+    b"q": lambda m: m.remember(m.integer(1)),
+    b"r": lambda m: m.remember(m.integer(4)),
+    b"\x94": lambda m: m.remember(len(m.memo)),
+    b"h": lambda m: m.recall(m.integer(1)),
+    b"j": lambda m: m.recall(m.integer(4)),
+    b"c": Machine.line_global,
+    b"\x93": Machine.stack_global,
+    b"R": Machine.reduce,
+    b"\x81": Machine.new_object,
+    b"b": Machine.build,
+    b"Q": Machine.persistent_id,
+}

@@ -1,0 +1,55 @@
+"""What kind of file this is, from its first bytes; whatever is no checkpoint is named and refused here."""
+
+from __future__ import annotations
+
+from diffscope.errors import CheckpointError
+
+HEAD = 512  # bytes looked at; a tar names itself at 257
+MAX_HEADER = 100_000_000  # bytes, safetensors' own limit
+EXPECTED = "a checkpoint was expected (.pkl, .pt, .pth, .ckpt, .bin or .safetensors)"
+
+MAGICS = {
+    b"\x1f\x8b": "a gzip file; unpack it first (gunzip, tar -x)",
+    b"BZh": "a bzip2 file; unpack it first",
+    b"\xfd7zXZ": "an xz file; unpack it first",
+    b"\x28\xb5\x2f\xfd": "a zstd file; unpack it first",
+    b"Rar!": "a rar file; unpack it first",
+    b"7z\xbc\xaf": "a 7z file; unpack it first",
+    b"\x89HDF": "an HDF5 file; save the network's weights as safetensors",
+    b"\x93NUMPY": "a NumPy array; save the network's weights as safetensors",
+    b"PK\x05\x06": "an empty zip file; fetch or copy it again",
+    b"GGUF": "a GGUF file; save the network's weights as safetensors",
+}
+
+
+def kind_of(head: bytes, size: int) -> str:
+    """'pickle', 'zip' or 'safetensors'. `head` is the first `HEAD` bytes of a file of `size` bytes."""
+    if not size:
+        raise CheckpointError(f"an empty file; {EXPECTED}; fetch or copy it again")
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "pickle"
+    if head[:4] == b"PK\x03\x04":
+        return "zip"
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= MAX_HEADER:
+        return "safetensors"
+    for magic, found in MAGICS.items():
+        if head.startswith(magic):
+            raise CheckpointError(f"{found}; {EXPECTED}")
+    if head[257:262] == b"ustar":
+        raise CheckpointError(f"a tar file; unpack it first (tar -x); {EXPECTED}")
+    refuse_text(head)
+    raise CheckpointError(
+        f"begins with bytes {head[:4].hex(' ')}, which no known format does; {EXPECTED}; fetch or copy the file again"
+    )
+
+
+def refuse_text(head: bytes) -> None:
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith(b"version https://git-lfs"):
+        raise CheckpointError(f"a Git-LFS pointer instead of the file itself; {EXPECTED}; run `git lfs pull`")
+    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
+        raise CheckpointError(
+            f"a web page: a download page was saved instead of the file; {EXPECTED}; fetch the file itself"
+        )
+    if all(byte in b"\t\r\n\f\b\x1b" or byte >= 0x20 for byte in head) and head.isascii():
+        raise CheckpointError(f"a text file; {EXPECTED}")

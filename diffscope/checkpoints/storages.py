@@ -1,0 +1,125 @@
+"""Tensors that still lie in the file: their type and place are checked when met, their bytes read when chosen.
+
+A torch tensor is a strided view of a flat storage. `StoredTensor` holds that description; `materialise` turns the
+chosen ones into torch tensors, each storage once, so that tied weights stay tied and nothing else is ever read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from diffscope.checkpoints.machine import Global
+from diffscope.errors import CheckpointError
+
+MAX_DIMENSIONS = 16
+MAX_INTEGER = 2**62
+
+DTYPES = {
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "DoubleStorage": torch.float64,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
+
+# The storage classes that a persistent id may name, for the CPU and for CUDA.
+STORAGE_TABLE: Mapping[tuple[str, str], Global] = {
+    **{
+        (module, name): Global(f"{module}.{name}", value=dtype)
+        for module in ("torch", "torch.cuda")
+        for name, dtype in DTYPES.items()
+    },
+    ("torch.storage", "UntypedStorage"): Global("torch.storage.UntypedStorage", value=torch.uint8),
+}
+
+
+class Source(Protocol):
+    def fill(self, buffer: memoryview) -> None: ...
+
+
+@dataclass(eq=False)
+class Storage:
+    """A flat array of `numel` elements; `source` is where its bytes are."""
+
+    dtype: torch.dtype
+    numel: int
+    source: Source | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return self.numel * self.dtype.itemsize
+
+    def load(self) -> torch.Tensor:
+        assert self.source is not None
+        flat = torch.empty(self.numel, dtype=self.dtype)
+        octets = flat.view(torch.uint8)
+        if self.numel:
+            self.source.fill(octets.numpy().data)
+        # A bool whose byte is neither 0 nor 1 would behave differently from one operation to the next.
+        return octets.ne(0) if self.dtype == torch.bool else flat
+
+
+@dataclass(eq=False)
+class StoredTensor:
+    """A checked view: sizes and strides in elements of the storage."""
+
+    storage: Storage
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.storage, Storage):
+            raise CheckpointError("a tensor whose storage is no storage")
+        for numbers in (self.size, self.stride, (self.offset,)):
+            if type(numbers) is not tuple or len(numbers) > MAX_DIMENSIONS or not all(map(is_count, numbers)):
+                raise CheckpointError("a tensor with a size, stride or offset that is negative or no integer")
+        if len(self.size) != len(self.stride):
+            raise CheckpointError(f"a tensor of {len(self.size)} dimensions with {len(self.stride)} strides")
+        numel = math.prod(self.size)
+        last = self.offset + sum((n - 1) * step for n, step in zip(self.size, self.stride, strict=True))
+        if numel > self.storage.numel or (last if numel else self.offset - 1) >= self.storage.numel:
+            raise CheckpointError(
+                f"a tensor of shape {list(self.size)} at offset {self.offset} that reaches beyond its storage of "
+                f"{self.storage.numel} elements"
+            )
+
+
+def storage_of(identity: object, fields: int) -> tuple[str, Storage]:
+    """The (key, storage) that a persistent id describes: ('storage', type, key, location, numel[, view metadata])."""
+    if type(identity) is not tuple or len(identity) != fields or identity[0] != "storage":
+        raise CheckpointError(f"a reference to something else than a storage ({fields} fields expected)")
+    kind, key, location, numel = identity[1:5]
+    if not isinstance(kind, Global) or not isinstance(kind.value, torch.dtype):
+        raise CheckpointError("a storage of unknown type")
+    if type(key) is not str or type(location) is not str or not is_count(numel):
+        raise CheckpointError("a storage without a proper key, location or size")
+    if identity[5:] not in ((), (None,)):
+        raise CheckpointError("a storage that is a view of another, which torch has not written since 2017")
+    return key, Storage(kind.value, numel)
+
+
+def materialise(tensors: Mapping[str, StoredTensor]) -> dict[str, torch.Tensor]:
+    """The tensors themselves, in the given order."""
+    loaded: dict[int, torch.Tensor] = {}
+    result = {}
+    for name, tensor in tensors.items():
+        key = id(tensor.storage)
+        if key not in loaded:
+            loaded[key] = tensor.storage.load()
+        result[name] = torch.as_strided(loaded[key], tensor.size, tensor.stride, tensor.offset)
+    return result
+
+
+def is_count(number: object) -> bool:
+    return type(number) is int and 0 <= number < MAX_INTEGER

@@ -1,0 +1,194 @@
+"""Which weights of a file to take: the sets that it holds, the one that was asked for, and why.
+
+Training keeps two sets, the network being trained and an exponential moving average (EMA) of it. Published figures
+use the EMA, so it is the default; a file that does not say which of the two it holds is not made to say it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from diffscope.checkpoints.standins import Module
+from diffscope.checkpoints.storages import StoredTensor
+from diffscope.errors import CheckpointError
+
+EMA_KEYS = ("ema", "model_ema", "ema_model", "ema_state_dict", "ema_model_state_dict")
+MODEL_KEYS = ("model", "net", "state_dict", "model_state_dict", "module")
+EMA_PREFIX = "ema_model."  # one flat dict for both sets, as the ema-pytorch package saves it
+MODEL_PREFIXES = ("online_model.", "model.")
+WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel and torch.compile
+
+MAX_DEPTH = 64  # nesting of modules; EDM has 4
+MAX_MODULES = 100_000  # visits, shared modules counted each time
+
+
+@dataclass
+class WeightSet:
+    """One set of weights in a file."""
+
+    key: str
+    """Its place in the file; empty for a bare state dict."""
+    tensors: dict[str, StoredTensor]
+    module: Module | None = None
+    """The network object that it came in, if any."""
+    remarks: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Choice:
+    taken: WeightSet
+    weights: str
+    reason: str
+
+
+def choose(top: Any, wanted: str) -> Choice:
+    """The set `wanted` ('ema' or 'model') of a file's top object."""
+    if isinstance(top, Module):
+        top = {"net": top}
+    if not isinstance(top, dict):
+        raise CheckpointError(f"a {type(top).__name__} was found where a dict of weights was expected")
+    ema, model = first_set(top, EMA_KEYS), first_set(top, MODEL_KEYS)
+    if ema is None and model is None:
+        ema, model = flat_sets(top)
+    if ema is None and model is None:
+        raise CheckpointError(
+            f"holds no weights: a state dict, or a dict with 'ema' or 'model', was expected; found {keys_of(top)}"
+        )
+    return with_reason(ema, model, wanted)
+
+
+def with_reason(ema: WeightSet | None, model: WeightSet | None, wanted: str) -> Choice:
+    if wanted == "model" and model is None:
+        assert ema is not None
+        raise CheckpointError(f"holds EMA weights alone ('{ema.key}'), not the model's own; use --weights ema")
+    if ema is not None and (wanted == "ema" or model is None):
+        reason = f"the file holds '{ema.key}' alone" if model is None else default_reason(ema, model)
+        return Choice(ema, "ema", sentence(reason, ema))
+    assert model is not None
+    if ema is not None:
+        reason = f"the file holds '{ema.key}' and '{model.key}'; the model's own weights were asked for"
+    elif model.key:
+        reason = f"the file has no EMA; '{model.key}' was taken"
+    else:
+        reason = "the file holds one set of weights and does not say whether it is an EMA"
+    return Choice(model, "model", sentence(reason, model))
+
+
+def default_reason(ema: WeightSet, model: WeightSet) -> str:
+    return f"the file holds '{ema.key}' and '{model.key}'; the EMA is the default"
+
+
+def sentence(reason: str, taken: WeightSet) -> str:
+    return "; ".join([reason, *taken.remarks])
+
+
+# From a file's objects to flat dicts
+
+
+def first_set(top: dict[Any, Any], keys: tuple[str, ...]) -> WeightSet | None:
+    for key in keys:
+        if (found := set_of(key, top.get(key))) is not None:
+            return found
+    return None
+
+
+def set_of(key: str, value: Any) -> WeightSet | None:
+    if isinstance(value, Module):
+        tensors = stripped(flatten(value))
+        return WeightSet(key, tensors, value) if tensors else None
+    if not isinstance(value, dict):
+        return None
+    emas = value.get("emas")
+    if isinstance(emas, list) and emas:  # EDM2 trains several averages at once
+        found = set_of(key, emas[0])
+        if found is not None:
+            widths = value.get("stds")
+            named = [str(w) for w in widths if type(w) is float] if isinstance(widths, list) else []
+            found.remarks.append(f"of its {len(emas)} averages ({listed(named)}) the first was taken")
+        return found
+    return plain_set(key, value)
+
+
+def plain_set(key: str, values: dict[Any, Any]) -> WeightSet | None:
+    tensors = [(name, value) for name, value in values.items() if isinstance(value, StoredTensor)]
+    if not tensors:
+        return None
+    if not all(type(name) is str for name, _ in tensors):
+        raise CheckpointError(f"'{key}' holds tensors whose names are not text")
+    others = [str(name) for name, value in values.items() if not isinstance(value, StoredTensor)]
+    found = WeightSet(key, stripped(iter(tensors)))
+    if others:
+        found.remarks.append(f"beside tensors it holds {listed(others)}")
+    return found
+
+
+def flat_sets(top: dict[Any, Any]) -> tuple[WeightSet | None, WeightSet | None]:
+    """(EMA, model) of a dict whose values are the tensors themselves."""
+    bare = plain_set("", top)
+    if bare is None or not any(name.startswith(EMA_PREFIX) for name in bare.tensors):
+        return None, bare
+    prefix = next((p for p in MODEL_PREFIXES if any(name.startswith(p) for name in bare.tensors)), MODEL_PREFIXES[0])
+    aside = [name for name in bare.tensors if not name.startswith((EMA_PREFIX, prefix))]
+    if aside:
+        bare.remarks.append(f"outside of its sets it holds {listed(aside)}")
+    return below(bare, EMA_PREFIX), below(bare, prefix)
+
+
+def below(bare: WeightSet, prefix: str) -> WeightSet | None:
+    tensors = [(name.removeprefix(prefix), value) for name, value in bare.tensors.items() if name.startswith(prefix)]
+    return WeightSet(prefix + "*", stripped(iter(tensors)), remarks=bare.remarks) if tensors else None
+
+
+def stripped(tensors: Iterator[tuple[str, StoredTensor]]) -> dict[str, StoredTensor]:
+    result: dict[str, StoredTensor] = {}
+    for name, value in tensors:
+        while wrapper := next((w for w in WRAPPERS if name.startswith(w)), None):
+            name = name.removeprefix(wrapper)
+        if not name.isprintable():
+            raise CheckpointError(f"a tensor whose name has control characters: {name!r}")
+        if name in result:
+            raise CheckpointError(f"two tensors are named '{name}' once wrappers are stripped")
+        result[name] = value
+    return result
+
+
+def flatten(module: Module) -> Iterator[tuple[str, StoredTensor]]:
+    """A network object's state dict: per module its parameters, its buffers, then its children, in their order."""
+    return walk(module, "", 0, itertools.count())
+
+
+def walk(module: Module, prefix: str, depth: int, visits: Iterator[int]) -> Iterator[tuple[str, StoredTensor]]:
+    if depth > MAX_DEPTH or next(visits) > MAX_MODULES:
+        raise CheckpointError(f"modules nested deeper than {MAX_DEPTH}, or more than {MAX_MODULES} of them")
+    transient = module.state.get("_non_persistent_buffers_set") or ()
+    for table in ("_parameters", "_buffers"):
+        for name, value in part(module, table).items():
+            if value is None or (table == "_buffers" and name in transient):
+                continue
+            if not isinstance(value, StoredTensor):
+                raise CheckpointError(f"'{prefix}{name}' is no tensor")
+            yield f"{prefix}{name}", value
+    for name, child in part(module, "_modules").items():
+        if isinstance(child, Module):
+            yield from walk(child, f"{prefix}{name}.", depth + 1, visits)
+        elif child is not None:
+            raise CheckpointError(f"'{prefix}{name}' is no module")
+
+
+def part(module: Module, table: str) -> dict[str, Any]:
+    found = module.state.get(table, {})
+    if not isinstance(found, dict) or not all(type(name) is str for name in found):
+        raise CheckpointError(f"a {module.class_name} whose {table} is no dict of names")
+    return found
+
+
+def keys_of(top: dict[Any, Any]) -> str:
+    return f"the keys {listed([str(key) for key in top])}" if top else "an empty dict"
+
+
+def listed(names: list[str], limit: int = 12) -> str:
+    shown = ", ".join(name[:60] for name in names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

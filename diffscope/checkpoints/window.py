@@ -1,0 +1,90 @@
+"""A stretch of bytes in an open file, read forwards and never past its end.
+
+Every length that a checkpoint declares is compared with the bytes that are left before anything is allocated, so a
+few bytes of file cannot ask for gigabytes of memory.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import BinaryIO
+
+from diffscope.errors import CheckpointError
+
+CHUNK = 1 << 16  # opcodes are one byte each: they are served from a buffer of this many bytes
+
+
+class Window:
+    """Bytes `start` to `end` of `file`. Windows on one file do not disturb each other."""
+
+    def __init__(self, file: BinaryIO, start: int, end: int) -> None:
+        self._file = file
+        self._chunk = b""
+        self._origin = start
+        self.start = start
+        self.position = start
+        self.end = end
+
+    @classmethod
+    def on_bytes(cls, data: bytes) -> Window:
+        return cls(io.BytesIO(data), 0, len(data))
+
+    @property
+    def left(self) -> int:
+        return self.end - self.position
+
+    def read(self, count: int) -> bytes:
+        """The next `count` bytes."""
+        self.expect(count)
+        begin = self.position - self._origin
+        piece = self._chunk[begin : begin + count]
+        if len(piece) < count:
+            self._file.seek(self.position)
+            self._origin = self.position
+            self._chunk = self._file.read(max(count, min(CHUNK, self.left)))
+            piece = self._chunk[:count]
+            if count > CHUNK:
+                self._chunk = b""
+        if len(piece) < count:
+            raise truncated(self.position, "the file became shorter while it was read")
+        self.position += count
+        return piece
+
+    def line(self, limit: int) -> bytes:
+        """The bytes up to the next newline, which is dropped; at most `limit`."""
+        found = bytearray()
+        while (byte := self.read(1)) != b"\n":
+            found += byte
+            if len(found) > limit:
+                raise CheckpointError(f"damaged pickle at byte {self.position}: a name of more than {limit} bytes")
+        return bytes(found)
+
+    def rewound(self) -> Window:
+        """The same bytes, from their beginning."""
+        return Window(self._file, self.start, self.end)
+
+    def cut(self, count: int) -> Window:
+        """The next `count` bytes as a window of their own, unread."""
+        self.expect(count)
+        piece = Window(self._file, self.position, self.position + count)
+        self.position += count
+        return piece
+
+    def fill(self, buffer: memoryview) -> None:
+        """Copies the whole window, which must be as long as `buffer`, straight into it."""
+        assert len(buffer) == self.end - self.start
+        self._file.seek(self.start)
+        done = 0
+        while done < len(buffer):
+            count = self._file.readinto(buffer[done:])  # type: ignore[attr-defined]
+            if not count:
+                raise truncated(self.start + done, "the file became shorter while it was read")
+            done += count
+
+    def expect(self, count: int) -> None:
+        if count < 0 or count > self.left:
+            raise truncated(self.position, f"{count} more bytes are declared and {self.left} are there")
+
+
+def truncated(position: int, found: str) -> CheckpointError:
+    return CheckpointError(f"damaged or cut short at byte {position}: {found}; fetch or copy the file again")

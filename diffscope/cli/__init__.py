@@ -1,0 +1,92 @@
+"""The command line: argv → one study, one report. Nothing here imports torch until a command needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from diffscope.errors import DiffscopeError, GateHeld
+
+INTERRUPTED = 130
+USAGE = 2
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The entry point: the one place that turns exceptions into a line on stderr and an exit code."""
+    code = run(sys.argv[1:] if argv is None else argv)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _silence_stdout()
+    sys.exit(code)
+
+
+def run(argv: Sequence[str]) -> int:
+    """The exit code of one command line."""
+    if os.environ.get("DIFFSCOPE_DEBUG"):
+        return _run(argv)
+    try:
+        return _run(argv)
+    except GateHeld as gate:
+        return _failed(gate.lines, GateHeld.exit_code)
+    except DiffscopeError as error:
+        return _failed([str(error)], error.exit_code)
+    except KeyboardInterrupt:
+        return _interrupted()
+    except BrokenPipeError:
+        _silence_stdout()
+        return 0
+    except MemoryError:
+        return _failed(["out of memory; use a smaller --batch-size, fewer layers or noise levels at a time"], 1)
+    except Exception as error:
+        return _unforeseen(error)
+
+
+def _run(argv: Sequence[str]) -> int:
+    import typer
+
+    from diffscope.cli.app import build_app
+
+    try:
+        code = build_app()(args=list(argv), prog_name="diffscope", standalone_mode=False)
+    except typer.Abort:
+        return _interrupted()
+    except typer.Exit as leave:
+        return int(leave.exit_code)
+    return code if isinstance(code, int) else 0
+
+
+def _unforeseen(error: Exception) -> int:
+    """Usage errors of the option parser, known by their shape since typer's exceptions moved between versions."""
+    if hasattr(error, "format_message"):
+        text = " ".join(str(error.format_message()).split())
+        if not text:  # no command given: the help was printed
+            return 0
+        return _failed([f"{text} (see --help)"], USAGE)
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    if "out of memory" in text.lower():
+        return _failed([f"out of memory; use a smaller --batch-size or a lower --precision ({text[:120]})"], 1)
+    return _failed(
+        [f"unexpected {text[:300]}; this is a bug: set DIFFSCOPE_DEBUG=1 for the traceback and report it"], 1
+    )
+
+
+def _failed(lines: Sequence[str], code: int) -> int:
+    from diffscope.report.terminal import fail
+
+    for line in lines:
+        fail(" ".join(line.split()))
+    return code
+
+
+def _interrupted() -> int:
+    from diffscope.report.terminal import note
+
+    note("interrupted; finished blocks are on disk, the same command goes on from there")
+    return INTERRUPTED
+
+
+def _silence_stdout() -> None:
+    # `| head` has enough: without this, Python complains again when it closes the stream.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -1,0 +1,46 @@
+"""The typer application: one command for every file in `commands/`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from diffscope import __version__, registry
+
+ORDER = ("demo", "inspect", "icr", "sweep")
+
+
+def build_app() -> typer.Typer:
+    """A newcomer's order first, then the rest by name."""
+    app = typer.Typer(
+        name="diffscope",
+        help="Looks inside pretrained diffusion models: the Invariant Contamination Ratio (ICR) over noise levels and "
+        "layers, from images alone: no labels, no sampling, no other network.",
+        epilog="First: diffscope demo. Then: diffscope inspect CKPT, diffscope sweep CKPT --data IMAGES.",
+        context_settings={"help_option_names": ["-h", "--help"]},
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        add_completion=True,
+        no_args_is_help=True,
+    )
+    app.callback()(_root)
+    found = registry.load("diffscope.cli.commands")
+    for name in sorted(found, key=lambda n: (ORDER.index(n) if n in ORDER else len(ORDER), n)):
+        app.command(name, no_args_is_help=getattr(found[name], "NEEDS_ARGUMENTS", True))(found[name].run)
+    return app
+
+
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print versions and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from importlib.metadata import PackageNotFoundError
+        from importlib.metadata import version as installed
+
+        try:
+            torch = installed("torch")
+        except PackageNotFoundError:
+            torch = "not installed"
+        typer.echo(f"diffscope {__version__} (torch {torch})")
+        raise typer.Exit

@@ -1,0 +1,43 @@
+"""diffscope compare: the paired difference of two results."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from diffscope.cli import options
+
+KEYS = ("change", "change_low", "change_high", "t", "p", "icr_old", "icr_new")
+
+
+def run(
+    old: Annotated[str, typer.Argument(metavar="OLD.json", help="An earlier result.json.", show_default=False)],
+    new: Annotated[
+        str, typer.Argument(metavar="NEW.json", help="A later one of the same protocol.", show_default=False)
+    ],
+    json: options.Json = False,
+    fail_if: options.FailIf = None,
+) -> None:
+    """The paired difference of two results, row by row, with its interval; refused where their protocols disagree.
+
+    Example: diffscope compare old/result.json new/result.json --fail-if "change>2%"
+    """
+    from diffscope import __version__
+    from diffscope.report import terminal
+    from diffscope.results import SCHEMA, read_result
+    from diffscope.studies.comparison import compare
+    from diffscope.studies.gates import check, parse
+
+    gates = [parse(text, KEYS, percent=True) for text in fail_if or []]
+    before, after = read_result(old), read_result(new)
+    records = compare(before, after)
+    if json:
+        import json as encoder
+
+        sides = {"old": {"path": old, **before.checkpoint}, "new": {"path": new, **after.checkpoint}}
+        whole = {"diffscope": __version__, "schema": SCHEMA, "command": "compare", **sides, "rows": records}
+        print(encoder.dumps(whole, indent=2, allow_nan=False))
+    else:
+        terminal.print_comparison(records, terminal.stdout_console())
+    check(gates, records)

@@ -1,0 +1,50 @@
+"""diffscope features: the features themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diffscope.cli import options
+from diffscope.errors import UsageError
+
+
+@options.with_measuring
+def run(
+    checkpoint: options.Checkpoint,
+    measuring: options.Measuring,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="The .safetensors file to write.", show_default=False),
+    ] = None,
+    num_levels: Annotated[
+        int, typer.Option("--num-levels", metavar="K", help="Noise levels where neither --sigma nor --t is given.")
+    ] = 12,
+    json: options.Json = False,
+) -> None:
+    """Write pooled features for other tools: a tensor a layer, [levels, views, images, features].
+
+    Example: diffscope features ckpt.pkl --data images/ --sigma 0.3 -o features.safetensors
+    """
+    if output is None:
+        raise UsageError("features needs a file to write: -o FILE.safetensors")
+    from diffscope.cli.running import warnings_of
+    from diffscope.report import terminal
+    from diffscope.studies.export import export
+    from diffscope.studies.measurement import Listener, total_passes
+
+    job = measuring.job(checkpoint, num_levels=num_levels)
+    for line in warnings_of(job):
+        terminal.warn(line)
+    with terminal.progress(total_passes(job), "features", unit="passes") as advance:
+        written = export(job, output, Listener(advance, terminal.note))
+    if json:
+        import json as encoder
+
+        print(encoder.dumps(written, indent=2))
+    else:
+        for name, shape in written["tensors"].items():
+            print(f"{name}  {'×'.join(map(str, shape))}")
+        terminal.note(f"wrote {output}")

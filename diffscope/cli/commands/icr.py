@@ -1,0 +1,37 @@
+"""diffscope icr: ICR at one noise level."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from diffscope.cli import options
+from diffscope.errors import UsageError
+
+
+@options.with_measuring
+def run(
+    checkpoint: options.Checkpoint,
+    measuring: options.Measuring,
+    self_check: Annotated[
+        bool, typer.Option("--self-check", help="Also from half of the images; the two must agree.")
+    ] = False,
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    fail_if: options.FailIf = None,
+) -> None:
+    """ICR at one noise level, with its 95 % interval and the metrics that come with it.
+
+    Example: diffscope icr ckpt.pkl --data images/ --sigma 0.3 --fail-if "icr>0.6"
+    """
+    if not measuring.sigma and not measuring.t:
+        raise UsageError("icr needs a noise level: --sigma S or --t T; to find the best one: diffscope sweep")
+    from diffscope.cli.running import run_and_report
+    from diffscope.studies.gates import parse
+    from diffscope.studies.measurement import row_keys
+
+    gates = [parse(text, row_keys()) for text in fail_if or []]
+    run_and_report(measuring.job(checkpoint), "icr", gates, out, json, quiet, overwrite, self_check)

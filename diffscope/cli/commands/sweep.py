@@ -1,0 +1,43 @@
+"""diffscope sweep: ICR over noise levels and layers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from diffscope.cli import options
+
+
+@options.with_measuring
+def run(
+    checkpoint: options.Checkpoint,
+    measuring: options.Measuring,
+    num_levels: Annotated[
+        int,
+        typer.Option(
+            "--num-levels", metavar="K", help="Noise levels, log-spaced over [0.002, 20], cut to the model's range."
+        ),
+    ] = 12,
+    self_check: Annotated[
+        bool, typer.Option("--self-check", help="Also from half of the images; the two must agree.")
+    ] = False,
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    fail_if: options.FailIf = None,
+) -> None:
+    """ICR over noise levels and layers: at which level are features most semantic, and how sure is that?
+
+    Example: diffscope sweep ckpt.pkl --data images/ --out sweep/
+    """
+    from diffscope.cli.running import run_and_report
+    from diffscope.studies.gates import parse
+
+    gates = [parse(text, WINDOW_KEYS) for text in fail_if or []]
+    job = measuring.job(checkpoint, num_levels=num_levels)
+    run_and_report(job, "sweep", gates, out, json, quiet, overwrite, self_check)
+
+
+WINDOW_KEYS = ("icr", "sigma", "t", "low", "high", "sigma_error", "practical_low", "practical_high", "window")

@@ -1,0 +1,240 @@
+"""Options that several commands share, declared once, and what they come to."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from diffscope.errors import UsageError
+
+if TYPE_CHECKING:
+    from diffscope.studies.settings import Job, Settings
+
+Checkpoint = Annotated[
+    str,
+    typer.Argument(
+        metavar="CKPT",
+        help="Checkpoint: .pkl, .pt, .pth, .ckpt, .bin or .safetensors; or toy:d=32,side=8.",
+        show_default=False,
+    ),
+]
+Family = Annotated[
+    str | None, typer.Option("--family", help="Say what a file cannot say of itself: edm, sit.", show_default=False)
+]
+Config = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--config", metavar="KEY=VALUE", help="Constructor fact that the file lacks, such as num_heads=6 (repeatable).",
+        show_default=False,
+    ),
+]  # fmt: skip
+Weights = Annotated[str, typer.Option("--weights", help="Which set of a training dump: ema or model.")]
+Json = Annotated[bool, typer.Option("--json", help="Print result.json on stdout and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the numbers alone.")]
+FailIf = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fail-if",
+        metavar="EXPR",
+        help="Exit with 3 where this holds, such as 'icr>0.5' (repeatable).",
+        show_default=False,
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Write result.json, result.csv and figures there.", show_default=False),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a result of another protocol in --out.")]
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """What all measuring commands take; expanded into their signatures by `with_measuring`."""
+
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data", metavar="DATA", help="Images: folder, .zip, .npy, .npz (latents: .npz with mean), synthetic:count=N.",
+            show_default=False,
+        ),
+    ]  # fmt: skip
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--layer", metavar="NAME", help="Layer by its name, mid, or all (repeatable).", show_default="mid"
+        ),
+    ] = None
+    sigma: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--sigma", metavar="S", help="Noise level as noise-to-signal ratio (repeatable).", show_default=False
+        ),
+    ] = None
+    t: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--t", metavar="T", help="Noise level in the model's own variable (repeatable).", show_default=False
+        ),
+    ] = None
+    num_images: Annotated[
+        int | None,
+        typer.Option(
+            "--num-images",
+            metavar="N",
+            help="Images, a seeded subset.",
+            show_default="all, at most max(5000, 4 x features)",
+        ),
+    ] = None
+    augment: Annotated[
+        str,
+        typer.Option(
+            "--augment",
+            help="none, crop, crop+flip, crop+flip+jitter, crop+flip+jitter+rotate or crop+flip+jitter+rotate+center.",
+        ),
+    ] = "crop+flip+jitter"
+    augment_strength: Annotated[
+        float, typer.Option("--augment-strength", metavar="F", help="Multiplies all ranges of the augmentation.")
+    ] = 1.0
+    input: Annotated[
+        str, typer.Option("--input", help="noisy, or clean: no noise, but the conditioning of the noise level.")
+    ] = "noisy"
+    views: Annotated[int, typer.Option("--views", metavar="V", help="Views of each image.")] = 2
+    pool: Annotated[str, typer.Option("--pool", help="mean over positions, or flatten.")] = "mean"
+    normalize: Annotated[bool, typer.Option("--normalize", help="Scale each feature vector to length 1.")] = False
+    class_label: Annotated[
+        str, typer.Option("--class", help="Class given to the model: null, label (the image's own) or an index.")
+    ] = "null"
+    family: Family = None
+    config: Config = None
+    weights: Weights = "ema"
+    vae: Annotated[
+        str | None,
+        typer.Option(
+            "--vae", metavar="DIR", help="Image encoder of a latent model: a diffusers folder.", show_default=False
+        ),
+    ] = None
+    seed: Annotated[int, typer.Option("--seed", help="Seed of subset, views and noise.")] = 0
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device", envvar="DIFFSCOPE_DEVICE", help="cpu, cuda, cuda:1, mps.", show_default="cuda if present"
+        ),
+    ] = None
+    precision: Annotated[
+        str, typer.Option("--precision", help="auto (fp32 on CPU, tf32 on CUDA), fp32, tf32, bf16 or fp16.")
+    ] = "auto"
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size",
+            metavar="B",
+            help="Images per batch; never changes a figure.",
+            show_default="32 views on CPU",
+        ),
+    ] = None
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", metavar="W", help="Threads that decode images ahead.", show_default="2 at most"),
+    ] = None
+    max_memory: Annotated[
+        str | None,
+        typer.Option("--max-memory", metavar="SIZE", help="For the moments, such as 8GB.", show_default="half of RAM"),
+    ] = None
+    strict: Annotated[bool, typer.Option("--strict", help="An unreadable image is an error, not a counted skip.")] = (
+        False
+    )
+
+    def settings(self, **more: Any) -> Settings:
+        from diffscope.studies.settings import Settings
+
+        return Settings(
+            layers=tuple(self.layer or ("mid",)),
+            sigmas=tuple(self.sigma or ()),
+            times=tuple(self.t or ()),
+            num_images=self.num_images,
+            augment=self.augment,
+            augment_strength=self.augment_strength,
+            views=self.views,
+            input=self.input,
+            pool=self.pool,
+            normalize=self.normalize,
+            class_label=self.class_label,
+            seed=self.seed,
+            precision=self.precision,
+            device=self.device,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            max_memory=None if self.max_memory is None else bytes_of(self.max_memory),
+            strict=self.strict,
+            **more,
+        )
+
+    def job(self, checkpoint: str, **more: Any) -> Job:
+        """Everything opened and checked against each other."""
+        settings = self.settings(**more)
+        from diffscope.api import prepare_job
+
+        config = key_values(self.config)
+        return prepare_job(checkpoint, self.data, settings, self.family, config, self.weights, self.vae)
+
+
+def with_measuring(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Replace the command's parameter `measuring` by the fields of `Measuring`, so that typer shows them as options."""
+    hints = get_type_hints(Measuring, include_extras=True)
+    own = get_type_hints(command, include_extras=True)
+    # Keyword-only, for options with and without defaults then stand in any order.
+    expanded = [
+        inspect.Parameter(
+            f.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if f.default is MISSING else f.default,
+            annotation=hints[f.name],
+        )
+        for f in fields(Measuring)
+    ]
+    others = [
+        p.replace(annotation=own[name], kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, p in inspect.signature(command).parameters.items()
+        if name != "measuring"
+    ]
+    arguments = [p for p in others if p.default is inspect.Parameter.empty]
+    options = [p for p in others if p.default is not inspect.Parameter.empty]
+    signature = inspect.Signature([*arguments, *expanded, *options])
+
+    def run(**values: Any) -> Any:
+        measuring = Measuring(**{f.name: values.pop(f.name) for f in fields(Measuring)})
+        return command(measuring=measuring, **values)
+
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
+    run.__doc__, run.__name__ = command.__doc__, command.__name__
+    return run
+
+
+def key_values(pairs: list[str] | None) -> dict[str, str]:
+    """`KEY=VALUE` options as a dictionary."""
+    found = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not (key and equals and value):
+            raise UsageError(f"--config {pair}: expected KEY=VALUE, such as num_heads=6")
+        found[key.strip()] = value.strip()
+    return found
+
+
+def bytes_of(text: str) -> int:
+    """`8GB`, `500M` or plain bytes; decimal units."""
+    match = re.fullmatch(r"\s*([\d.]+)\s*([kKmMgGtT]?)[bB]?\s*", text)
+    try:
+        number = float(match[1]) if match else 0.0
+    except ValueError:
+        number = 0.0
+    if not match or number <= 0:
+        raise UsageError(f"--max-memory {text}: expected a size such as 8GB or 500MB")
+    return int(number * 1000 ** " kmgt".index(match[2].lower() or " "))

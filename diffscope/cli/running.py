@@ -1,0 +1,125 @@
+"""What the measuring commands do with a job: progress on stderr, the result on stdout and on disk, gates."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffscope.errors import StoreError
+
+if TYPE_CHECKING:
+    from diffscope.results import Result
+    from diffscope.studies.gates import Gate
+    from diffscope.studies.settings import Job
+
+
+def run_and_report(
+    job: Job,
+    command: str,
+    gates: Sequence[Gate],
+    out: Path | None,
+    json: bool,
+    quiet: bool = False,
+    overwrite: bool = False,
+    self_check: bool = False,
+) -> None:
+    """Measure, print, write, then hold the gates."""
+    from diffscope.report import terminal
+    from diffscope.report.files import write_result
+    from diffscope.results import dumps
+    from diffscope.studies.gates import check
+    from diffscope.studies.measurement import Listener, total_passes
+    from diffscope.studies.sweep import sweep
+
+    for line in warnings_of(job):
+        terminal.warn(line)
+    if out is not None and not overwrite:
+        refuse_other_protocol(job, out)
+    with terminal.progress(total_passes(job), command, unit="passes") as advance:
+        result, measured = sweep(job, command, Listener(advance, terminal.note), out, self_check)
+    tell_skipped(result)
+    if out is not None:
+        for path in write_result(result, out):
+            terminal.note(f"wrote {path}")
+    if json:
+        print(dumps(result), end="")
+    else:
+        show(result, quiet)
+    summarise_for_github(result)
+    # Only now: until the result is out, its blocks are all there is of the work.
+    measured.parts.clear()
+    records: list[dict[str, Any]] = (
+        [row.to_json() for row in result.rows] if command == "icr" else [vars(window) for window in result.window]
+    )
+    check(gates, records)
+
+
+def show(result: Result, quiet: bool = False) -> None:
+    from diffscope.report import terminal
+
+    console = terminal.stdout_console()
+    if quiet:
+        for row in result.rows:
+            print("null" if row["icr"] is None else repr(row["icr"]))
+        return
+    terminal.print_rows(result, console)
+    if result.window:
+        terminal.print_curve(result, console)
+        terminal.print_window(result, console)
+
+
+def warnings_of(job: Job) -> list[str]:
+    """What a user should know before the run."""
+    from diffscope.features import cpu_capabilities
+
+    # That a class-conditional model was never trained without a class matters only if it is run so.
+    null_class = job.plan.class_label == "null"
+    lines = [line for line in job.denoiser.warnings if null_class or "null label" not in line]
+    able = cpu_capabilities()
+    if (
+        job.plan.device == "cpu"
+        and job.plan.precision == "bf16"
+        and not (able.get("avx512_bf16") or able.get("amx_bf16"))
+    ):
+        lines.append("this CPU has no bf16 arithmetic: bf16 will be slower than fp32, and less exact")
+    return lines
+
+
+def refuse_other_protocol(job: Job, out: Path) -> None:
+    """StoreError where `out` holds a result that depends on something else: it would be lost in silence."""
+    from diffscope.errors import DataError, ProtocolMismatch
+    from diffscope.protocol import require_equal
+    from diffscope.results import read_result
+
+    path = out / "result.json"
+    if not path.exists():
+        return
+    try:
+        earlier = read_result(str(path)).protocol
+    except DataError as error:
+        raise StoreError(f"{error}; it would be replaced: choose another --out, or --overwrite") from None
+    try:
+        require_equal(earlier, job.protocol().to_json(), (), f"{path} and this run")
+    except ProtocolMismatch as error:
+        reason = str(error).split("; measure both")[0]
+        raise StoreError(f"{reason}; choose another --out, or --overwrite") from None
+
+
+def tell_skipped(result: Result) -> None:
+    from diffscope.report import terminal
+
+    skipped = result.data["skipped"]
+    if skipped:
+        terminal.warn(f"{len(skipped)} unreadable images were left out; the first: {skipped[0]['why']}")
+
+
+def summarise_for_github(result: Result) -> None:
+    """A Markdown table in the job summary of GitHub Actions."""
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary:
+        from diffscope.report.tables import markdown_table
+
+        with open(summary, "a", encoding="utf-8") as file:
+            file.write(markdown_table(result))

@@ -1,0 +1,275 @@
+"""What a family gives: a `Denoiser`, that is a network with its noise convention, input space and named layers.
+
+A family is one file in this folder with two functions:
+
+    def recognise(checkpoint: Checkpoint) -> Match | None:
+        '''Whether the file is, or could be, of this family.'''
+
+    def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Denoiser:
+        '''The denoiser, its network on the CPU with the checkpoint's weights.'''
+
+`config` holds what the user says of a file that cannot say it of itself (`--config num_heads=6`).
+Everywhere outside a family's file the noise level is sigma, the noise-to-signal ratio.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from diffscope.errors import NoiseLevelError, UnknownLayer, UsageError, WeightsMismatch
+from diffscope.families.networks.autoencoder import Autoencoder
+from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
+
+
+@dataclass(frozen=True)
+class Match:
+    """A family's claim on a file."""
+
+    certain: bool
+    """False: the weights fit, but they fit another family as well."""
+    why: str
+    """The evidence, in a few words."""
+
+
+@dataclass(frozen=True)
+class InputSpace:
+    """What the network takes, and what an image must be made into first."""
+
+    kind: Literal["pixels", "latents"]
+    channels: int
+    """Of the network's input."""
+    side: int
+    """Of the network's input, which is square."""
+    image_channels: int
+    image_side: int
+    resize: Literal["lanczos", "adm"]
+    """How the family's own data preparation brings an image to its size (`sources/base.py`)."""
+
+
+class NoiseConvention(ABC):
+    """Between sigma, the noise-to-signal ratio, and what the network is told of it."""
+
+    native: ClassVar[str]
+    """What the network is fed, in words, with its direction."""
+    sigma_min: float
+    sigma_max: float
+    discrete: ClassVar[bool] = False
+
+    @abstractmethod
+    def to_native(self, sigma: float) -> float:
+        """What the network is fed at this noise level."""
+
+    @abstractmethod
+    def to_sigma(self, t: float) -> float:
+        """The inverse of `to_native`."""
+
+    @abstractmethod
+    def input_scale(self, sigma: float) -> float:
+        """The network is fed input_scale · (data + sigma · noise)."""
+
+    def nearest(self, sigma: float) -> float:
+        """The noise level that is used where `sigma` is asked for; another one only if levels are discrete."""
+        return sigma
+
+    def check(self, sigma: float) -> float:
+        """`nearest(sigma)`; NoiseLevelError outside the range."""
+        if not (math.isfinite(sigma) and self.sigma_min <= sigma <= self.sigma_max and sigma > 0):
+            low = "above 0" if self.sigma_min == 0 else f"from {self.sigma_min:.6g}"
+            high = "without upper limit" if math.isinf(self.sigma_max) else f"up to {self.sigma_max:.6g}"
+            raise NoiseLevelError(f"sigma {sigma:g} is outside this model's range: {low}, {high}")
+        return self.nearest(sigma)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Class conditioning. `count` 0: unconditional."""
+
+    count: int = 0
+    null: bool = True
+    """Whether the network can be run without a class."""
+    null_trained: bool | None = None
+    """Whether it was trained without a class now and then; None where the file does not say."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    name: str
+    shape: tuple[int, ...]
+    """Without the batch: (C, H, W) for maps, (T, D) for tokens, (D,) for vectors."""
+
+    @property
+    def width(self) -> int:
+        """Number of features after averaging over positions."""
+        return self.shape[0] if len(self.shape) != 2 else self.shape[1]
+
+    @property
+    def positions(self) -> int:
+        return math.prod(self.shape) // self.width
+
+
+@dataclass
+class Denoiser(ABC):
+    """A frozen network that can be walked at any noise level."""
+
+    family: ClassVar[str]
+    network_class: str
+    network: WalkedNetwork
+    space: InputSpace
+    noise: NoiseConvention
+    classes: Classes
+    layers: tuple[Layer, ...]
+    default_layer: str
+    evidence: str
+    """How family and constructor were decided."""
+    constructor: dict[str, Any] = field(default_factory=dict)
+    """What the network was built with: enough to build it again."""
+    warnings: tuple[str, ...] = ()
+    latent_scale: float | None = None
+    """What a latent model multiplies the VAE's latents with; None for models on pixels."""
+    encoder: Autoencoder | None = None
+    """A latent model's own image encoder, from `use_encoder`."""
+
+    def use_encoder(self, path: str | None) -> None:
+        """Read the VAE of a latent model. Raises UsageError where it is missing or has no use."""
+        if self.latent_scale is None:
+            if path is not None:
+                raise UsageError(f"--vae {path}: this model works on pixels and takes no image encoder")
+            return
+        if path is None:
+            raise UsageError(
+                "this model works on VAE latents: give its image encoder, a diffusers folder of sd-vae-ft-ema, "
+                "with --vae PATH, or latents made beforehand (.npz) as --data"
+            )
+        encoder = Autoencoder(path)
+        side = self.space.side * encoder.factor
+        if encoder.latent_channels != self.space.channels:
+            raise UsageError(
+                f"--vae {path}: it makes {encoder.latent_channels} channels, the model takes {self.space.channels}"
+            )
+        self.encoder = encoder
+        self.space = replace(self.space, image_channels=encoder.image_channels, image_side=side)
+
+    def to(self, device: torch.device) -> None:
+        self.network.to(device)
+        if self.encoder is not None:
+            self.encoder.to(device)
+
+    @abstractmethod
+    def label(self, classes: Tensor | None, device: torch.device) -> Tensor | None:
+        """What the network takes for class indices (B,) int64; None stands for the null class."""
+
+    @abstractmethod
+    def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+        """The posterior mean of the data given x = data + sigma · noise; x (B, C, H, W), sigma (B,) or (1,)."""
+
+    def encode(self, images: Tensor, noise: Tensor | None) -> Tensor:
+        """Images (B, C, S, S) in [-1, 1] → the network's input space.
+
+        noise (B, c, s, s), standard normal, draws from the VAE's posterior; None takes its mean. Unused for pixels.
+        """
+        if self.encoder is None:
+            return images
+        return self.scale_latents(*self.encoder.posterior(images), noise)
+
+    def scale_latents(self, mean: Tensor, std: Tensor, noise: Tensor | None) -> Tensor:
+        """Unscaled posterior → what the network takes."""
+        assert self.latent_scale is not None
+        return self.latent_scale * (mean if noise is None else torch.addcmul(mean, std, noise))
+
+    def walk(self, x: Tensor, sigma: float, label: Tensor | None) -> Walk:
+        """Layers in order for x = data + sigma · noise, (B, C, H, W); without the output."""
+        time = torch.full((1,), self.noise.to_native(sigma), dtype=torch.float32, device=x.device)
+        steps = self.network.walk(x * self.noise.input_scale(sigma), time, label)
+        return (step for step in steps if step[0] != OUTPUT)
+
+    def layer(self, name: str) -> Layer:
+        """A layer by its name, by `mid`, or by a tail that only one layer has; UnknownLayer otherwise."""
+        by_name = {layer.name: layer for layer in self.layers}
+        name = self.default_layer if name == "mid" else name
+        if name in by_name:
+            return by_name[name]
+        tails = [n for n in by_name if n.endswith(f".{name}")]
+        if len(tails) == 1:
+            return by_name[tails[0]]
+        if tails:
+            raise UnknownLayer(f"layer '{name}' is ambiguous; use {' or '.join(tails)}")
+        close = difflib.get_close_matches(name, by_name, n=3, cutoff=0.4)
+        hint = f"close: {', '.join(close)}; " if close else ""
+        raise UnknownLayer(f"no layer '{name}'; {hint}all layers: diffscope inspect CKPT")
+
+
+def build_on_meta(make: Callable[[], WalkedNetwork]) -> WalkedNetwork:
+    """The network without memory for its weights, in evaluation mode."""
+    with torch.device("meta"):
+        return make().to("meta").eval()
+
+
+def dry_walk(network: WalkedNetwork, space: InputSpace, label: Tensor | None) -> tuple[Layer, ...]:
+    """Names and shapes of all layers, from a walk that computes nothing (network and label on the meta device)."""
+    x = torch.empty(1, space.channels, space.side, space.side, device="meta")
+    walk: Iterator[tuple[str, Tensor]] = network.walk(x, torch.empty(1, device="meta"), label)
+    with torch.inference_mode():
+        return tuple(Layer(name, tuple(a.shape[1:])) for name, a in walk if name != OUTPUT)
+
+
+def load_weights(network: WalkedNetwork, tensors: Mapping[str, Tensor], path: str) -> None:
+    """Give a network on the meta device the file's weights, as float32; all of them or none.
+
+    Raises WeightsMismatch that names what is missing, surplus or of another shape.
+    """
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    missing = [n for n in expected if n not in tensors]
+    surplus = [n for n in tensors if n not in expected]
+    shaped = [n for n in expected if n in tensors and tuple(tensors[n].shape) != expected[n]]
+    if missing or surplus or shaped:
+        parts = []
+        if missing:
+            parts.append(f"missing: {_few(missing)}")
+        if surplus:
+            parts.append(f"not expected: {_few(surplus)}")
+        if shaped:
+            parts.append(
+                "other shape: " + _few([f"{n} {list(tensors[n].shape)} instead of {list(expected[n])}" for n in shaped])
+            )
+        raise WeightsMismatch(
+            f"{path}: the weights do not fit {type(network).__name__} as built; {'; '.join(parts)}; "
+            "say what differs with --config KEY=VALUE"
+        )
+    weights = {n: tensors[n].float() if tensors[n].is_floating_point() else tensors[n] for n in expected}
+    network.load_state_dict(weights, assign=True)
+    network.requires_grad_(False)
+
+
+def config_value(config: Mapping[str, str], key: str, default: Any) -> Any:
+    """A `--config` value in the type of its default (int, float, str, list of ints); UsageError if it is not one."""
+    if key not in config:
+        return default
+    text = config[key]
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        if isinstance(default, (list, tuple)):
+            return [int(part) for part in text.strip("[]()").replace(",", " ").split()]
+        return type(default)(text) if default is not None else int(text)
+    except (ValueError, KeyError):
+        kind = "int" if default is None else type(default).__name__
+        raise UsageError(f"--config {key}={text}: expected a value of type {kind}") from None
+
+
+def check_config_keys(config: Mapping[str, str], known: set[str]) -> None:
+    for key in config:
+        if key not in known:
+            raise UsageError(f"--config {key}: this family knows {', '.join(sorted(known))}")
+
+
+def _few(names: list[str], limit: int = 4) -> str:
+    rest = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")

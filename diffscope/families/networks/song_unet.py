@@ -1,0 +1,158 @@
+"""DDPM++ and NCSN++ (Song et al., "Score-Based Generative Modeling through SDEs", 2021,
+https://arxiv.org/abs/2011.13456) in the form of EDM's checkpoints, class name `SongUNet`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffscope.families.networks.unet_blocks import (
+    Conv2d,
+    FourierEmbedding,
+    PositionalEmbedding,
+    UNetBlock,
+    group_norm,
+)
+from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
+
+
+class SongUNet(WalkedNetwork):
+    """Argument names and defaults are those of the checkpoints; dropout is for training alone and left out.
+
+    Layers: `enc.{r}x{r}_{conv,down,blockN,aux_residual,aux_down,aux_skip}`,
+    `dec.{r}x{r}_{in0,in1,up,blockN,aux_up,aux_norm,aux_conv}`.
+    """
+
+    trunk = ("enc", "dec")
+
+    def __init__(
+        self,
+        img_resolution: int,
+        in_channels: int,
+        out_channels: int,
+        label_dim: int = 0,
+        augment_dim: int = 0,
+        model_channels: int = 128,
+        channel_mult: Sequence[float] = (1, 2, 2, 2),
+        channel_mult_emb: float = 4,
+        num_blocks: int = 4,
+        attn_resolutions: Sequence[int] = (16,),
+        embedding_type: str = "positional",
+        channel_mult_noise: float = 1,
+        encoder_type: str = "standard",
+        decoder_type: str = "standard",
+        resample_filter: Sequence[int] = (1, 1),
+    ) -> None:
+        super().__init__()
+        noise, embedding = round(model_channels * channel_mult_noise), round(model_channels * channel_mult_emb)
+        self.label_dim = label_dim
+        self.map_noise = (
+            PositionalEmbedding(noise, endpoint=True) if embedding_type == "positional" else FourierEmbedding(noise)
+        )
+        self.map_label = nn.Linear(label_dim, noise) if label_dim else None
+        # Only read from the file: augmentation labels are all zero when a trained model is used.
+        self.map_augment = nn.Linear(augment_dim, noise, bias=False) if augment_dim else None
+        self.map_layer0 = nn.Linear(noise, embedding)
+        self.map_layer1 = nn.Linear(embedding, embedding)
+
+        self.enc, self.dec = nn.ModuleDict(), nn.ModuleDict()
+        widths = [round(model_channels * m) for m in channel_mult]
+        taps = tuple(resample_filter)
+
+        def block(i: int, o: int, attention: bool = False, resample: str | None = None) -> UNetBlock:
+            return UNetBlock(i, o, embedding, heads=int(attention), resample=resample, taps=taps)  # type: ignore[arg-type]
+
+        width, aux, skips = model_channels, in_channels, []
+        for level, out in enumerate(widths):
+            r = img_resolution >> level
+            if level == 0:
+                self.enc[f"{r}x{r}_conv"] = Conv2d(in_channels, width, 3)
+            else:
+                self.enc[f"{r}x{r}_down"] = block(width, width, resample="down")
+                if encoder_type == "residual":
+                    self.enc[f"{r}x{r}_aux_residual"] = Conv2d(aux, width, 3, "down", taps, fused_down=True)
+                    aux = width
+                elif encoder_type == "skip":
+                    self.enc[f"{r}x{r}_aux_down"] = Conv2d(aux, aux, 0, "down", taps)
+                    self.enc[f"{r}x{r}_aux_skip"] = Conv2d(aux, width, 1)
+            skips.append(width)
+            for i in range(num_blocks):
+                self.enc[f"{r}x{r}_block{i}"] = block(width, out, attention=r in attn_resolutions)
+                width = out
+                skips.append(width)
+
+        for level, out in reversed(list(enumerate(widths))):
+            r = img_resolution >> level
+            lowest = level == len(widths) - 1
+            if lowest:
+                self.dec[f"{r}x{r}_in0"] = block(width, width, attention=True)
+                self.dec[f"{r}x{r}_in1"] = block(width, width)
+            else:
+                self.dec[f"{r}x{r}_up"] = block(width, width, resample="up")
+            for i in range(num_blocks + 1):
+                attention = i == num_blocks and r in attn_resolutions
+                self.dec[f"{r}x{r}_block{i}"] = block(width + skips.pop(), out, attention)
+                width = out
+            if decoder_type == "skip" or level == 0:
+                if decoder_type == "skip" and not lowest:
+                    self.dec[f"{r}x{r}_aux_up"] = Conv2d(out_channels, out_channels, 0, "up", taps)
+                self.dec[f"{r}x{r}_aux_norm"] = group_norm(width, 1e-6)
+                self.dec[f"{r}x{r}_aux_conv"] = Conv2d(width, out_channels, 3)
+
+    def walk(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Walk:
+        """label (B or 1, label_dim), one-hot or all zero; None is all zero."""
+        embedding = self._embed(time, label)
+        x = x.to(next(self.enc.parameters()).dtype)
+        embedding = embedding.to(x.dtype)
+
+        aux = x
+        skips: list[Tensor] = []
+        for name, layer in self.enc.items():
+            if name.endswith("aux_down"):
+                aux = layer(aux)
+                yield f"enc.{name}", aux
+            elif name.endswith("aux_residual"):
+                side = layer(aux)
+                x = aux = skips[-1] = (x + side) / 2**0.5
+                yield f"enc.{name}", side
+            elif name.endswith("aux_skip"):
+                side = layer(aux)
+                x = skips[-1] = x + side
+                yield f"enc.{name}", side
+            else:
+                x = layer(x, embedding) if isinstance(layer, UNetBlock) else layer(x)
+                skips.append(x)
+                yield f"enc.{name}", x
+
+        image: Tensor | None = None
+        for name, layer in self.dec.items():
+            if name.endswith("aux_up"):
+                image = layer(image)
+                yield f"dec.{name}", image
+            elif name.endswith("aux_norm"):
+                normed = layer(x)
+                yield f"dec.{name}", normed
+            elif name.endswith("aux_conv"):
+                side = layer(F.silu(normed))
+                image = side if image is None else image + side
+                yield f"dec.{name}", side
+            else:
+                if "_block" in name:
+                    x = torch.cat([x, skips.pop()], dim=1)
+                x = layer(x, embedding)
+                yield f"dec.{name}", x
+        assert image is not None
+        yield OUTPUT, image
+
+    def _embed(self, time: Tensor, label: Tensor | None) -> Tensor:
+        cosines, sines = self.map_noise(time.float()).chunk(2, dim=1)
+        embedding = torch.cat([sines, cosines], dim=1)  # the layers behind were trained with sines first
+        if self.map_label is not None:
+            label = torch.zeros(1, self.label_dim, device=time.device) if label is None else label
+            embedding = embedding + self.map_label(label * self.label_dim**0.5)
+        embedding = F.silu(self.map_layer0(embedding))
+        return F.silu(self.map_layer1(embedding))

@@ -1,0 +1,182 @@
+"""The transformer of DiT, SiT and REPA (Peebles & Xie, "Scalable Diffusion Models with Transformers", 2023,
+https://arxiv.org/abs/2212.09748; Ma et al., "SiT", 2024, https://arxiv.org/abs/2401.08740): patches, blocks
+modulated by time and class (adaLN-Zero), a linear head.
+
+Parameter names and shapes are those of the published checkpoints.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
+
+
+class DiffusionTransformer(WalkedNetwork):
+    """Layers: `x_embedder`, `blocks.N` (the residual stream after block N), `final_layer`; tokens (B, T, width).
+
+    `label_rows` counts the rows of the class table, the null row included. `out_channels` is twice `in_channels`
+    where the variance is learned; `output` carries all of them.
+    """
+
+    trunk = ("x_embedder", "blocks", "final_layer")
+
+    def __init__(
+        self,
+        input_size: int,
+        patch_size: int,
+        in_channels: int,
+        out_channels: int,
+        hidden_size: int,
+        depth: int,
+        num_heads: int,
+        label_rows: int,
+        mlp_ratio: float = 4.0,
+        qk_norm: bool = False,
+        frequency_size: int = 256,
+    ) -> None:
+        super().__init__()
+        self.patch_size, self.out_channels, self.grid = patch_size, out_channels, input_size // patch_size
+        self.x_embedder = PatchEmbedding(in_channels, hidden_size, patch_size)
+        self.t_embedder = TimeEmbedding(frequency_size, hidden_size)
+        self.y_embedder = LabelEmbedding(label_rows, hidden_size)
+        self.pos_embed = nn.Parameter(position_table(hidden_size, self.grid), requires_grad=False)
+        self.blocks = nn.ModuleList(Block(hidden_size, num_heads, mlp_ratio, qk_norm) for _ in range(depth))
+        self.final_layer = FinalLayer(hidden_size, patch_size * patch_size * out_channels)
+
+    def walk(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Walk:
+        """time (B,) or (1,), unscaled; label (B,) or (1,) int64, an index into the class table, required."""
+        assert label is not None
+        condition = self.t_embedder(time) + self.y_embedder(label)
+        tokens = self.x_embedder(x.to(self.x_embedder.proj.weight.dtype))
+        yield "x_embedder", tokens
+        tokens = tokens + self.pos_embed.to(tokens.dtype)
+        modulation = F.silu(condition.to(tokens.dtype))
+        for i, block in enumerate(self.blocks):
+            tokens = block(tokens, modulation)
+            yield f"blocks.{i}", tokens
+        tokens = self.final_layer(tokens, modulation)
+        yield "final_layer", tokens
+        yield OUTPUT, self._unpatchify(tokens)
+
+    def _unpatchify(self, tokens: Tensor) -> Tensor:
+        p, g, c = self.patch_size, self.grid, self.out_channels
+        patches = tokens.view(tokens.shape[0], g, g, p, p, c)  # (grid row, grid column, row, column, channel)
+        return patches.permute(0, 5, 1, 3, 2, 4).reshape(tokens.shape[0], c, g * p, g * p)
+
+
+class PatchEmbedding(nn.Module):
+    def __init__(self, in_channels: int, hidden_size: int, patch_size: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, hidden_size, patch_size, stride=patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens: Tensor = self.proj(x).flatten(2).transpose(1, 2)
+        return tokens
+
+
+class TimeEmbedding(nn.Module):
+    """Cosines, then sines, of the time at geometric frequencies, then two linear layers; float32 throughout."""
+
+    def __init__(self, frequency_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.frequency_size = frequency_size
+        self.mlp = nn.Sequential(nn.Linear(frequency_size, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size))
+
+    def forward(self, time: Tensor) -> Tensor:
+        half = self.frequency_size // 2
+        steps = torch.arange(half, dtype=torch.float32, device=time.device)
+        # Float32 at every step, as the checkpoints were trained: at times near 999 another rounding shows.
+        angles = time.float()[:, None] * torch.exp(-math.log(10000) * steps / half)
+        embedding: Tensor = self.mlp(torch.cat([angles.cos(), angles.sin()], dim=1))
+        return embedding
+
+
+class LabelEmbedding(nn.Module):
+    def __init__(self, rows: int, hidden_size: int) -> None:
+        super().__init__()
+        self.embedding_table = nn.Embedding(rows, hidden_size)
+
+    def forward(self, label: Tensor) -> Tensor:
+        embedding: Tensor = self.embedding_table(label)
+        return embedding
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int, num_heads: int, qk_norm: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.q_norm = nn.LayerNorm(width // num_heads, eps=1e-5) if qk_norm else nn.Identity()
+        self.k_norm = nn.LayerNorm(width // num_heads, eps=1e-5) if qk_norm else nn.Identity()
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        batch, count, width = tokens.shape
+        qkv = self.qkv(tokens).view(batch, count, 3, self.num_heads, width // self.num_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v)
+        out: Tensor = self.proj(mixed.transpose(1, 2).reshape(tokens.shape))
+        return out
+
+
+class Mlp(nn.Module):
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        out: Tensor = self.fc2(F.gelu(self.fc1(tokens), approximate="tanh"))
+        return out
+
+
+class Block(nn.Module):
+    def __init__(self, width: int, num_heads: int, mlp_ratio: float, qk_norm: bool) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.attn = Attention(width, num_heads, qk_norm)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.mlp = Mlp(width, round(width * mlp_ratio))
+        self.adaLN_modulation = _modulation(width, 6)
+
+    def forward(self, tokens: Tensor, modulation: Tensor) -> Tensor:
+        """tokens (B, T, D), modulation (B or 1, D): SiLU of the condition."""
+        parts = self.adaLN_modulation(modulation)[:, None].chunk(6, dim=-1)
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = parts
+        tokens = tokens + gate_a * self.attn(torch.addcmul(shift_a, self.norm1(tokens), 1 + scale_a))
+        out: Tensor = tokens + gate_m * self.mlp(torch.addcmul(shift_m, self.norm2(tokens), 1 + scale_m))
+        return out
+
+
+class FinalLayer(nn.Module):
+    def __init__(self, width: int, out_features: int) -> None:
+        super().__init__()
+        self.norm_final = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.linear = nn.Linear(width, out_features)
+        self.adaLN_modulation = _modulation(width, 2)
+
+    def forward(self, tokens: Tensor, modulation: Tensor) -> Tensor:
+        shift, scale = self.adaLN_modulation(modulation)[:, None].chunk(2, dim=-1)
+        out: Tensor = self.linear(torch.addcmul(shift, self.norm_final(tokens), 1 + scale))
+        return out
+
+
+def position_table(width: int, grid: int) -> Tensor:
+    """Fixed sine-cosine table (1, grid², width): the column first, then the row; float64, then cast."""
+    quarter = width // 4
+    frequencies = 10000.0 ** (-np.arange(quarter) / quarter)
+    rows, columns = np.divmod(np.arange(grid * grid), grid)
+    angles = [np.outer(axis, frequencies) for axis in (columns, rows)]
+    table = np.concatenate([f(a) for a in angles for f in (np.sin, np.cos)], axis=1)
+    return torch.from_numpy(table).float()[None]
+
+
+def _modulation(width: int, parts: int) -> nn.Sequential:
+    # The checkpoints name the linear layer `adaLN_modulation.1`; the SiLU before it is applied once for all blocks.
+    return nn.Sequential(nn.Identity(), nn.Linear(width, parts * width))

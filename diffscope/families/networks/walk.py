@@ -1,0 +1,43 @@
+"""A network is a walk through named layers.
+
+`walk(...)` is a generator of (layer name, activation) in the order of execution; its last item is the
+network's output, under the name `output`. A consumer takes what it wants and stops: what follows is
+never computed. The plain forward pass is the last item of the walk, so there is no second code path.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+OUTPUT = "output"
+
+Walk = Iterator[tuple[str, Tensor]]
+
+
+class WalkedNetwork(nn.Module, ABC):
+    """Base of the networks written here."""
+
+    trunk: tuple[str, ...]
+    """Names of the children that may run in half precision; the others embed noise level and class, in float32."""
+
+    @abstractmethod
+    def walk(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Walk:
+        """Yield (name, activation).
+
+        x (B, C, H, W), already scaled as the network expects it; time (B,) or (1,), what the network is told of the
+        noise level; label as the network takes it, or None.
+        """
+
+    def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
+        for _name, activation in self.walk(x, time, label):
+            output = activation
+        return output
+
+    def set_precision(self, dtype: torch.dtype) -> None:
+        """Cast the trunk to `dtype`; embeddings stay float32, for they span too many magnitudes for 16 bit."""
+        for name in self.trunk:
+            getattr(self, name).to(dtype)

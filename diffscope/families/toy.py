@@ -1,0 +1,111 @@
+"""An analytic Gaussian denoiser, spelled `toy:d=32,side=8`: every number of the pipeline has a closed form.
+
+The data are pixels x_j ~ N(0, v_j), independent, v_j = 1/j (`numerics.power_law`; `--data synthetic:count=N` draws
+them). With features z = A(x + σ·noise), A of full row rank, two views share A·x and differ in σ·A·noise, so that
+Σs = A·V·Aᵀ, Σξ = σ²·A·Aᵀ and
+
+    ICR(σ) = 1 / (1 + tr((A·Aᵀ)⁻¹·A·V·Aᵀ) / (d·σ²)).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from diffscope import numerics
+from diffscope.checkpoints.base import Checkpoint
+from diffscope.errors import UsageError
+from diffscope.families.base import Classes, Denoiser, InputSpace, Match, NoiseConvention, config_value, dry_walk
+from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
+
+
+class GaussianNetwork(WalkedNetwork):
+    """Layers: `linear` (d features of the noisy input), `wiener` (the posterior mean, as a map)."""
+
+    trunk = ()
+    projection: Tensor
+    variances: Tensor
+
+    def __init__(self, d: int, side: int) -> None:
+        super().__init__()
+        pixels = side * side
+        matrix = np.random.Generator(np.random.Philox(key=0)).standard_normal((d, pixels)) / math.sqrt(pixels)
+        self.register_buffer("projection", torch.from_numpy(matrix).float())
+        self.register_buffer("variances", torch.from_numpy(numerics.power_law(pixels, 1.0)).float())
+
+    def walk(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Walk:
+        """time is sigma itself."""
+        flat = x.flatten(1)
+        yield "linear", nn.functional.linear(flat, self.projection)
+        mean = (flat * (self.variances / (self.variances + time[:, None] ** 2))).view(x.shape)
+        yield "wiener", mean
+        yield OUTPUT, mean
+
+
+class PlainSigma(NoiseConvention):
+    native = "sigma itself"
+    sigma_min = 0.0
+    sigma_max = math.inf
+
+    def to_native(self, sigma: float) -> float:
+        return sigma
+
+    def to_sigma(self, t: float) -> float:
+        return t
+
+    def input_scale(self, sigma: float) -> float:
+        return 1.0
+
+
+@dataclass
+class ToyDenoiser(Denoiser):
+    family: ClassVar[str] = "toy"
+
+    def label(self, classes: Tensor | None, device: torch.device) -> Tensor | None:
+        return None
+
+    def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+        mean: Tensor = self.network(x, sigma.flatten())
+        return mean
+
+    def closed_form_icr(self, sigma: float) -> float:
+        """The population ICR of layer `linear`, without augmentation."""
+        assert isinstance(self.network, GaussianNetwork)
+        a, v = self.network.projection.double().numpy(), self.network.variances.double().numpy()
+        signal = np.trace(np.linalg.solve(a @ a.T, (a * v) @ a.T))
+        return float(1 / (1 + signal / (len(a) * sigma**2)))
+
+
+def recognise(checkpoint: Checkpoint) -> Match | None:
+    return Match(True, "the spelling toy:") if checkpoint.container == "toy" else None
+
+
+def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> ToyDenoiser:
+    known = {"d": 32, "side": 8}
+    for key in {**checkpoint.arguments, **config}:
+        if key not in known:
+            raise UsageError(f"{checkpoint.path}: '{key}' is not one of {', '.join(known)}")
+    facts = {key: config_value(config, key, int(checkpoint.arguments.get(key, value))) for key, value in known.items()}
+    if facts["side"] < 1 or not 1 <= facts["d"] <= facts["side"] ** 2:
+        raise UsageError(f"{checkpoint.path}: d must be from 1 to side² = {facts['side'] ** 2}")
+    network = GaussianNetwork(facts["d"], facts["side"]).eval()
+    space = InputSpace("pixels", 1, facts["side"], 1, facts["side"], "lanczos")
+    with torch.device("meta"):
+        layers = dry_walk(GaussianNetwork(facts["d"], facts["side"]).to("meta"), space, None)
+    return ToyDenoiser(
+        network_class="GaussianNetwork",
+        network=network,
+        space=space,
+        noise=PlainSigma(),
+        classes=Classes(),
+        layers=layers,
+        default_layer="linear",
+        evidence=match.why,
+        constructor=dict(facts),
+    )

@@ -1,0 +1,400 @@
+"""Groups of perturbed views of each image → moments, in blocks of images, from which all numbers are read.
+
+Image i has features z_iv, v = 1…V. What is summed per block of images, with nothing centred:
+
+    b_i = √V · mean_v z_iv        B = Σ_i b_i b_iᵀ         (V = 2: z+ = (z1 + z2)/√2)
+    r_iv = z_iv − mean_v z_iv     W = Σ_i Σ_v r_iv r_ivᵀ   (V = 2: z− z−ᵀ)
+
+and from sums over N images, with ν = N(V − 1):
+
+    S_B = (B − s sᵀ/N)/(N − 1), s = Σ b_i     expectation VΣs + Σξ
+    S_W = W/ν                                 expectation Σξ
+    Σ̂s = (S_B − S_W)/V                        unbiased, may be indefinite
+
+The one-way random-effects decomposition; b and r are formed before any product, in float64, because products of the
+views themselves lose a small residual covariance to cancellation. Features are not kept (but for 256 images of the
+block in work, for the pairs of `uniformity`): blocks give the jackknife its errors, and stacking blocks is the one
+operation behind streaming, several devices and resumption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from diffscope.errors import EstimationError, NeedTwoViews, NonFinite
+from diffscope.numerics import (
+    FloatArray,
+    eigenvalues,
+    generalised_eigenvalues,
+    mirrored,
+    pack_lower,
+    spd_inverse,
+    symmetrise,
+    unpack_lower,
+)
+
+PAIR_IMAGES = 256
+"""Images of a block whose pairs enter uniformity: 16 blocks come to 4096 images, enough for three digits."""
+
+
+class NonFiniteFeature(NonFinite):
+    """A feature is NaN or infinite; `position` is the first such image's place in the batch (from 0)."""
+
+    def __init__(self, position: int) -> None:
+        super().__init__(
+            f"the features of image {position} of the batch are not finite; expected finite numbers; "
+            "use a wider precision (fp32)"
+        )
+        self.position = position
+
+
+@dataclass(frozen=True, eq=False)
+class BlockMoments:
+    """Sums over one block of images; float64 on the host.
+
+    The `l2_` sums and the kernel are those of the features divided by their Euclidean norm, f = z/‖z‖ (a feature that
+    is zero stays zero); only traces are read from them, so that no matrix is kept. Pairs are taken within the block:
+    unbiased, as images are assigned to blocks at random, and adding up over blocks.
+    """
+
+    n: int
+    """Images in the block."""
+    view_sum: FloatArray
+    """[V, d] Σ_i z_iv."""
+    between: FloatArray
+    """[d, d] B = Σ_i b bᵀ, not centred."""
+    within: FloatArray
+    """[d, d] W = Σ_i Σ_v r rᵀ."""
+    l2_sum: FloatArray
+    """[d] Σ_i b_i of the unit features."""
+    l2_between: float
+    """Σ_i ‖b_i‖² of the unit features."""
+    l2_within: float
+    """Σ_i Σ_v ‖r_iv‖² of the unit features."""
+    pair_kernel: FloatArray
+    """[V] Σ_{i≠j} exp(−2‖f_iv − f_jv‖²) over the block's first 256 images, both orders of a pair."""
+    pairs: int
+    """Ordered pairs in `pair_kernel`, per view."""
+
+    def to_arrays(self) -> dict[str, FloatArray]:
+        """For files: every field as a float64 array, the symmetric matrices as packed lower triangles."""
+        arrays = {name: np.asarray(value, dtype=np.float64) for name, value in vars(self).items()}
+        return arrays | {"between": pack_lower(self.between), "within": pack_lower(self.within)}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, FloatArray]) -> BlockMoments:
+        """The block that `to_arrays` wrote, bit for bit."""
+        fields: dict[str, Any] = {name: arrays[name] for name in cls.__dataclass_fields__}
+        fields |= {name: unpack_lower(arrays[name]) for name in ("between", "within")}
+        fields |= {name: int(arrays[name]) for name in ("n", "pairs")}
+        fields |= {name: float(arrays[name]) for name in ("l2_between", "l2_within")}
+        return cls(**fields)
+
+
+def nbytes(views: int, d: int) -> int:
+    """Bytes of one finished block: 17 MB for 16 blocks at d = 256, 340 MB at d = 1152."""
+    return 8 * (2 * d * d + (views + 1) * d + views + 4)
+
+
+def accumulator_nbytes(views: int, d: int) -> int:
+    """Bytes of one block in work, on the device of its features: the block and the images kept for pairs."""
+    return nbytes(views, d) + 8 * PAIR_IMAGES * views * d
+
+
+class BlockAccumulator:
+    """Adds up one block: `update` with each batch in image order, then `finish`.
+
+    Equal batches give identical bytes; other batch sizes agree to float64 rounding.
+    """
+
+    def __init__(self, views: int, d: int) -> None:
+        if views < 2:
+            raise NeedTwoViews(f"{views} view per image; expected at least 2, as noise is what differs between views")
+        self.views = views
+        self.d = d
+        self._n = 0
+        self._sums: list[torch.Tensor] = []
+        self._kept: list[torch.Tensor] = []
+
+    def update(self, z: torch.Tensor) -> None:
+        """Add the features [B, V, d] of B further images, on any device. NonFiniteFeature leaves the sums unchanged."""
+        if z.ndim != 3 or z.shape[1:] != (self.views, self.d):
+            raise EstimationError(f"features of shape {tuple(z.shape)}; expected (images, {self.views}, {self.d})")
+        with torch.inference_mode():
+            # Apple's devices have no float64; the host adds faster than such a device produces features.
+            z = (z.cpu() if z.device.type == "mps" else z).to(torch.float64)
+            bad = ~torch.isfinite(z).all(dim=2).all(dim=1)
+            if bool(bad.any()):
+                raise NonFiniteFeature(int(bad.nonzero()[0, 0]))
+            unit = z / torch.linalg.vector_norm(z, dim=2, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+            self._add(_sums(z, unit), len(z))
+            self._keep(unit)
+
+    def merge(self, other: BlockAccumulator) -> None:
+        """Add the images of `other`, which follow this accumulator's in the order of the block."""
+        if (other.views, other.d) != (self.views, self.d):
+            raise EstimationError(f"{other.views} views × {other.d} channels; expected {self.views} × {self.d}")
+        with torch.inference_mode():
+            if other._n:
+                self._add(other._sums, other._n)
+            for unit in other._kept:
+                self._keep(unit)
+
+    def finish(self) -> BlockMoments:
+        """What was added so far; EstimationError if nothing was."""
+        if not self._n:
+            raise EstimationError("a block without images; expected at least one image in every block")
+        with torch.inference_mode():
+            view_sum, between, within, l2_sum, l2_between, l2_within = (_array(total) for total in self._sums)
+            unit = torch.cat(self._kept)
+            return BlockMoments(
+                n=self._n,
+                view_sum=view_sum,
+                between=symmetrise(between),
+                within=symmetrise(within),
+                l2_sum=l2_sum,
+                l2_between=float(l2_between),
+                l2_within=float(l2_within),
+                pair_kernel=_array(_pair_kernel(unit)),
+                pairs=len(unit) * (len(unit) - 1),
+            )
+
+    def _add(self, sums: list[torch.Tensor], images: int) -> None:
+        if self._sums:
+            for total, part in zip(self._sums, sums, strict=True):
+                total += part.to(total.device)
+        else:
+            self._sums = [part.clone() for part in sums]
+        self._n += images
+
+    def _keep(self, unit: torch.Tensor) -> None:
+        room = PAIR_IMAGES - sum(len(kept) for kept in self._kept)
+        if room > 0:
+            # A copy, so that a slice does not hold the memory of its whole batch.
+            self._kept.append(unit[:room].to(self._sums[0].device, copy=True))
+
+
+def _sums(z: torch.Tensor, unit: torch.Tensor) -> list[torch.Tensor]:
+    b, r = _between_within(z)
+    unit_b, unit_r = _between_within(unit)
+    return [z.sum(0), b.T @ b, r.T @ r, unit_b.sum(0), unit_b.square().sum(), unit_r.square().sum()]
+
+
+def _between_within(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    mean = z.mean(1, keepdim=True)
+    return mean[:, 0] * z.shape[1] ** 0.5, (z - mean).flatten(0, 1)
+
+
+def _pair_kernel(unit: torch.Tensor) -> torch.Tensor:
+    """[V] Σ_{i≠j} exp(−2‖f_i − f_j‖²) over [images, V, d]."""
+    sums = []
+    for f in unit.unbind(1):
+        square = f.square().sum(1)
+        distance = (square[:, None] + square[None, :] - 2 * f @ f.T).clamp_min(0)
+        kernel = torch.exp(-2 * distance)
+        sums.append(kernel.sum() - kernel.diagonal().sum())
+    return torch.stack(sums)
+
+
+def _array(tensor: torch.Tensor) -> FloatArray:
+    return np.array(tensor.cpu().numpy(), dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """G blocks of one layer at one noise level, stacked; the fields are those of `BlockMoments`, with [G] in front."""
+
+    n: FloatArray
+    """[G] images."""
+    view_sum: FloatArray
+    """[G, V, d]."""
+    between: FloatArray
+    """[G, d, d] B."""
+    within: FloatArray
+    """[G, d, d] W."""
+    l2_sum: FloatArray
+    """[G, channels]; all channels, also where d has shrunk by a projection."""
+    l2_between: FloatArray
+    """[G]."""
+    l2_within: FloatArray
+    """[G]."""
+    pair_kernel: FloatArray
+    """[G, V]."""
+    pairs: FloatArray
+    """[G]."""
+
+    @classmethod
+    def from_blocks(cls, blocks: Sequence[BlockMoments]) -> Moments:
+        """Stack blocks in their order; EstimationError where their shapes differ."""
+        shapes = {block.view_sum.shape for block in blocks}
+        if len(shapes) != 1:
+            raise EstimationError(f"blocks of (views, channels) {sorted(shapes)}; expected one shape for all blocks")
+        names = cls.__dataclass_fields__
+        return cls(**{name: np.stack([np.float64(getattr(block, name)) for block in blocks]) for name in names})
+
+    @property
+    def blocks(self) -> int:
+        """G."""
+        return len(self.n)
+
+    @property
+    def views(self) -> int:
+        """V."""
+        return int(self.view_sum.shape[1])
+
+    @property
+    def d(self) -> int:
+        """Channels."""
+        return int(self.view_sum.shape[2])
+
+    # Made when asked for: kept, it would close a cycle that holds 340 MB until the garbage collector comes by.
+    @property
+    def total(self) -> PooledMoments:
+        """All blocks together."""
+        return PooledMoments(self, None)
+
+    def without(self, block: int) -> PooledMoments:
+        """All blocks but one: a replicate of the jackknife."""
+        return PooledMoments(self, block)
+
+    @cached_property
+    def spectra(self) -> dict[tuple[str, int | None], FloatArray]:
+        """Eigenvalues that were computed so far, by name and block left out: several metrics share them."""
+        return {}
+
+    @cached_property
+    def sums(self) -> dict[str, FloatArray]:
+        """Every field summed over the blocks, by its name."""
+        return {name: value.sum(0) for name, value in vars(self).items() if name in self.__dataclass_fields__}
+
+    @cached_property
+    def inverse_residual(self) -> FloatArray:
+        """[d, d] S_W⁻¹ of all blocks, in full; IllConditioned if S_W is singular."""
+        return mirrored(spd_inverse(self.total.cov_residual))
+
+    def selected(self, channels: NDArray[np.intp]) -> Moments:
+        """The moments of some channels. The unit features keep all of theirs."""
+        square = (slice(None), channels[:, None], channels[None, :])
+        return replace(
+            self,
+            view_sum=self.view_sum[:, :, channels],
+            between=self.between[square],
+            within=self.within[square],
+        )
+
+    def projected(self, matrix: FloatArray) -> Moments:
+        """The moments of z·matrix, matrix [d, d']. The unit features stay as they were."""
+        return replace(
+            self,
+            view_sum=self.view_sum @ matrix,
+            between=symmetrise(matrix.T @ self.between @ matrix),
+            within=symmetrise(matrix.T @ self.within @ matrix),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PooledMoments:
+    """The sums over all blocks, or all but one, and the covariances read from them.
+
+    Matrices are made when asked for and not kept: 16 replicates of d = 1152 would take 340 MB. Eigenvalues are kept,
+    with the moments.
+    """
+
+    moments: Moments
+    left_out: int | None
+
+    def sum(self, name: str) -> FloatArray:
+        """A field of `Moments`, summed over the blocks in question."""
+        total = self.moments.sums[name]
+        return total if self.left_out is None else np.asarray(total - getattr(self.moments, name)[self.left_out])
+
+    def _diagonal(self, name: str) -> FloatArray:
+        # Without the matrices: traces of all replicates then cost nothing.
+        total = np.diagonal(self.moments.sums[name])
+        return total if self.left_out is None else total - np.diagonal(getattr(self.moments, name)[self.left_out])
+
+    @property
+    def n(self) -> int:
+        """N, images."""
+        return int(self.sum("n"))
+
+    @property
+    def nu(self) -> int:
+        """ν = N(V − 1), degrees of freedom of S_W."""
+        return self.n * (self.moments.views - 1)
+
+    @property
+    def b_sum(self) -> FloatArray:
+        """[d] s = Σ b_i."""
+        return np.asarray(self.sum("view_sum").sum(0) / np.sqrt(self.moments.views))
+
+    @property
+    def mean(self) -> FloatArray:
+        """[d] mean feature μ̂."""
+        return np.asarray(self.sum("view_sum").sum(0) / (self.n * self.moments.views))
+
+    @property
+    def variance_between(self) -> FloatArray:
+        """[d] diagonal of S_B."""
+        return np.asarray((self._diagonal("between") - self.b_sum**2 / self.n) / (self.n - 1))
+
+    @property
+    def variance_residual(self) -> FloatArray:
+        """[d] diagonal of S_W."""
+        return np.asarray(self._diagonal("within") / self.nu)
+
+    @property
+    def mean_square(self) -> FloatArray:
+        """[d] mean of z² over images and views."""
+        return np.asarray((self._diagonal("between") + self._diagonal("within")) / (self.n * self.moments.views))
+
+    @property
+    def cov_between(self) -> FloatArray:
+        """[d, d] S_B, divisor N − 1."""
+        s = self.b_sum
+        return np.asarray((self.sum("between") - np.outer(s, s) / self.n) / (self.n - 1))
+
+    @property
+    def cov_residual(self) -> FloatArray:
+        """[d, d] S_W, divisor ν; not centred, as views that are exchangeable have residuals of mean zero."""
+        return np.asarray(self.sum("within") / self.nu)
+
+    @property
+    def cov_invariant(self) -> FloatArray:
+        """[d, d] Σ̂s = (S_B − S_W)/V, unbiased, may be indefinite."""
+        return np.asarray((self.cov_between - self.cov_residual) / self.moments.views)
+
+    @property
+    def cov_view(self) -> FloatArray:
+        """[d, d] S_z = (S_B + (V − 1)S_W)/V, the covariance of one view."""
+        views = self.moments.views
+        return np.asarray((self.cov_between + (views - 1) * self.cov_residual) / views)
+
+    @property
+    def second_moment(self) -> FloatArray:
+        """[d, d] mean of z zᵀ over images and views, not centred."""
+        return np.asarray((self.sum("between") + self.sum("within")) / (self.n * self.moments.views))
+
+    @property
+    def view_eigenvalues(self) -> FloatArray:
+        """[d] eigenvalues of S_z, decreasing, rounding below zero clamped."""
+        key = ("view", self.left_out)
+        if key not in self.moments.spectra:
+            self.moments.spectra[key] = np.maximum(eigenvalues(self.cov_view), 0)
+        return self.moments.spectra[key]
+
+    @property
+    def fisher_eigenvalues(self) -> FloatArray:
+        """[d] eigenvalues λ̂ of S_W⁻¹Σ̂s, decreasing; sample values, spread by sampling, some may be negative."""
+        key = ("fisher", self.left_out)
+        if key not in self.moments.spectra:
+            raw = generalised_eigenvalues(self.cov_between, self.cov_residual)
+            self.moments.spectra[key] = np.asarray((raw - 1) / self.moments.views)
+        return self.moments.spectra[key]

@@ -1,0 +1,26 @@
+"""What an open folder offers: every module in it but its `base`, found by file name.
+
+`families/`, `sources/`, `metrics/` and `cli/commands/` are open folders: one more of a kind is one
+new file, and no list is edited anywhere.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+
+def members(package: str) -> list[str]:
+    """Names of the modules of an open folder, sorted; sub-packages, `base` and `_private` files are not members."""
+    found = importlib.import_module(package)
+    return sorted(
+        module.name
+        for module in pkgutil.iter_modules(found.__path__)
+        if not module.ispkg and module.name != "base" and not module.name.startswith("_")
+    )
+
+
+def load(package: str) -> dict[str, ModuleType]:
+    """All members of an open folder, imported, by name."""
+    return {name: importlib.import_module(f"{package}.{name}") for name in members(package)}

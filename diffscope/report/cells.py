@@ -1,0 +1,109 @@
+"""How numbers, rows and notes read as text: plain strings for the terminal and for Markdown.
+
+A number that is null is shown as `–`; digits stop where they stop meaning something.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from diffscope.results import Row
+
+NULL = "–"
+
+NOTES_PER_CODE = 3
+"""Sentences of one note code that are written out; they differ only in their numbers from row to row."""
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Significant digits, without an exponent where a reader needs none."""
+    if value is None:
+        return NULL
+    if value == 0 or 1e-3 <= abs(value) < 10**6:
+        shown = f"{value:.{digits}g}"
+        return f"{value:.0f}" if "e" in shown else shown
+    return f"{value:.{digits - 1}e}"
+
+
+def share(value: float | None) -> str:
+    """A number between 0 and 1, such as ICR, with decimals that stand below one another."""
+    if value is None:
+        return NULL
+    return f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.1e}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    return NULL if low is None or high is None else f"[{share(low)}, {share(high)}]"
+
+
+def percent(value: float | None) -> str:
+    """A relative change, with its sign: -0.021 is -2.1 %."""
+    return NULL if value is None else f"{100 * value:+.1f} %"
+
+
+def by_layer(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Rows of each layer by rising sigma; layers in the order in which the rows name them, that of the network."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.layer, []).append(row)
+    return {layer: sorted(group, key=lambda row: row.sigma) for layer, group in groups.items()}
+
+
+def lowest(rows: Iterable[Row]) -> Row | None:
+    """The row of lowest ICR; None where no row has one."""
+    measured = [row for row in rows if row.values.get("icr") is not None]
+    return min(measured, key=lambda row: float(row.values["icr"]), default=None)
+
+
+def layers_by_icr(rows: Iterable[Row]) -> list[str]:
+    """Layers by their lowest ICR, best first; those without any ICR last."""
+    best = {layer: lowest(group) for layer, group in by_layer(rows).items()}
+    icr = {layer: math.inf if row is None else float(row.values["icr"]) for layer, row in best.items()}
+    return sorted(icr, key=lambda layer: icr[layer])
+
+
+def metric(key: str, show: Callable[[Any], str] = number) -> Callable[[Row], str]:
+    return lambda row: show(row.values.get(key))
+
+
+COLUMNS: dict[str, Callable[[Row], str]] = {
+    "layer": lambda row: row.layer,
+    "σ": lambda row: sigma(row),
+    "t": lambda row: number(row.t),
+    "ICR": metric("icr", share),
+    "95 % interval": lambda row: interval(row.values.get("icr_low"), row.values.get("icr_high")),
+    "ICR raw": metric("icr_raw", share),
+    "trace s": metric("trace_s"),
+    "trace ξ": metric("trace_xi"),
+    "eff. rank": metric("effective_rank"),
+    "notes": lambda row: ", ".join(dict.fromkeys(code(note) for note in row.notes)),
+}
+"""What a table of rows shows: the heading and how a row fills it."""
+
+
+def sigma(row: Row) -> str:
+    """The noise level used; where discrete levels did not offer the one asked for, that one as well."""
+    asked = row.sigma_requested
+    return number(row.sigma) if asked is None or asked == row.sigma else f"{number(row.sigma)} (for {number(asked)})"
+
+
+def code(note: str) -> str:
+    """`few_images` of `few_images: 1/icr − 1 may be off by 5 %`."""
+    return note.partition(":")[0]
+
+
+def sentences(notes: Iterable[str]) -> list[str]:
+    """Every note once, grouped by its code; of many that share a code the first few, and how many more there are."""
+    by_code: dict[str, list[str]] = {}
+    for note in dict.fromkeys(notes):
+        by_code.setdefault(code(note), []).append(note)
+    return [line for group in by_code.values() for line in _few(group)]
+
+
+def _few(notes: Sequence[str]) -> list[str]:
+    rest = len(notes) - NOTES_PER_CODE
+    if rest <= 0:
+        return list(notes)
+    return [*notes[:NOTES_PER_CODE], f"{code(notes[0])}: {rest} more like these, in result.json"]

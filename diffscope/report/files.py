@@ -1,0 +1,43 @@
+"""A result as a folder: `result.json`, `result.csv` and the pictures.
+
+Every file is written under a temporary name in the same folder and then renamed, so that a reader, or a run that is
+killed, never finds half a file.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from diffscope.errors import StoreError
+from diffscope.report.tables import write_csv
+from diffscope.results import Result, dumps
+
+
+def write_result(result: Result, folder: Path, figures: bool = True) -> list[Path]:
+    """The paths written, `result.json` first. Files of an earlier result with the same names are replaced."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".diffscope-", dir=folder) as unfinished:
+            written = _write_all(result, Path(unfinished), figures)
+            return [_rename(path, folder / path.name) for path in written]
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StoreError(f"{folder}: cannot write results: {reason}; give another folder with --out") from None
+
+
+def _write_all(result: Result, folder: Path, figures: bool) -> list[Path]:
+    json_path, csv_path = folder / "result.json", folder / "result.csv"
+    json_path.write_bytes(dumps(result).encode("utf-8", "backslashreplace"))  # odd file names: JSON reads \udcff back
+    write_csv(result, csv_path)
+    if not figures:
+        return [json_path, csv_path]
+    from diffscope.report.figure import draw_sweep  # matplotlib takes a second to load
+
+    return [json_path, csv_path, *draw_sweep(result, folder)]
+
+
+def _rename(source: Path, target: Path) -> Path:
+    os.replace(source, target)
+    return target

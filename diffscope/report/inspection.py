@@ -1,0 +1,68 @@
+"""What `inspect` says of a checkpoint, in words: plain strings for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from diffscope.report.cells import number
+
+
+def facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and text of every fact, in the order in which a user asks."""
+    return [
+        ("file", f"{record['path']} ({record['container']})"),
+        ("family", f"{record['family']} ({record['evidence']})"),
+        ("class", f"{record['class']}, {record['parameters']:,} parameters"),
+        ("weights", f"{record['weights']} ({record['weights_reason']})"),
+        ("step", _step(record)),
+        ("input", _input(record["input"])),
+        ("noise", _noise(record["noise"])),
+        ("classes", _classes(record["classes"])),
+        ("default layer", record["default_layer"]),
+        ("constructor", " ".join(f"{key}={_value(value)}" for key, value in record["constructor"].items())),
+    ]
+
+
+def layers(record: Mapping[str, Any]) -> list[list[str]]:
+    """Cells of the table of layers: name, shape, features after pooling, and a mark at the default."""
+    return [
+        [
+            layer["name"],
+            " x ".join(str(size) for size in layer["shape"]),
+            str(layer["features"]),
+            "default" if layer["name"] == record["default_layer"] else "",
+        ]
+        for layer in record["layers"]
+    ]
+
+
+def _step(record: Mapping[str, Any]) -> str:
+    if record["step"] is None:
+        return "the file does not say"
+    return f"{record['step']:,} {record['step_unit'] or ''}".rstrip()
+
+
+def _input(space: Mapping[str, Any]) -> str:
+    """Channels and side of what the network takes, and of the images where those differ (latent models)."""
+    text = f"{space['kind']}, {space['channels']} x {space['side']} x {space['side']}"
+    return text if space["image_side"] == space["side"] else f"{text}, from images of side {space['image_side']}"
+
+
+def _noise(noise: Mapping[str, Any]) -> str:
+    low = "above 0" if not noise["sigma_min"] else f"from {number(noise['sigma_min'])}"
+    high = "without upper limit" if noise["sigma_max"] is None else f"to {number(noise['sigma_max'])}"
+    levels = ", discrete levels" if noise["discrete"] else ""
+    return f"σ {low} {high}{levels}; the network is fed {noise['native']}"
+
+
+def _classes(classes: Mapping[str, Any]) -> str:
+    if not classes["count"]:
+        return "none (unconditional)"
+    trained = {True: "trained", False: "not trained", None: "not known whether trained"}[classes["null_trained"]]
+    return f"{classes['count']}, {trained} without a class"
+
+
+def _value(value: Any) -> str:
+    """As `--config` takes it back: a list without blanks."""
+    return ",".join(str(part) for part in value) if isinstance(value, (list, tuple)) else str(value)

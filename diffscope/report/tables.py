@@ -1,0 +1,73 @@
+"""A result as a table in a file: CSV for spreadsheets, Markdown for the summary of a CI run."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from diffscope.report import verdict
+from diffscope.report.cells import COLUMNS, sentences
+from diffscope.results import Result
+
+
+def write_csv(result: Result, path: Path) -> None:
+    """One line a row with the keys of `result.json`, as RFC 4180 has it; a null is an empty field.
+
+    Lists (`replicates`) are left out, notes joined by "; ". Floats are written so that they read back unchanged.
+    """
+    records = [row.to_json() for row in result.rows]
+    keys = dict.fromkeys(key for record in records for key in record)
+    listed = {key for record in records for key, value in record.items() if isinstance(value, (list, dict))}
+    columns = [*_head_first(keys, listed), "notes"]
+    # the csv module ends lines itself, with CR LF; a file name that is not UTF-8 is still written
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows([[_field(record.get(key)) for key in columns] for record in records])
+
+
+def _head_first(keys: dict[str, None], left_out: set[str]) -> list[str]:
+    """`sigma_requested` stands beside `sigma`, also where the first row lacks it."""
+    head = [
+        key for key in ("layer", "sigma", "sigma_requested", "t", "n", "d") if key in keys or key != "sigma_requested"
+    ]
+    return [*head, *(key for key in keys if key not in {*head, *left_out, "notes"})]
+
+
+def _field(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return "; ".join(value)
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def markdown_table(result: Result) -> str:
+    """Title, the table of rows, the verdict and the notes, for GITHUB_STEP_SUMMARY."""
+    some_notes = any(row.notes for row in result.rows)
+    columns = {heading: show for heading, show in COLUMNS.items() if heading != "notes" or some_notes}
+    lines = [
+        f"### diffscope {result.command}: {_cell(str(result.checkpoint.get('path', '')))}",
+        "",
+        _line(list(columns)),
+        _line([":---" if heading in ("layer", "notes") else "---:" for heading in columns]),
+        *(_line([_cell(show(row)) for show in columns.values()]) for row in result.rows),
+    ]
+    verdicts = [f"- **{_cell(w.layer)}**: {_cell(verdict.finding(result, w))}" for w in verdict.ranked(result)]
+    notes = [f"- {_cell(sentence)}" for sentence in sentences(note for row in result.rows for note in row.notes)]
+    for block in (verdicts, notes):
+        lines += ["", *block] if block else []
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(text: str) -> str:
+    """On one line, without what Markdown would take for its own."""
+    text = " ".join(text.split())
+    for mark in "\\|<>*`":
+        text = text.replace(mark, f"\\{mark}")
+    return text

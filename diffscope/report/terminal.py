@@ -1,0 +1,255 @@
+"""What a user reads in the terminal: results on stdout, everything else on stderr.
+
+The one file that knows Rich. What the words and plots say is made of plain strings elsewhere (`cells`, `curve`,
+`verdict`, `inspection`); here they meet a console with its width, encoding and colours.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.segment import Segments
+from rich.table import Table
+from rich.text import Text
+
+from diffscope.report import curve, inspection, verdict
+from diffscope.report.cells import COLUMNS, NULL, by_layer, layers_by_icr, number, percent, sentences, share
+from diffscope.report.streams import carry, one_line
+from diffscope.results import Result, Row, WindowRow
+
+UNBOUND = 1000
+"""Columns where nobody has said how wide: a pipe or a file, whose reader should find whole rows."""
+
+READABLE = 100
+"""Columns of a paragraph, however wide the window."""
+
+DROPPED_FIRST = ("ICR raw", "eff. rank", "trace s", "trace ξ", "t")
+"""Columns of the table of rows that a narrow terminal goes without, in this order."""
+
+PLOTS = 4
+"""Layers whose curves and verdicts are written out; of more, a reader wants the ranking."""
+
+_drawing: list[Console] = []
+"""The console with a progress bar on it, if any: other lines must pass through it, above the bar."""
+
+
+def stdout_console() -> Console:
+    return _console(stderr=False)
+
+
+def stderr_console() -> Console:
+    return _drawing[-1] if _drawing else _console(stderr=True)
+
+
+def _console(stderr: bool) -> Console:
+    """Rich honours FORCE_COLOR, TERM=dumb and COLUMNS; with NO_COLOR it would still write bold, so that is ours."""
+    stream = sys.stderr if stderr else sys.stdout
+    told = os.environ.get("COLUMNS", "").isdigit() or stream.isatty()
+    return Console(
+        stderr=stderr,
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+        width=None if told else UNBOUND,
+        markup=False,
+        highlight=False,
+        emoji=False,
+    )
+
+
+def warn(text: str) -> None:
+    _line("warning: ", "yellow", text)
+
+
+def fail(text: str) -> None:
+    _line("error: ", "bold red", text)
+
+
+def note(text: str) -> None:
+    _line("", "", text)
+
+
+def _line(prefix: str, style: str, text: str) -> None:
+    """One line on stderr, however long: scripts and people search it."""
+    console = stderr_console()
+    console.print(Text.assemble((prefix, style), one_line(text, console.encoding)), soft_wrap=True)
+
+
+@contextmanager
+def progress(total: int, description: str, unit: str = "images") -> Iterator[Callable[[int], None]]:
+    """Gives `advance(n)`; a bar on stderr with done/total, rate and time left if that is a terminal, else nothing."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb" or _drawing:
+        yield lambda n: None
+        return
+    console = stderr_console()
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), _Rate(unit))
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task(one_line(description, console.encoding), total=total)
+        _drawing.append(console)
+        try:
+            yield lambda n: bar.advance(task, n)
+        finally:
+            _drawing.pop()
+
+
+class _Rate(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{number(speed)} {self.unit}/s")
+
+
+def print_rows(result: Result, console: Console) -> None:
+    """One line a row, the layer once a group; beneath, every note's sentence once."""
+    groups = list(by_layer(result.rows).values())
+    headings = [heading for heading in COLUMNS if heading != "notes" or any(row.notes for row in result.rows)]
+    dropped: list[str] = []
+    for heading in DROPPED_FIRST:
+        if _width(headings, _cells(groups, headings), console) <= console.width:
+            break
+        headings.remove(heading)
+        dropped.append(heading)
+    _print_table(headings, _cells(groups, headings), console, left=("layer", "notes"))
+    if dropped:
+        _paragraph(f"Left out at this width: {', '.join(dropped)}.", console)
+    for sentence in sentences(note for row in result.rows for note in row.notes):
+        _paragraph(sentence, console)
+    console.print()
+
+
+def _cells(groups: Sequence[Sequence[Row]], headings: Sequence[str]) -> list[list[str]]:
+    """A group of several rows is followed by an empty line, unless it is the last."""
+    rows: list[list[str]] = []
+    for group in groups:
+        rows += [] if not rows or len(group) == 1 else [[""] * len(headings)]
+        rows += [[COLUMNS[heading](row) for heading in headings] for row in group[:1]]
+        rows += [["" if heading == "layer" else COLUMNS[heading](row) for heading in headings] for row in group[1:]]
+    return rows
+
+
+def print_curve(result: Result, console: Console) -> None:
+    """ICR over log sigma for each layer, of many layers for the best few; nothing where there is no curve."""
+    groups, windows = by_layer(result.rows), {window.layer: window for window in result.window}
+    shown = layers_by_icr(result.rows)[:PLOTS] if len(groups) > PLOTS else list(groups)
+    plots = {layer: curve.draw(groups[layer], windows.get(layer)) for layer in shown}
+    drawn = {layer: lines for layer, lines in plots.items() if lines}
+    for layer, lines in drawn.items():
+        console.print(Text(one_line(f"{layer}: ICR over σ", console.encoding), "bold"), soft_wrap=True)
+        console.print(Text(carry("\n".join(lines), console.encoding)), soft_wrap=True)
+        console.print()
+    if drawn:
+        console.print(Text(carry(curve.LEGEND, console.encoding)), soft_wrap=True)
+        if len(groups) > len(shown):
+            _paragraph(f"The {len(shown)} layers of lowest ICR, of {len(groups)}.", console)
+        console.print()
+
+
+def print_window(result: Result, console: Console) -> None:
+    """The verdict: of several layers the ranking, then a paragraph a layer, then what the shapes mean."""
+    windows = verdict.ranked(result)
+    if len(windows) > 1:
+        headings = ["rank", "layer", "lowest ICR", "σ", "t", "window", "shape"]
+        rows = [[str(rank), *_ranked(window)] for rank, window in enumerate(windows, start=1)]
+        _print_table(headings, rows, console, left=("layer", "shape"))
+        console.print()
+    told = windows[:PLOTS]
+    for window in told:
+        heading = f"{window.layer}: {verdict.HEADLINE[verdict.shape(window)]}."
+        _paragraph(verdict.finding(result, window), console, heading)
+    shapes = list(dict.fromkeys(verdict.shape(window) for window in told if window.icr is not None))
+    for shape in shapes:
+        _paragraph(verdict.MEANING[shape], console, f"What {shape} means:" if len(shapes) > 1 else "What to do:")
+
+
+def _ranked(window: WindowRow) -> list[str]:
+    low, high = number(window.low), number(window.high)
+    reach = low if low == high else f"{low} to {high}"
+    return [window.layer, share(window.icr), number(window.sigma), number(window.t), reach, verdict.shape(window)]
+
+
+def print_comparison(records: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Paired differences of two results: the relative change of ICR, its interval and the verdict."""
+    headings = ["layer", "σ", "ICR old", "ICR new", "change", "95 % interval", "t", "p", "verdict"]
+    rows, last = [], None
+    for record in records:
+        low, high = record["change_low"], record["change_high"]
+        span = NULL if low is None or high is None else f"[{percent(low)}, {percent(high)}]"
+        layer, last = ("" if record["layer"] == last else record["layer"]), record["layer"]
+        values = [number(record["sigma"]), share(record["icr_old"]), share(record["icr_new"])]
+        tested = [percent(record["change"]), span, number(record["t"]), _p_value(record["p"]), _direction(record)]
+        rows.append([layer, *values, *tested])
+    _print_table(headings, rows, console, left=("layer", "verdict"))
+    found = [_direction(record) for record in records]
+    lower, higher = found.count("lower"), found.count("higher")
+    _paragraph(f"Of {len(records)} rows ICR is significantly lower in {lower}, higher in {higher}.", console)
+
+
+def _p_value(p: float | None) -> str:
+    return "<0.0001" if p is not None and p < 1e-4 else number(p, 2)
+
+
+def _direction(record: Mapping[str, Any]) -> str:
+    if record["change"] is None:
+        return NULL
+    if not record["significant"]:
+        return "no difference"
+    return "lower" if record["change"] < 0 else "higher"
+
+
+def print_inspection(record: Mapping[str, Any], console: Console) -> None:
+    """What a checkpoint is: facts in words, then its layers in the order of execution, then warnings."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(no_wrap=True)
+    facts.add_column(overflow="fold")
+    for fact in inspection.facts(record):
+        facts.add_row(*_texts(fact, console))
+    console.print(facts)
+    console.print()
+    _print_table(["layer", "shape", "features", ""], inspection.layers(record), console, left=("layer", ""))
+    for text in record.get("warnings", ()):
+        _paragraph(f"warning: {text}", console)
+
+
+def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], console: Console, left: Sequence[str]) -> None:
+    """As wide as its words and numbers are: a narrow terminal breaks the line, where Rich would cut numbers off.
+
+    Only notes wrap.
+    """
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    for heading in headings:
+        text = carry(heading, console.encoding)
+        table.add_column(text, justify="left" if heading in left else "right", no_wrap=heading != "notes")
+    for row in rows:
+        table.add_row(*_texts(row, console))
+    width = max(console.width, _width(headings, rows, console))
+    console.print(Segments(console.render(table, console.options.update_width(width))), soft_wrap=True, end="")
+
+
+def _width(headings: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> int:
+    """Columns that the table needs: the longest cell of each column, of notes the longest word; three between two."""
+    widths = []
+    for heading, *cells in zip(headings, *rows, strict=True):
+        parts = [part for cell in cells for part in cell.split()] if heading == "notes" else cells
+        widths.append(max(cell_len(carry(part, console.encoding)) for part in [heading, *parts]))
+    return sum(widths) + 3 * (len(widths) - 1)
+
+
+def _texts(cells: Sequence[str], console: Console) -> list[Text]:
+    return [Text(one_line(cell, console.encoding)) for cell in cells]
+
+
+def _paragraph(text: str, console: Console, heading: str = "") -> None:
+    """Wrapped for reading; a heading stands at its beginning in bold."""
+    start = (one_line(heading, console.encoding) + " " if heading else "", "bold")
+    console.print(Text.assemble(start, one_line(text, console.encoding)), width=min(console.width, READABLE))
+    if heading:
+        console.print()

@@ -1,0 +1,66 @@
+"""The semantic window in words: what the shape of a curve means for the user, and what to do next."""
+
+from __future__ import annotations
+
+from diffscope.report.cells import by_layer, interval, lowest, number, sentences, share
+from diffscope.results import Result, WindowRow
+
+HEADLINE = {
+    "u": "semantic window found",
+    "rising": "no semantic window, ICR rises with noise",
+    "falling": "no semantic window yet, ICR still falls",
+    "flat": "no semantic window, ICR is flat",
+    "unclear": "undecided",
+}
+
+MEANING = {
+    "u": "ICR falls and rises again, so the levels measured enclose its minimum. Take features at the recommended "
+    "level; the other levels in the window do equally well as far as these images can tell.",
+    "rising": "Features are best at the smallest noise and only get worse. Memorizing networks look like this; so does "
+    "a range that begins above the minimum. Measure smaller levels (--sigma), then compare with an earlier checkpoint.",
+    "falling": "Features still improve at the largest noise, so the minimum is not enclosed. Measure larger levels "
+    "(--sigma); if the model's range ends here, take features at its end.",
+    "flat": "No level is worse than the best by more than chance and 2 %, so the level hardly matters for this layer. "
+    "To resolve finer differences measure more images (--num-images), or look at another layer.",
+    "unclear": "These levels do not decide on a shape, so none is claimed. Measure more images (--num-images) or more "
+    "levels over a wider range (--sigma).",
+}
+"""Both by shape, a shape of null standing as `unclear`."""
+
+
+def ranked(result: Result) -> list[WindowRow]:
+    """Windows by lowest ICR; layers of which nothing is known come last."""
+    return sorted(result.window, key=lambda window: (window.icr is None, window.icr or 0.0))
+
+
+def shape(window: WindowRow) -> str:
+    return window.shape or "unclear"
+
+
+def finding(result: Result, window: WindowRow) -> str:
+    """What was found for one layer: a few sentences with the numbers."""
+    if window.icr is None or window.sigma is None:
+        return " ".join(["No level has an ICR.", *sentences(window.notes)])
+    return " ".join([*_levels(result, window), *_reach(window), *sentences(window.notes)])
+
+
+def _levels(result: Result, window: WindowRow) -> list[str]:
+    """The recommended level, and the best measured one, which for a U lies beside it."""
+    row = lowest(by_layer(result.rows).get(window.layer, []))
+    ends = "" if row is None else interval(row.values.get("icr_low"), row.values.get("icr_high"))
+    icr = f"{share(window.icr)} (95 % interval {ends})" if ends.startswith("[") else share(window.icr)
+    native = "" if window.t is None else f" (the model's t = {number(window.t)})"
+    level = f"σ = {number(window.sigma)}{native}"
+    if window.shape != "u":
+        return [f"Lowest ICR {icr} at {level}."]
+    give = "" if window.sigma_error is None else f", give or take a factor of {10**window.sigma_error:.2g}"
+    measured = "" if row is None else f" at σ = {number(row.sigma)}"
+    return [f"Recommended {level}{give}.", f"Lowest ICR measured: {icr}{measured}."]
+
+
+def _reach(window: WindowRow) -> list[str]:
+    if window.low is None or window.high is None:
+        return []
+    if window.low == window.high:
+        return ["Every other level is distinguishable from it."]
+    return [f"Levels from σ = {number(window.low)} to {number(window.high)} cannot be told apart from the best."]

@@ -1,0 +1,80 @@
+"""What a tree of files says: which names are images, and their classes. Shared by folders and zips."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+
+import numpy as np
+
+from diffscope.errors import DataError
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+LABEL_FILE = "dataset.json"
+"""EDM's name for the list of labels at the root of a data set."""
+
+
+def is_image(name: str) -> bool:
+    """Whether a name (forward slashes) ends as an image does and no part of it is hidden."""
+    return name.lower().endswith(EXTENSIONS) and not any(is_hidden(part) for part in name.split("/"))
+
+
+def is_hidden(part: str) -> bool:
+    """Hidden files and folders, and what macOS adds to zips."""
+    return part.startswith(".") or part == "__MACOSX"
+
+
+def no_images(path: str, files: int) -> DataError:
+    """What to raise where a tree of `files` files holds no image."""
+    endings = " ".join(ending[1:] for ending in EXTENSIONS)
+    return DataError(f"No images in {path}: {files} files, none of them {endings}. Point --data at the images.")
+
+
+def classes(names: list[str], label_file: bytes | None, path: str) -> tuple[np.ndarray | None, list[str] | None]:
+    """(labels int64 [count] or None, class names or None) of images with these names.
+
+    `label_file`: the contents of `dataset.json`, which goes first where it speaks of labels. Without it, the
+    folders of the first level are the classes, in sorted order, if no image lies beside them.
+    Raises DataError where `dataset.json` is broken or leaves an image out.
+    """
+    if label_file is not None:
+        content = _parse(label_file, path)
+        if isinstance(content, dict) and "labels" in content:
+            return _listed_labels(content["labels"], names, path), None
+    first = [name.split("/")[0] if "/" in name else None for name in names]
+    folders = sorted({folder for folder in first if folder is not None})
+    if not folders or None in first:
+        return None, None
+    rank = {folder: label for label, folder in enumerate(folders)}
+    return np.array([rank[folder] for folder in first if folder is not None], dtype=np.int64), folders
+
+
+def _parse(label_file: bytes, path: str) -> object:
+    try:
+        content: object = json.loads(label_file)
+    except ValueError as error:
+        raise DataError(
+            f"{posixpath.join(path, LABEL_FILE)} is not JSON ({error}). Repair it, or remove it to go without labels."
+        ) from error
+    return content
+
+
+def _listed_labels(listed: object, names: list[str], path: str) -> np.ndarray | None:
+    """EDM's `{"labels": [[name, class], …]}`; null, and vectors in place of classes, give None."""
+    if listed is None:
+        return None
+    where = posixpath.join(path, LABEL_FILE)
+    try:
+        by_name = dict(listed)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        raise DataError(f'{where} has unknown labels. Expected {{"labels": [["name", class], …]}} or null.') from None
+    missing = [name for name in names if name not in by_name]
+    if missing:
+        raise DataError(
+            f"{where} has no label for {missing[0]} ({len(missing)} of {len(names)} images are missing). "
+            "Complete it, or remove it to go without labels."
+        )
+    found = [by_name[name] for name in names]
+    if not all(type(label) is int for label in found):
+        return None
+    return np.array(found, dtype=np.int64)

@@ -1,0 +1,83 @@
+"""A `.zip` of images: the tree that a folder would hold, or EDM's layout with `dataset.json`.
+
+A folder that wraps the whole archive is taken off the names, so that classes come from the first level that
+differs and a zip has the names, and the fingerprint, of the folder that was zipped. Nothing is ever extracted.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import zipfile
+
+import numpy as np
+
+from diffscope.errors import DataError
+from diffscope.sources import _listing
+from diffscope.sources._decode import decode
+from diffscope.sources.base import Source, Target
+
+
+def accepts(path: str) -> bool:
+    return path.lower().endswith(".zip") and os.path.isfile(path)
+
+
+def open(path: str) -> Source:
+    return ArchiveSource(path)
+
+
+class ArchiveSource(Source):
+    kind = "images"
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise DataError(f"Cannot read {path} as a zip: {error}. Was it copied completely?") from error
+        files = {info.filename.replace("\\", "/"): info for info in self._zip.infolist() if not info.is_dir()}
+        images = sorted(name for name in files if _listing.is_image(name))
+        if not images:
+            raise _listing.no_images(path, len(files))
+        root = _root(images, set(files))
+        self._names = [name[len(root) :] for name in images]
+        self._infos = [files[name] for name in images]
+        label_file = files.get(root + _listing.LABEL_FILE)
+        listed = self._bytes(label_file) if label_file else None
+        self.labels, self.class_names = _listing.classes(self._names, listed, path)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def name(self, index: int) -> str:
+        return self._names[index]
+
+    def read(self, index: int, target: Target) -> np.ndarray:
+        return decode(self._bytes(self._infos[index]), self._names[index], target)
+
+    def size(self, index: int) -> int:
+        return self._infos[index].file_size
+
+    def checksum(self, index: int) -> int:
+        return self._infos[index].CRC
+
+    def _bytes(self, info: zipfile.ZipInfo) -> bytes:
+        try:
+            # Threads share one file position; they decode at the same time, outside the lock.
+            with self._lock:
+                return self._zip.read(info)
+        # Besides BadZipFile: RuntimeError (encrypted), NotImplementedError (compression), zlib.error, EOFError.
+        except Exception as error:
+            raise DataError(f"Cannot read {info.filename} in {self.path}: {error}. Zip the images anew.") from error
+
+
+def _root(images: list[str], files: set[str]) -> str:
+    """The folders, with their slash, that wrap all images; `dataset.json` marks the root where it lies."""
+    root = ""
+    while root + _listing.LABEL_FILE not in files:
+        first, slash, _ = images[0][len(root) :].partition("/")
+        if not slash or not all(name.startswith(f"{root}{first}/") for name in images):
+            break
+        root += f"{first}/"
+    return root

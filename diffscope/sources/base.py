@@ -1,0 +1,116 @@
+"""Where images come from: the contract of every source, and `open_source`, which finds the one that fits.
+
+A source is one module of this folder with two functions beside its class:
+
+    def accepts(path: str) -> bool: ...   # cheap, never raises: is this path mine?
+    def open(path: str) -> Source: ...    # raises DataError where the path is mine but unusable
+
+Used from outside:
+
+    source = open_source("photos.zip")
+    target = Target(side=32, channels=3, resize="lanczos")
+    pixels = source.read(0, target)                      # uint8 [3, 32, 32]
+    protocol_field = source.fingerprint(range(len(source)))
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from diffscope import registry
+from diffscope.errors import DataError
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a network takes.
+
+    side: height and width in pixels.
+    channels: 1 or 3 for pictures; any number for sources of kind "floats".
+    resize: "lanczos" cuts the central square and resizes it with Lanczos, as EDM's data preparation does;
+        "adm" halves with a box filter, then resizes bicubically, then cuts (ADM, DiT, SiT).
+    """
+
+    side: int
+    channels: int
+    resize: Literal["lanczos", "adm"] = "lanczos"
+
+
+class Source(ABC):
+    """Indexed images. Reading is thread-safe; the order is that of the sorted names."""
+
+    path: str
+    """As the user gave it."""
+    kind: Literal["images", "floats", "latents"]
+    labels: np.ndarray | None = None
+    """int64 [count], or None where the source does not say."""
+    class_names: list[str] | None = None
+    """What the labels count, where the classes have names (folders)."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """The image's name inside the source, with forward slashes."""
+
+    @abstractmethod
+    def read(self, index: int, target: Target) -> np.ndarray:
+        """One image; raises DataError, naming the image, where it cannot be read.
+
+        kind "images":  uint8 [channels, side, side].
+        kind "floats":  float32 [channels, side, side], in the network's own data units.
+        kind "latents": float32 [2, 4, h, w], mean and standard deviation, unscaled (zero where unknown).
+        """
+
+    @abstractmethod
+    def size(self, index: int) -> int:
+        """Bytes of the stored image, for the fingerprint."""
+
+    @abstractmethod
+    def checksum(self, index: int) -> int:
+        """CRC-32 of the stored image, for the fingerprint; raises DataError where it cannot be read."""
+
+    def fingerprint(self, indices: Iterable[int]) -> str:
+        """SHA-256 (hex) of all names and sizes, and of the contents and labels of the images at `indices`.
+
+        Where the source lies does not enter, nor does the order of `indices`. Names and sizes of all images
+        enter because they decide which images a seeded subset takes.
+        """
+        digest = hashlib.sha256(f"{self.kind} {len(self)}\n".encode())
+        for index in range(len(self)):
+            digest.update(f"{self.name(index)}\0{self.size(index)}\n".encode(errors="surrogateescape"))
+        for index in sorted({int(index) for index in indices}):
+            label = "" if self.labels is None else int(self.labels[index])
+            digest.update(f"{index} {self.checksum(index):08x} {label}\n".encode())
+        return digest.hexdigest()
+
+
+def open_source(path: str) -> Source:
+    """The source at `path`, opened by the one module of this folder that accepts it.
+
+    Raises DataError where nothing is there, nothing accepts it, or no images are inside.
+    """
+    expanded = os.path.expanduser(path)
+    for module in registry.load("diffscope.sources").values():
+        if module.accepts(expanded):
+            source: Source = module.open(expanded)
+            return source
+    raise DataError(_why_nothing_opens(path, expanded))
+
+
+_EXPECTED = "a folder of images, a .zip, or a .npy or .npz of uint8 [N, H, W, C]"
+
+
+def _why_nothing_opens(path: str, expanded: str) -> str:
+    if not os.path.exists(expanded):
+        return f"Nothing at {path!r}. Expected {_EXPECTED}. Check the spelling of --data."
+    suffix = os.path.splitext(expanded)[1] or "no extension"
+    return f"Cannot take images from {path!r} ({suffix}). Expected {_EXPECTED}. Put the images into one of these."

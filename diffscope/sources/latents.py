@@ -1,0 +1,66 @@
+"""Latents made beforehand: `.npz` with `mean` [N, 4, h, w], if known `std` of the same shape, and labels as `y`.
+
+Both are the VAE's posterior as it stands, unscaled: the family multiplies by its own factor.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+
+import numpy as np
+
+from diffscope.errors import DataError
+from diffscope.sources import _npz
+from diffscope.sources.base import Source, Target
+
+
+def accepts(path: str) -> bool:
+    return path.lower().endswith(".npz") and os.path.isfile(path) and "mean" in _npz.keys(path)
+
+
+def open(path: str) -> Source:
+    return LatentSource(path)
+
+
+class LatentSource(Source):
+    kind = "latents"
+    has_std: bool
+    """Whether the file knows the posterior's standard deviation; without it, `read` gives zeros there."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        mean = _npz.load(path, "mean")
+        if mean is None or mean.ndim != 4 or mean.shape[1] != 4 or 0 in mean.shape or mean.dtype.kind != "f":
+            found = "nothing" if mean is None else f"{mean.dtype} {list(mean.shape)}"
+            raise DataError(f"{path} has {found} as mean. Expected floats [N, 4, h, w], unscaled; save them so.")
+        std = _npz.load(path, "std")
+        if std is not None and (std.shape != mean.shape or std.dtype.kind != "f"):
+            raise DataError(
+                f"{path} has {std.dtype} {list(std.shape)} as std. Expected floats {list(mean.shape)}, as mean has."
+            )
+        self._mean, self._std = mean, std
+        self.has_std = std is not None
+        self.labels = _npz.labels(_npz.load(path, "y", "labels"), len(mean), path)
+
+    def __len__(self) -> int:
+        return len(self._mean)
+
+    def name(self, index: int) -> str:
+        return f"{index:08d}"
+
+    def read(self, index: int, target: Target) -> np.ndarray:
+        """float32 [2, 4, h, w]; `target` does not apply: latents cannot be cropped or resized."""
+        mean = self._mean[index]
+        std = np.zeros_like(mean) if self._std is None else self._std[index]
+        latent = np.stack([mean, std]).astype(np.float32)
+        if not np.isfinite(latent).all() or (latent[1] < 0).any():
+            raise DataError(f"Latent {index} of {self.path} is not finite or has std below 0. Encode the image anew.")
+        return latent
+
+    def size(self, index: int) -> int:
+        return int(self._mean[0].nbytes) * (1 if self._std is None else 2)
+
+    def checksum(self, index: int) -> int:
+        checksum = zlib.crc32(self._mean[index].tobytes())
+        return checksum if self._std is None else zlib.crc32(self._std[index].tobytes(), checksum)

@@ -1,0 +1,87 @@
+"""Finished parts of a run on disk, so that nothing computed is lost: an error, Ctrl-C or kill costs one block.
+
+A part is one file, written under another name, flushed, then renamed: it is either whole or not there. Parts lie in a
+folder named after the protocol's hash, so that the same command finds them and another one does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from diffscope.errors import StoreError
+
+Arrays = dict[str, np.ndarray]
+
+
+def cache_folder() -> Path:
+    """$DIFFSCOPE_CACHE_DIR, else $XDG_CACHE_HOME/diffscope, else ~/.cache/diffscope."""
+    if folder := os.environ.get("DIFFSCOPE_CACHE_DIR"):
+        return Path(folder)
+    if folder := os.environ.get("XDG_CACHE_HOME"):
+        return Path(folder) / "diffscope"
+    try:
+        return Path.home() / ".cache" / "diffscope"
+    except RuntimeError:  # no home: a build machine
+        return Path(tempfile.gettempdir()) / "diffscope"
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Call `write` with a temporary path beside `path`, flush, and rename; StoreError where the disk refuses."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(part)
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+class Parts:
+    """The finished parts of one run: arrays by name, and a small record, each under a number."""
+
+    def __init__(self, folder: Path, protocol_hash: str) -> None:
+        self.folder = folder / f"parts-{protocol_hash[:16]}"
+
+    def finished(self) -> set[int]:
+        return {int(path.stem.removeprefix("part-")) for path in self.folder.glob("part-*.safetensors")}
+
+    def write(self, number: int, arrays: Arrays, record: Mapping[str, object]) -> None:
+        from safetensors.numpy import save_file
+
+        whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+        metadata = {"record": json.dumps(record)}
+        write_atomically(self._path(number), lambda path: save_file(whole, path, metadata=metadata))
+
+    def read(self, number: int, prefix: str) -> Arrays:
+        """The arrays of a part whose names start with `prefix`, which is cut off; nothing else is read."""
+        from safetensors import safe_open
+
+        with safe_open(self._path(number), framework="np") as file:
+            return {name[len(prefix) :]: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+
+    def record(self, number: int) -> dict[str, object]:
+        from safetensors import safe_open
+
+        with safe_open(self._path(number), framework="np") as file:
+            record: dict[str, object] = json.loads(file.metadata()["record"])
+            return record
+
+    def clear(self) -> None:
+        """Forget the run: its result is written."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"part-{number:03d}.safetensors"

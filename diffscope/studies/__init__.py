@@ -1,0 +1,1 @@
+"""What a user asks, composed of the rooms below into a result."""

@@ -1,0 +1,49 @@
+"""Two results, row by row: the paired difference of ICR, for checkpoints measured on the same images and draws."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from diffscope.errors import DataError
+from diffscope.protocol import CHECKPOINT_FIELDS, require_equal
+from diffscope.results import Result, Row
+from diffscope.studies.difference import paired_difference
+
+
+def compare(old: Result, new: Result) -> list[dict[str, Any]]:
+    """One record for each layer and noise level that both results have.
+
+    Raises ProtocolMismatch, naming the field, where anything but the checkpoint differs; levels and layers may be
+    subsets of each other, for all draws are keyed and shared.
+    """
+    require_equal(old.protocol, new.protocol, CHECKPOINT_FIELDS | {"layers", "sigmas"}, "the two results")
+    if old.data["skipped"] != new.data["skipped"]:
+        raise DataError("the two results left out different unreadable images; measure both with --strict")
+    before = {(row.layer, row.sigma): row for row in old.rows}
+    common = [(before[row.layer, row.sigma], row) for row in new.rows if (row.layer, row.sigma) in before]
+    if not common:
+        raise DataError(
+            f"the two results share no row: layers {_listed(old)} at {len(old.rows)} levels against {_listed(new)}; "
+            "measure the same --layer and --sigma"
+        )
+    return [_record(a, b) for a, b in common]
+
+
+def _record(a: Row, b: Row) -> dict[str, Any]:
+    head: dict[str, Any] = {"layer": b.layer, "sigma": b.sigma, "icr_old": a["icr"], "icr_new": b["icr"]}
+    keys = ("change", "change_low", "change_high", "t", "p")
+    if None in (a["icr"], b["icr"], a["replicates"], b["replicates"]):
+        note = "null_icr: one of the two has no ICR with an interval"
+        return {**head, **dict.fromkeys(keys), "significant": None, "notes": [note]}
+    if a["replicates"] == b["replicates"] and a["icr"] == b["icr"]:
+        return {**head, **dict(zip(keys, (0.0, 0.0, 0.0, 0.0, 1.0), strict=True)), "significant": False, "notes": []}
+    found = paired_difference(a["icr"], a["replicates"], b["icr"], b["replicates"])
+    values = (found.change, found.change_low, found.change_high, found.t, found.p)
+    numbers = {k: v if v is not None and math.isfinite(v) else None for k, v in zip(keys, values, strict=True)}
+    return {**head, **numbers, "significant": found.p < 0.05, "notes": []}
+
+
+def _listed(result: Result) -> str:
+    names = list(dict.fromkeys(row.layer for row in result.rows))
+    return ", ".join(names[:3]) + (" …" if len(names) > 3 else "")

@@ -1,0 +1,74 @@
+"""`--fail-if EXPR`: conditions under which a shell script should stop.
+
+KEY OP NUMBER   on a row, with OP one of > >= < <= == !=
+window==none    no layer has a U
+change>2%       (compare) worse by more than 2 %, and significantly so; change<-2% likewise
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from diffscope.errors import DiffscopeError, GateHeld, UsageError
+
+_OPERATORS: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne, ">": operator.gt, "<": operator.lt,
+}  # fmt: skip
+_FORM = re.compile(r"\s*([A-Za-z_]\w*)\s*(>=|<=|==|!=|>|<)\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*(%?)\s*")
+
+
+@dataclass(frozen=True)
+class Gate:
+    text: str
+    key: str
+    op: str
+    number: float
+    """A percentage is already divided by 100."""
+
+    def holds(self, value: float) -> bool:
+        return _OPERATORS[self.op](value, self.number)
+
+
+def parse(text: str, keys: Collection[str], percent: bool = False) -> Gate:
+    """UsageError where the expression has another form or its key is none of `keys`."""
+    if re.fullmatch(r"\s*window\s*==\s*none\s*", text) and "window" in keys:
+        return Gate(text, "window", "==", 0.0)
+    match = _FORM.fullmatch(text)
+    if not match or (match[4] and not percent):
+        raise UsageError(f"--fail-if '{text}': expected KEY OP NUMBER with OP one of > >= < <= == !=")
+    if match[1] not in keys or match[1] == "window":
+        raise UsageError(f"--fail-if '{text}': no key '{match[1]}'; one of {', '.join(sorted(keys))}")
+    try:
+        number = float(match[3])
+    except ValueError:
+        raise UsageError(f"--fail-if '{text}': '{match[3]}' is not a number") from None
+    return Gate(text, match[1], match[2], number / 100 if match[4] else number)
+
+
+def check(gates: Sequence[Gate], records: Sequence[Mapping[str, Any]]) -> None:
+    """Raise GateHeld with a line for every gate that holds; DiffscopeError where a value is null: it passes no gate."""
+    held, nulls = [], []
+    for gate in gates:
+        if gate.key == "window":
+            if all(record.get("shape") != "u" for record in records):
+                held.append("--fail-if window==none: no layer has a semantic window")
+            continue
+        for record in records:
+            at = (
+                f"{record.get('layer', '')} at sigma {record['sigma']:.4g}"
+                if record.get("sigma")
+                else record.get("layer", "")
+            )
+            value = record[gate.key]
+            if value is None or isinstance(value, (str, list)):
+                nulls.append(f"--fail-if {gate.text}: {gate.key} of {at} is {'null' if value is None else value!r}")
+            elif gate.holds(value) and (gate.key != "change" or record["significant"]):
+                held.append(f"--fail-if {gate.text}: {gate.key} of {at} is {value!r}")
+    if nulls:
+        raise DiffscopeError("; ".join(nulls) + "; a gate needs a number")
+    if held:
+        raise GateHeld(held)

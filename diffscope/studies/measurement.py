@@ -1,0 +1,283 @@
+"""Runs a job block by block and reads all numbers from the moments: what `icr`, `sweep` and later studies share.
+
+Finished blocks stand on disk under the protocol's hash. Whatever was computed when a run ended early is found again by
+the same command, and blocks are merged in their order, so that an interrupted run gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffscope import registry
+from diffscope.errors import DataError, EstimationError, MemoryLimit, NeedTwoViews, NonFinite, TooFewImages
+from diffscope.features import SPACING, Extractor, Plan
+from diffscope.metrics.base import Context, measure_all
+from diffscope.metrics.icr import size_problem
+from diffscope.moments import BlockAccumulator, BlockMoments, Moments, NonFiniteFeature, accumulator_nbytes, nbytes
+from diffscope.protocol import Protocol
+from diffscope.results import Row, finite
+from diffscope.store import Parts, cache_folder
+from diffscope.studies.settings import Job, with_layers
+
+MAX_UNREADABLE = 0.05
+
+
+@dataclass
+class Listener:
+    """What a caller wants to hear while a job runs; all silent by default."""
+
+    advance: Callable[[int], None] = lambda passes: None
+    """Forward passes finished: images × views × levels."""
+    say: Callable[[str], None] = lambda text: None
+    """One line for a person."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a job came to."""
+
+    protocol: Protocol
+    rows: tuple[Row, ...]
+    skipped: tuple[Mapping[str, str], ...]
+    used: int
+    """Images that were read."""
+    timing: Mapping[str, Any]
+    parts: Parts
+    """The blocks on disk, to be cleared once the result is safe."""
+    moments: Callable[[int, int], Moments] = field(repr=False)
+    """The moments of (level, layer), read from disk."""
+
+
+def total_passes(job: Job) -> int:
+    return len(job.indices) * job.plan.views * len(job.levels)
+
+
+def measure(job: Job, listener: Listener | None = None, folder: Path | None = None) -> Measured:
+    """All metrics of every layer at every noise level; finished blocks are kept in `folder`, else in the cache.
+
+    Raises TooFewImages where no layer's covariance can be determined (a layer that is too wide among others gets
+    rows of nulls), MemoryLimit before the run, DataError where too many images cannot be read.
+    """
+    listener = listener or Listener()
+    start, cpu = time.perf_counter(), time.process_time()
+    if job.plan.views < 2:
+        raise NeedTwoViews(f"--views {job.plan.views}: ICR compares views of one image; at least 2 are needed")
+    job, refused = _measurable(job)
+    _check_memory(job)
+    protocol = job.protocol()
+    parts = Parts(folder or cache_folder(), protocol.hash())
+    resumed = _run_blocks(job, parts, listener)
+    run_seconds = time.perf_counter() - start
+
+    records = [parts.record(number) for number in range(job.blocks)]
+    skipped = tuple(entry for record in records for entry in record["skipped"])  # type: ignore[attr-defined]
+    used = len(job.indices) - len(skipped)
+
+    def moments(level: int, layer: int) -> Moments:
+        prefix = f"{level}/{layer}/"
+        return Moments.from_blocks([BlockMoments.from_arrays(parts.read(g, prefix)) for g in range(job.blocks)])
+
+    rows = [*_rows(job, moments), *_null_rows(job, refused, used)]
+    order = {layer.name: number for number, layer in enumerate(job.denoiser.layers)}
+    rows.sort(key=lambda row: (order[row.layer], row.sigma))
+    passes = (job.blocks - resumed) / job.blocks * total_passes(job)
+    timing = {
+        "seconds": round(time.perf_counter() - start, 3),
+        "cpu_seconds": round(time.process_time() - cpu, 3),
+        "images_per_second": round(passes / run_seconds, 2) if run_seconds else None,
+        "blocks_measured": job.blocks - resumed,
+        "blocks_resumed": resumed,
+    }
+    return Measured(protocol, tuple(rows), skipped, used, timing, parts, moments)
+
+
+def null_row(job: Job, layer: str, level: int, n: int, d: int, note: str) -> Row:
+    """A row whose numbers could not be computed, with the reason."""
+    keys = [key for key in metric_keys() if key not in ("n", "d")]
+    at = job.levels[level]
+    return Row(layer, at.sigma, at.t, n, d, dict.fromkeys(keys), (note,), at.requested)
+
+
+def metric_keys() -> list[str]:
+    """The keys of all metrics."""
+    return [key for member in registry.load("diffscope.metrics").values() for key in member.KEYS]
+
+
+def row_keys() -> set[str]:
+    """What a gate on a row may ask for."""
+    lists = {"replicates", "lambda"}
+    return {"sigma", "t", *metric_keys(), *(f"{key}_se" for key in metric_keys())} - lists
+
+
+def _measurable(job: Job) -> tuple[Job, dict[str, str]]:
+    """The job with the layers that the images can determine, and the others' reasons."""
+    refused = {}
+    for layer in job.plan.layers:
+        problem = size_problem(len(job.indices), job.plan.views, job.plan.width(layer))
+        if problem is None and len(job.indices) < 2 * job.blocks:
+            problem = (
+                f"{len(job.indices)} images; expected at least {2 * job.blocks}, two for each block of the jackknife"
+            )
+        if problem:
+            refused[layer.name] = problem
+    kept = tuple(layer for layer in job.plan.layers if layer.name not in refused)
+    if not kept:
+        name, problem = next(iter(refused.items()))
+        raise TooFewImages(f"layer {name}: {problem}")
+    return with_layers(job, kept), refused
+
+
+def _check_memory(job: Job) -> None:
+    """The moments of the block in work, and those of one row when it is read back."""
+    views, levels = job.plan.views, len(job.levels)
+    widths = [job.plan.width(layer) for layer in job.plan.layers]
+    in_work = sum(accumulator_nbytes(views, d) for d in widths) * levels
+    reading = (2 * job.blocks + 8) * nbytes(views, max(widths))
+    limit = job.settings.max_memory or _half_of_memory()
+    need = in_work + reading
+    if need > limit:
+        raise MemoryLimit(
+            f"the moments need {need / 1e9:.1f} GB, more than --max-memory {limit / 1e9:.1f} GB; take fewer layers "
+            f"({len(widths)}) or noise levels ({levels}) at a time, --pool mean, or a larger --max-memory"
+        )
+
+
+def memory_of(plan: Plan) -> int:
+    """Bytes of the moments of the block in work."""
+    return sum(accumulator_nbytes(plan.views, plan.width(layer)) for layer in plan.layers) * len(plan.sigmas)
+
+
+def _half_of_memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (ValueError, OSError, AttributeError):
+        return 4 << 30
+
+
+def _run_blocks(job: Job, parts: Parts, listener: Listener) -> int:
+    """Measure the blocks that are not on disk yet; how many were there."""
+    done = parts.finished()
+    per_image = job.plan.views * len(job.levels)
+    for number in sorted(done):
+        listener.advance(len(job.block(number)) * per_image)
+    if done:
+        listener.say(f"{len(done)} of {job.blocks} blocks were measured before; going on from there")
+    extractor = Extractor(job.denoiser, job.source, job.plan, job.settings.strict)
+    foresight = _Foresight(job, listener, missing=job.blocks - len(done))
+    for number in range(job.blocks):
+        if number in done:
+            continue
+        before = len(extractor.skipped)
+        arrays = _block(job, extractor, number, listener, foresight)
+        skipped = extractor.skipped[before:]
+        if len(extractor.skipped) > MAX_UNREADABLE * len(job.indices):
+            raise DataError(
+                f"{job.source.path}: {len(extractor.skipped)} of the images read so far cannot be decoded, more than "
+                f"5 % of {len(job.indices)}; the first: {extractor.skipped[0]['why']}"
+            )
+        parts.write(number, arrays, {"skipped": skipped})
+    return len(done)
+
+
+def _block(
+    job: Job, extractor: Extractor, number: int, listener: Listener, foresight: _Foresight
+) -> dict[str, np.ndarray]:
+    plan = job.plan
+    sums = {
+        (level, layer): BlockAccumulator(plan.views, plan.width(plan.layers[layer]))
+        for level in range(len(job.levels))
+        for layer in range(len(plan.layers))
+    }
+    indices = job.block(number)
+    last = len(plan.layers) - 1
+    for features in extractor.run(indices.tolist()):
+        try:
+            sums[features.level, features.layer].update(features.z)
+        except NonFiniteFeature as error:
+            image = extractor.source.name(features.indices[error.position])
+            layer, sigma = plan.layers[features.layer].name, plan.sigmas[features.level]
+            raise NonFinite(
+                f"image {image}: features of layer {layer} at sigma {sigma:g} are not finite in {plan.precision}; "
+                "use --precision fp32"
+            ) from None
+        if features.layer == last:
+            listener.advance(len(features.indices) * plan.views)
+            foresight.observe(len(features.indices) * plan.views)
+    arrays = {}
+    for (level, number_of_layer), accumulator in sums.items():
+        for name, array in accumulator.finish().to_arrays().items():
+            arrays[f"{level}/{number_of_layer}/{name}"] = array
+    return arrays
+
+
+class _Foresight:
+    """Says once, before a run of more than a minute, what it will take; judged by its first batches."""
+
+    def __init__(self, job: Job, listener: Listener, missing: int) -> None:
+        self.job, self.listener = job, listener
+        self.total = total_passes(job) * missing / job.blocks
+        self.start = time.perf_counter()
+        self.passes, self.said = 0, False
+
+    def observe(self, passes: int) -> None:
+        self.passes += passes
+        elapsed = time.perf_counter() - self.start
+        if self.said or elapsed < 2:
+            return
+        self.said = True
+        expected = elapsed / self.passes * self.total
+        if expected > 60:
+            job = self.job
+            self.listener.say(
+                f"{len(job.indices)} images × {job.plan.views} views × {len(job.levels)} noise levels, "
+                f"{memory_of(job.plan) / 1e6:.0f} MB for moments, about {expected / 60:.0f} min"
+            )
+
+
+def _rows(job: Job, moments: Callable[[int, int], Moments]) -> list[Row]:
+    rows, failures = [], []
+    for number, layer in enumerate(job.plan.layers):
+        positions = layer.positions if job.plan.pool == "mean" else 1
+        context = Context(feature_eps=SPACING[job.plan.precision], pooled_positions=positions)
+        for level, at in enumerate(job.levels):
+            found = moments(level, number)
+            try:
+                measured = measure_all(found, context)
+            except EstimationError as error:
+                failures.append(error)
+                note = f"{_code(error)}: {error}"
+                rows.append(null_row(job, layer.name, level, found.total.n, found.d, note))
+                continue
+            values = {key: _plain(value) for key, value in measured.values.items()}
+            n, d = int(values.pop("n")), int(values.pop("d"))
+            rows.append(Row(layer.name, at.sigma, at.t, n, d, values, measured.notes, at.requested))
+    if len(failures) == len(rows):
+        raise failures[0]
+    return rows
+
+
+def _null_rows(job: Job, refused: Mapping[str, str], used: int) -> list[Row]:
+    return [
+        null_row(job, layer.name, level, used, job.plan.width(layer), f"too_few_images: {refused[layer.name]}")
+        for layer in job.denoiser.layers
+        if layer.name in refused
+        for level in range(len(job.levels))
+    ]
+
+
+def _code(error: EstimationError) -> str:
+    name = type(error).__name__
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [float(v) for v in value]
+    return finite(None if value is None else float(value))

@@ -1,0 +1,228 @@
+"""What a user chooses for a measurement, and what that comes to for one model and its images."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from diffscope import seeding
+from diffscope.checkpoints import Checkpoint
+from diffscope.errors import DataError, UnknownLayer, UsageError
+from diffscope.families.base import Denoiser, Layer
+from diffscope.features import Plan, resolve_device, resolve_precision
+from diffscope.protocol import Protocol
+from diffscope.sources.base import Source
+from diffscope.views import DEFAULT_AUGMENTATION, Augmentation
+
+DEFAULT_IMAGES = 5000
+IMAGES_PER_FEATURE = 4
+SWEEP_RANGE = (0.002, 20.0)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options that all measuring commands share; names and defaults are those of the command line."""
+
+    layers: tuple[str, ...] = ("mid",)
+    """Names, `mid`, tails, or `all`."""
+    sigmas: tuple[float, ...] = ()
+    times: tuple[float, ...] = ()
+    """Noise levels in the model's own variable; used beside `sigmas`."""
+    num_levels: int = 12
+    """Where neither is given: log-spaced over [0.002, 20], cut to the family's range."""
+    num_images: int | None = None
+    augment: str = DEFAULT_AUGMENTATION
+    augment_strength: float = 1.0
+    views: int = 2
+    input: str = "noisy"
+    pool: str = "mean"
+    normalize: bool = False
+    class_label: str = "null"
+    seed: int = 0
+    precision: str = "auto"
+    device: str | None = None
+    batch_size: int | None = None
+    workers: int | None = None
+    max_memory: int | None = None
+    """Bytes; half of RAM by default."""
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, choices in (
+            ("--input", self.input, ("noisy", "clean")),
+            ("--pool", self.pool, ("mean", "flatten")),
+        ):
+            if value not in choices:
+                raise UsageError(f"{name} {value}: expected {' or '.join(choices)}")
+        for name, number, least in (
+            ("--views", self.views, 1),
+            ("--num-levels", self.num_levels, 1),
+            ("--num-images", self.num_images, 1),
+            ("--batch-size", self.batch_size, 1),
+            ("--workers", self.workers, 0),
+            ("--seed", self.seed, 0),
+        ):
+            if number is not None and number < least:
+                raise UsageError(f"{name} {number}: expected at least {least}")
+        for sigma in self.sigmas:
+            if not (math.isfinite(sigma) and sigma > 0):
+                raise UsageError(f"--sigma {sigma:g}: expected a noise-to-signal ratio above 0")
+        if self.class_label not in ("null", "label") and not self.class_label.isdecimal():
+            raise UsageError(f"--class {self.class_label}: expected null, label or a class index")
+        Augmentation(self.augment, self.augment_strength)
+
+
+@dataclass(frozen=True)
+class Level:
+    """One noise level of a run."""
+
+    sigma: float
+    """As used."""
+    t: float
+    requested: float | None
+    """Where the model has discrete levels: what was asked for."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model, its images and the settings, checked against each other: ready to run."""
+
+    checkpoint: Checkpoint
+    denoiser: Denoiser
+    source: Source
+    settings: Settings
+    plan: Plan
+    levels: tuple[Level, ...]
+    indices: np.ndarray
+    """Of the images used, in the seeded order; the image of rank r belongs to block r mod G."""
+    blocks: int
+
+    def block(self, number: int) -> np.ndarray:
+        return self.indices[number :: self.blocks]
+
+    def protocol(self) -> Protocol:
+        """Reads and hashes checkpoint and images: seconds for gigabytes."""
+        plan, denoiser = self.plan, self.denoiser
+        return Protocol(
+            checkpoint=self.checkpoint.sha256(),
+            weights=self.checkpoint.weights,
+            family=denoiser.family,
+            constructor=denoiser.constructor,
+            encoder=denoiser.encoder.fingerprint() if denoiser.encoder else None,
+            data=self.source.fingerprint(self.indices.tolist()),
+            images=len(self.indices),
+            resize=denoiser.space.resize,
+            side=denoiser.space.image_side,
+            channels=denoiser.space.image_channels,
+            augment=plan.augmentation.name,
+            augment_strength=plan.augmentation.strength,
+            views=plan.views,
+            input=plan.input,
+            pool=plan.pool,
+            normalize=plan.normalize,
+            class_label=plan.class_label,
+            layers=tuple(layer.name for layer in plan.layers),
+            sigmas=plan.sigmas,
+            seed=plan.seed,
+            precision=plan.precision,
+            blocks=self.blocks,
+        )
+
+
+def prepare(checkpoint: Checkpoint, denoiser: Denoiser, source: Source, settings: Settings) -> Job:
+    """Check the settings against model and images; cheap, and before any image is read.
+
+    Raises UnknownLayer, NoiseLevelError, UsageError (class, augmentation, device) or DataError (empty source).
+    """
+    layers = _layers(denoiser, settings.layers)
+    levels = _levels(denoiser, settings)
+    _check_inputs(denoiser, source, settings)
+    device = resolve_device(settings.device)
+    widest = max(layer.width if settings.pool == "mean" else math.prod(layer.shape) for layer in layers)
+    count = min(len(source), settings.num_images or max(DEFAULT_IMAGES, IMAGES_PER_FEATURE * widest))
+    on_cpu = device == "cpu"
+    plan = Plan(
+        layers=layers,
+        sigmas=tuple(level.sigma for level in levels),
+        views=settings.views,
+        augmentation=Augmentation(settings.augment, settings.augment_strength),
+        input=settings.input,
+        pool=settings.pool,
+        normalize=settings.normalize,
+        class_label=settings.class_label,
+        seed=settings.seed,
+        precision=resolve_precision(settings.precision, device),
+        device=device,
+        batch_size=settings.batch_size or max(1, (32 if on_cpu else 256) // settings.views),
+        workers=min(2, os.cpu_count() or 1) if settings.workers is None else settings.workers,
+    )
+    indices = seeding.permutation(settings.seed, len(source))[:count]
+    return Job(checkpoint, denoiser, source, settings, plan, levels, indices, _block_count(count))
+
+
+def with_layers(job: Job, layers: tuple[Layer, ...]) -> Job:
+    """The same job for some of its layers."""
+    return replace(job, plan=replace(job.plan, layers=layers))
+
+
+def sweep_levels(denoiser: Denoiser, count: int) -> tuple[float, ...]:
+    """`count` noise levels, log-spaced over [0.002, 20] cut to the family's range, to six digits."""
+    low = max(SWEEP_RANGE[0], denoiser.noise.sigma_min)
+    high = min(SWEEP_RANGE[1], denoiser.noise.sigma_max)
+    if count == 1:
+        return (float(f"{math.sqrt(low * high):.6g}"),)
+    inner = np.geomspace(low, high, count)[1:-1]
+    # Rounded for reading, but never out of the range at its ends.
+    return (low, *(float(f"{sigma:.6g}") for sigma in inner), high)
+
+
+def _layers(denoiser: Denoiser, names: tuple[str, ...]) -> tuple[Layer, ...]:
+    if "all" in names:
+        return denoiser.layers
+    chosen = {denoiser.layer(name).name for name in names}
+    if not chosen:
+        raise UnknownLayer("no layer asked for; --layer mid is the default")
+    return tuple(layer for layer in denoiser.layers if layer.name in chosen)
+
+
+def _levels(denoiser: Denoiser, settings: Settings) -> tuple[Level, ...]:
+    noise = denoiser.noise
+    asked = [*settings.sigmas, *(noise.to_sigma(t) for t in settings.times)]
+    levels: dict[float, Level] = {}
+    for sigma in asked or sweep_levels(denoiser, settings.num_levels):
+        used = noise.check(sigma)
+        levels.setdefault(used, Level(used, noise.to_native(used), sigma if noise.discrete else None))
+    return tuple(levels[sigma] for sigma in sorted(levels))
+
+
+def _check_inputs(denoiser: Denoiser, source: Source, settings: Settings) -> None:
+    if not len(source):
+        raise DataError(f"{source.path}: no images in it")
+    if denoiser.latent_scale is None and source.kind == "latents":
+        raise UsageError(f"--data {source.path} holds latents, but this model works on pixels; give images")
+    if source.kind == "latents" and settings.augment != "none":
+        raise UsageError(
+            "latents made beforehand cannot be augmented; say --augment none (views then differ in noise alone)"
+        )
+    chosen, classes = settings.class_label, denoiser.classes
+    if chosen != "null" and not classes.count:
+        raise UsageError(f"--class {chosen}: this model is not class-conditional")
+    if chosen == "null" and not classes.null:
+        raise UsageError("this model has no null class; use --class label or --class INT")
+    if chosen == "label":
+        if source.labels is None:
+            raise UsageError(f"--class label: {source.path} has no labels; use class folders or dataset.json")
+        if int(source.labels.max()) >= classes.count:
+            raise UsageError(
+                f"--class label: labels reach {int(source.labels.max())}, the model has {classes.count} classes"
+            )
+    elif chosen != "null" and int(chosen) >= classes.count:
+        raise UsageError(f"--class {chosen}: the model's classes run from 0 to {classes.count - 1}")
+
+
+def _block_count(images: int) -> int:
+    """G: 16, less where blocks would hold fewer than four images; a power of two."""
+    return 16 if images >= 64 else 8 if images >= 32 else 4

@@ -1,0 +1,95 @@
+"""Laws that hold for every file of the open folder, found as the program finds them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from vectors import case_moments, moments_of
+
+from diffscope import registry
+from diffscope.errors import EstimationError
+from diffscope.metrics.base import Context, Measurement, jackknifed, measure_all, merged, standard_error
+
+MEMBERS = registry.members("diffscope.metrics")
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+@pytest.mark.parametrize("case", ["A", "B", "C", "D"])
+def test_a_member_gives_its_keys_and_finite_numbers(name: str, case: str) -> None:
+    module = registry.load("diffscope.metrics")[name]
+    found = module.measure(case_moments(case), Context())
+    assert module.KEYS.keys() <= found.values.keys()
+    for key, value in found.values.items():
+        assert key in module.KEYS or key.removesuffix("_se") in module.KEYS
+        if value is None:
+            assert any(key.removesuffix("_se").split("_")[0] in note for note in found.notes), key
+        else:
+            assert np.all(np.isfinite(value)), key
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_member_says_what_and_whence(name: str) -> None:
+    module = registry.load("diffscope.metrics")[name]
+    assert "https://" in module.__doc__
+    for line in module.KEYS.values():
+        assert line.endswith("]"), "each line ends with its unit"
+        assert "\n" not in line
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_member_does_not_change_the_moments(name: str) -> None:
+    moments = case_moments("C")
+    before = {key: value.copy() for key, value in moments.__dict__.items()}
+    registry.load("diffscope.metrics")[name].measure(moments, Context())
+    for key, value in before.items():
+        np.testing.assert_array_equal(getattr(moments, key), value)
+
+
+def test_keys_are_unique() -> None:
+    keys = [key for module in registry.load("diffscope.metrics").values() for key in module.KEYS]
+    assert len(keys) == len(set(keys))
+
+
+def test_a_row_is_json_and_the_same_every_time() -> None:
+    rows = [json.dumps(dict(measure_all(case_moments("B"), Context()).values), allow_nan=False) for _ in range(2)]
+    assert rows[0] == rows[1]
+
+
+def test_the_checks_come_before_the_numbers() -> None:
+    z = np.random.default_rng(0).standard_normal((64, 2, 4))
+    z[:, :, 3] = 1.0
+    found = measure_all(moments_of(z, 8), Context())
+    assert found.values["d"] == 3
+    assert found.notes[0].startswith("dead_channels")
+
+
+def test_a_key_given_twice_fails_loudly() -> None:
+    with pytest.raises(AssertionError, match="icr"):
+        merged([Measurement({"icr": 1.0}), Measurement({"icr": 1.0})])
+
+
+def test_what_is_not_finite_becomes_null_with_a_note() -> None:
+    found = merged([Measurement({"a": float("nan"), "b": [1.0, float("inf")], "c": 1.0, "d": None})])
+    assert found.values == {"a": None, "b": None, "c": 1.0, "d": None}
+    assert [note.split(" ")[1] for note in found.notes] == ["a", "b"]
+
+
+def test_notes_stand_once() -> None:
+    assert merged([Measurement({}, ("x: y",)), Measurement({}, ("x: y",))]).notes == ("x: y",)
+
+
+def test_standard_errors() -> None:
+    # On the logarithm where all is positive: a scale multiplies the error, exactly.
+    assert standard_error(3.0, [3.0, 3.3]) == pytest.approx(3 * np.log(1.1) / 2)
+    assert standard_error(-3.0, [-3.0, -3.3]) == pytest.approx(0.15)
+
+
+def test_a_refusal_becomes_null_with_its_reason() -> None:
+    def refuse(_: object) -> float:
+        raise EstimationError("0 found, expected 1; do more")
+
+    found = jackknifed("x", case_moments("A"), refuse)
+    assert found.values == {"x": None, "x_se": None}
+    assert found.notes == ("undefined: x: 0 found, expected 1; do more",)

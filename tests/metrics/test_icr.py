@@ -1,0 +1,186 @@
+"""ICR against the vectors, under linear maps, by sample size, and against a known truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from vectors import case_moments, expected, features, moments_of
+
+from diffscope.errors import EstimationError, IllConditioned, TooFewImages
+from diffscope.metrics.base import Context
+from diffscope.metrics.icr import estimate, measure, size_problem
+from diffscope.numerics import FloatArray
+
+VECTOR_NAMES = {
+    "trace_ratio": "T",
+    "inflation": "c",
+    "cross_fitted": "R1",
+    "half_split": "R2",
+    "extrapolated": "X",
+    "kappa_ratio": "kappa_ratio",
+    "log_left_out": "L",
+    "se_log": "se_logT",
+    "se_log_gauss": "se_logT_gauss",
+    "theta": "theta",
+    "icr_raw": "icr_raw",
+    "icr_gauss": "icr_gauss",
+    "icr_cf": "icr_cf",
+    "icr": "icr",
+    "low": "icr_low",
+    "high": "icr_high",
+    "se": "icr_se",
+    "replicates": "log_icr_blocks",
+}
+
+
+def drawn(n: int, d: int, ratio: float, seed: int, views: int = 2) -> FloatArray:
+    """Gaussian features [n, views, d] with λ = `ratio` in every direction: ICR = 1/(1 + ratio)."""
+    rng = np.random.default_rng(seed)
+    return ratio**0.5 * rng.standard_normal((n, 1, d)) + rng.standard_normal((n, views, d))
+
+
+def codes(notes: tuple[str, ...]) -> set[str]:
+    return {note.split(":")[0] for note in notes}
+
+
+@pytest.mark.parametrize("case", ["A", "B", "C", "D"])
+@pytest.mark.parametrize(("field", "name"), VECTOR_NAMES.items())
+def test_vectors(case: str, field: str, name: str) -> None:
+    found = estimate(case_moments(case))
+    np.testing.assert_allclose(getattr(found, field), expected(case)[name], rtol=1e-6)
+
+
+def test_the_recommended_measurement_holds_the_estimate() -> None:
+    found, values = estimate(case_moments("B")), measure(case_moments("B"), Context()).values
+    assert values["icr"] == found.icr
+    assert (values["icr_low"], values["icr_high"], values["icr_se"]) == (found.low, found.high, found.se)
+    assert values["replicates"] == found.replicates.tolist()
+    assert (values["n"], values["d"]) == (256, 16)
+    assert values["nc1_fisher"] == pytest.approx(found.icr / (1 - found.icr))
+    assert values["se_ratio"] == pytest.approx(0.073790517844 / 0.0517191152448)
+
+
+def test_an_invertible_linear_map_changes_nothing() -> None:
+    z = features("B")
+    before = estimate(moments_of(z, 16))
+    after = estimate(moments_of(z @ np.random.default_rng(3).standard_normal((16, 16)) + 7, 16))
+    for field in VECTOR_NAMES:
+        np.testing.assert_allclose(getattr(after, field), getattr(before, field), rtol=1e-9, err_msg=field)
+
+
+def test_channel_scales_of_six_decades_change_nothing() -> None:
+    z = features("B")
+    after = estimate(moments_of(z * np.logspace(-3, 3, 16), 16))
+    assert after.icr == pytest.approx(estimate(moments_of(z, 16)).icr, rel=1e-9)
+
+
+def test_normalising_each_feature_changes_icr() -> None:
+    # The converse of invariance: a nonlinear map must be seen.
+    z = features("B")
+    found = estimate(moments_of(z / np.linalg.norm(z, axis=2, keepdims=True), 16))
+    assert found.icr == pytest.approx(expected("I")["icr_l2"], rel=1e-6)
+    assert found.icr_raw == pytest.approx(expected("I")["icr_raw_l2"], rel=1e-6)
+    assert abs(found.icr / expected("B")["icr"] - 1) > 0.02
+
+
+@pytest.mark.parametrize(
+    ("per_channel", "code"),
+    [(5, None), (3, "few_images"), (2, "few_images_no_extrapolation"), (1.1, "gaussian_only")],
+)
+def test_sample_size_chooses_the_estimate(per_channel: float, code: str | None) -> None:
+    found = estimate(moments_of(drawn(int(per_channel * 40), 40, 1.0, seed=0), 16))
+    if code is None:
+        assert found.notes == ()
+    else:
+        assert code in codes(found.notes)
+    chosen = {"few_images_no_extrapolation": found.icr_cf, "gaussian_only": found.icr_gauss}
+    if code in chosen:
+        assert found.icr == chosen[code]
+        assert found.half_split is None
+    else:
+        assert found.icr == pytest.approx(2 / (1 + found.extrapolated))
+    missing = code == "gaussian_only"
+    assert [value is None for value in (found.low, found.high, found.se, found.replicates)] == [missing] * 4
+
+
+def test_too_few_images_are_refused_with_the_way_out() -> None:
+    with pytest.raises(TooFewImages, match="at least 6 images") as caught:
+        estimate(moments_of(features("A")[:5], 4))
+    assert str(caught.value) == size_problem(5, 2, 4)
+    assert "--views 5" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("images", "views", "d", "enough"), [(5, 2, 4, False), (6, 2, 4, True), (32, 8, 64, True), (9, 1, 4, False)]
+)
+def test_size_problem(images: int, views: int, d: int, enough: bool) -> None:
+    assert (size_problem(images, views, d) is None) is enough
+
+
+def test_the_recommended_views_are_enough() -> None:
+    # V = 1 + ceil(4d/N) for 100 images of 1152 channels, refused with two views.
+    assert "--views 48" in str(size_problem(100, 2, 1152))
+    assert 100 * 47 >= 4 * 1152
+    assert size_problem(100, 48, 1152) is None
+
+
+def test_blocks_must_halve_again_and_again() -> None:
+    with pytest.raises(EstimationError, match="6 blocks"):
+        estimate(moments_of(features("A"), 6))
+
+
+def test_dependent_channels_are_refused() -> None:
+    z = features("A")
+    with pytest.raises(IllConditioned):
+        estimate(moments_of(np.concatenate([z, z[:, :, :1] * 0], axis=2), 8))
+
+
+def test_no_signal_may_come_out_above_one_and_says_so() -> None:
+    found = [measure(moments_of(drawn(200, 8, 0.0, seed), 8), Context()) for seed in range(20)]
+    above = [m for m in found if m.values["icr"] > 1]
+    assert 0 < len(above) < 20
+    for measurement in above:
+        assert "icr_above_one" in codes(measurement.notes)
+        assert measurement.values["nc1_fisher"] is None
+    below = next(m for m in found if m.values["icr"] < 1)
+    assert "icr_above_one" not in codes(below.notes)
+
+
+def test_noise_of_other_size_per_image_is_noted_and_does_not_bias() -> None:
+    rng = np.random.default_rng(0)
+    tau = np.sqrt(rng.chisquare(4, (2000, 1, 1)) / 4)
+    s, xi = rng.standard_normal((2000, 1, 100)), rng.standard_normal((2000, 2, 100))
+    found = estimate(moments_of(s + tau * xi, 16))
+    # E τ⁴ = 1.5: kappa_ratio − 1 ≈ (d/ν)·0.5 = 0.025, doubled at ν = 1000.
+    assert found.kappa_ratio == pytest.approx(1.025, abs=0.01)
+    assert abs(found.icr - 0.5) < 4 * found.se
+    fewer = estimate(moments_of((s + tau * xi)[:800], 16))
+    assert "non_gaussian_noise" in codes(fewer.notes)
+    assert "non_gaussian_noise" not in codes(estimate(moments_of(drawn(2000, 100, 1.0, 0), 16)).notes)
+
+
+@pytest.mark.parametrize("views", [2, 4])
+def test_debiased_estimates_are_unbiased_and_the_plug_in_is_not(views: int) -> None:
+    # m = mean λ = 1 at ν = 4d; expectations of the plug-in as in the exact law, E m_raw = m + (c − 1)(1 + Vm)/V.
+    d, n = 16, 64 // (views - 1)
+    means: dict[str, list[float]] = {"raw": [], "gauss": [], "cross": []}
+    for seed in range(300):
+        found = estimate(moments_of(drawn(n, d, 1.0, seed, views), 4))
+        means["raw"].append((found.trace_ratio - 1) / views)
+        means["gauss"].append((found.trace_ratio / found.inflation - 1) / views)
+        means["cross"].append((found.extrapolated - 1) / views)
+    truth = {"raw": 1 + (found.inflation - 1) * (1 + views) / views, "gauss": 1.0, "cross": 1.0}
+    for name, values in means.items():
+        error = np.mean(values) - truth[name]
+        # Four standard errors of the mean of 300 draws.
+        assert abs(error) < 4 * np.std(values) / 300**0.5, name
+    assert np.mean(means["raw"]) - 1 > 10 * np.std(means["raw"]) / 300**0.5
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    covered = 0
+    for seed in range(150):
+        found = estimate(moments_of(drawn(128, 12, 1.0, seed), 16))
+        covered += found.low < 0.5 < found.high
+    # 95 % of 150 with a binomial standard deviation of 1.8 %, and jackknife intervals of 0.90–0.97.
+    assert 0.88 < covered / 150 < 1.0

@@ -1,0 +1,129 @@
+"""The contract that every member of `sources/` keeps, and what is refused before any member opens it."""
+
+import shutil
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from picture_files import GREY, RGB, pixels, tree, zipped
+
+from diffscope import registry
+from diffscope.errors import DataError
+from diffscope.sources.base import Target, open_source
+
+
+def latent_file(folder: Path) -> str:
+    normal = np.random.default_rng(0).standard_normal((3, 4, 2, 2))
+    np.savez(folder / "latents.npz", mean=normal, std=np.abs(normal), y=np.arange(3))
+    return str(folder / "latents.npz")
+
+
+def array_file(folder: Path) -> str:
+    np.savez(folder / "arrays.npz", x=pixels(0, 5, 20, 24, 3), y=np.arange(5))
+    return str(folder / "arrays.npz")
+
+
+EXAMPLES: dict[str, Callable[[Path], str]] = {
+    "archive": lambda folder: str(zipped(tree(folder / "plain"), folder / "plain.zip")),
+    "arrays": array_file,
+    "folder": lambda folder: str(tree(folder / "plain")),
+    "latents": latent_file,
+    "synthetic": lambda folder: "synthetic:count=7,seed=3",
+}
+
+
+@pytest.fixture(params=registry.members("diffscope.sources"))
+def example(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
+    """(member, path of an example of it)"""
+    if request.param not in EXAMPLES:
+        pytest.fail(f"sources/{request.param}.py has no example here: add one to EXAMPLES.")
+    return request.param, EXAMPLES[request.param](tmp_path)
+
+
+def test_exactly_its_own_member_accepts_a_path(example: tuple[str, str]) -> None:
+    member, path = example
+    accepting = [name for name, module in registry.load("diffscope.sources").items() if module.accepts(path)]
+    assert accepting == [member]
+
+
+@pytest.mark.parametrize("path", ["", "nowhere", "nowhere.zip", "nowhere.npy", "nowhere.npz", "hf://datasets"])
+def test_accepting_never_raises(path: str) -> None:
+    for module in registry.load("diffscope.sources").values():
+        assert module.accepts(path) in (True, False)
+
+
+def test_names_are_sorted_and_labels_fit(example: tuple[str, str]) -> None:
+    source = open_source(example[1])
+    names = [source.name(index) for index in range(len(source))]
+    assert source.path == example[1]
+    assert names == sorted(set(names))
+    assert names
+    if source.labels is not None:
+        assert source.labels.dtype == np.int64
+        assert source.labels.shape == (len(source),)
+
+
+@pytest.mark.parametrize("target", [RGB, GREY, Target(8, 3, "adm")])
+def test_reading_gives_the_kind_promised(example: tuple[str, str], target: Target) -> None:
+    source = open_source(example[1])
+    image = source.read(len(source) - 1, target)
+    if source.kind == "latents":
+        assert image.shape[:2] == (2, 4)
+        assert image.dtype == np.float32
+    else:
+        assert image.shape == (target.channels, target.side, target.side)
+        assert image.dtype == (np.uint8 if source.kind == "images" else np.float32)
+    assert image.flags.c_contiguous
+
+
+def test_reading_is_thread_safe_and_repeatable(example: tuple[str, str]) -> None:
+    source = open_source(example[1])
+    indices = list(range(len(source))) * 20
+    with ThreadPoolExecutor(8) as pool:
+        threaded = list(pool.map(lambda index: source.read(index, RGB), indices))
+    alone = [source.read(index, RGB) for index in indices]
+    assert all(np.array_equal(one, other) for one, other in zip(threaded, alone, strict=True))
+
+
+def test_fingerprint_knows_the_images_and_not_the_place(example: tuple[str, str], tmp_path: Path) -> None:
+    path = example[1]
+    source = open_source(path)
+    fingerprint = source.fingerprint([0, 2])
+    assert len(fingerprint) == 64
+    assert source.fingerprint(np.array([2, 0, 0])) == fingerprint
+    assert source.fingerprint([0, 1]) != fingerprint
+    if Path(path).exists():
+        moved = shutil.move(path, tmp_path / f"moved{Path(path).suffix}")
+        assert open_source(str(moved)).fingerprint([0, 2]) == fingerprint
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "Nothing at .*Expected a folder of images"),
+        (lambda path: path.mkdir(), "No images in .*0 files"),
+        (lambda path: path.write_text("hello"), r"Cannot take images from .*no extension"),
+    ],
+)
+def test_what_is_no_source_is_refused(tmp_path: Path, make: Callable[[Path], object], message: str) -> None:
+    make(tmp_path / "thing")
+    with pytest.raises(DataError, match=message) as caught:
+        open_source(str(tmp_path / "thing"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["broken.zip", "broken.npy", "broken.npz"])
+@pytest.mark.parametrize("data", [b"", b"not what it says", b"PK\x03\x04 cut short"])
+def test_broken_files_are_refused(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DataError, match=f"{name}"):
+        open_source(str(tmp_path / name))
+
+
+def test_an_empty_zip_is_refused(tmp_path: Path) -> None:
+    zipfile.ZipFile(tmp_path / "empty.zip", "w").close()
+    with pytest.raises(DataError, match=r"No images in .*empty\.zip: 0 files"):
+        open_source(str(tmp_path / "empty.zip"))

@@ -1,0 +1,83 @@
+"""Paired and unpaired differences: the vectors, what pairing gains, and what must be refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from vectors import expected, features, moments_of
+
+from diffscope.errors import EstimationError, ProtocolMismatch
+from diffscope.metrics.icr import IcrEstimate, estimate
+from diffscope.studies.difference import paired_difference, unpaired_difference
+
+
+def result(noise: float) -> IcrEstimate:
+    return estimate(moments_of(features("B", noise), 16))
+
+
+def test_vectors() -> None:
+    a, b, vector = result(1.0), result(1.1), expected("E")
+    assert (a.icr, b.icr) == pytest.approx((vector["icr_a"], vector["icr_b"]), rel=1e-6)
+    found = paired_difference(a.icr, a.replicates, b.icr, b.replicates)
+    assert found.log_ratio == pytest.approx(vector["D"], rel=1e-6)
+    assert found.se == pytest.approx(vector["se"], rel=1e-6)
+    assert found.t == pytest.approx(vector["t"], rel=1e-6)
+    # A tail of 4e-20 magnifies the printed precision of t.
+    assert found.p == pytest.approx(vector["p"], rel=1e-5)
+    assert found.change == pytest.approx(vector["icr_b"] / vector["icr_a"] - 1, rel=1e-6)
+    assert found.change_low < found.change < found.change_high
+
+
+def test_exchanging_the_sides_changes_the_sign() -> None:
+    a, b = result(1.0), result(1.1)
+    there = paired_difference(a.icr, a.replicates, b.icr, b.replicates)
+    back = paired_difference(b.icr, b.replicates, a.icr, a.replicates)
+    assert (back.log_ratio, back.t) == pytest.approx((-there.log_ratio, -there.t))
+    assert (back.se, back.p) == pytest.approx((there.se, there.p))
+    assert (1 + back.change_low) * (1 + there.change_high) == pytest.approx(1)
+
+
+def test_pairing_gains_what_is_shared() -> None:
+    a, b = result(1.0), result(1.1)
+    paired = paired_difference(a.icr, a.replicates, b.icr, b.replicates)
+    unpaired = unpaired_difference(a.icr, a.replicates, b.icr, b.replicates)
+    assert unpaired.log_ratio == paired.log_ratio
+    assert unpaired.se > 10 * paired.se
+    assert paired.p < 1e-10 < unpaired.p
+
+
+def test_a_result_does_not_differ_from_itself() -> None:
+    a = result(1.0)
+    found = paired_difference(a.icr, a.replicates, a.icr, a.replicates)
+    assert (found.log_ratio, found.se, found.t, found.p, found.change) == (0, 0, 0, 1, 0)
+
+
+def test_a_difference_without_scatter_is_certain() -> None:
+    found = paired_difference(0.2, [-1.0, -1.5], 0.4, [-0.5, -1.0])
+    assert found.t is None
+    assert found.p == 0
+
+
+def test_equal_truths_differ_as_often_as_the_level_says() -> None:
+    # The same λ on average but another spectrum, common images, correlated noise.
+    p = []
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        s, xi = rng.standard_normal((128, 1, 8)), rng.standard_normal((128, 2, 8))
+        other = 0.95**0.5 * xi + 0.05**0.5 * rng.standard_normal(xi.shape)
+        a = estimate(moments_of(s + xi, 16))
+        b = estimate(moments_of(s * np.sqrt(np.linspace(0.5, 1.5, 8)) + other, 16))
+        p.append(paired_difference(a.icr, a.replicates, b.icr, b.replicates).p)
+    # Nominal 5 of 100, and four binomial standard deviations.
+    assert np.sum(np.array(p) < 0.05) <= 13
+
+
+@pytest.mark.parametrize("replicates", [None, [None, -1.0], [-1.0], [float("nan"), -1.0]])
+def test_a_result_without_replicates_is_refused(replicates: object) -> None:
+    with pytest.raises(EstimationError, match="replicates"):
+        paired_difference(0.2, [-1.0, -1.5], 0.4, replicates)
+
+
+def test_other_numbers_of_blocks_are_refused() -> None:
+    with pytest.raises(ProtocolMismatch, match="2 and 3 block replicates"):
+        paired_difference(0.2, [-1.0, -1.5], 0.4, [-1.0, -1.5, -1.2])
