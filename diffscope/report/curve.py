@@ -20,6 +20,8 @@ from diffscope.results import Row, WindowRow
 HEIGHT = 9
 WIDTH = 60
 LABEL = 8
+NEEDED = LABEL + 2 + WIDTH + 3
+"""Characters of the longest line."""
 
 LEGEND = "◆ lowest ICR   ● not distinguishable from it   ○ other levels   │ 95 % interval"
 

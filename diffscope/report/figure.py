@@ -22,6 +22,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from diffscope.report.cells import by_layer, layers_by_icr, lowest, number
+from diffscope.report.streams import one_line
 from diffscope.results import Result, Row, WindowRow
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F6000")
@@ -129,6 +130,7 @@ def _icr_figure(result: Result, groups: dict[str, list[Row]]) -> Figure:
     axes.set_ylabel(ICR)
     if lowest(result.rows) is None:
         axes.set_yticks([])
+        axes.grid(False)
         axes.text(
             0.5, 0.5, "no ICR could be computed: see the notes in result.json", transform=axes.transAxes, ha="center"
         )
@@ -356,5 +358,5 @@ def _name(result: Result, parts: Sequence[str]) -> str:
 
 def _literal(text: str) -> str:
     """Not mathematics, however many dollars a name holds; a leading underscore would hide a legend's entry."""
-    text = text.replace("$", r"\$")
+    text = one_line(text, "utf-8").replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text

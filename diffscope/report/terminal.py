@@ -31,7 +31,7 @@ UNBOUND = 1000
 READABLE = 100
 """Columns of a paragraph, however wide the window."""
 
-DROPPED_FIRST = ("ICR raw", "eff. rank", "trace s", "trace ξ", "t")
+DROPPED_FIRST = (["ICR raw"], ["eff. rank"], ["trace s", "trace ξ"], ["t"])
 """Columns of the table of rows that a narrow terminal goes without, in this order."""
 
 PLOTS = 4
@@ -113,11 +113,11 @@ def print_rows(result: Result, console: Console) -> None:
     groups = list(by_layer(result.rows).values())
     headings = [heading for heading in COLUMNS if heading != "notes" or any(row.notes for row in result.rows)]
     dropped: list[str] = []
-    for heading in DROPPED_FIRST:
+    for together in DROPPED_FIRST:
         if _width(headings, _cells(groups, headings), console) <= console.width:
             break
-        headings.remove(heading)
-        dropped.append(heading)
+        headings = [heading for heading in headings if heading not in together]
+        dropped += together
     _print_table(headings, _cells(groups, headings), console, left=("layer", "notes"))
     if dropped:
         _paragraph(f"Left out at this width: {', '.join(dropped)}.", console)
@@ -138,6 +138,9 @@ def _cells(groups: Sequence[Sequence[Row]], headings: Sequence[str]) -> list[lis
 
 def print_curve(result: Result, console: Console) -> None:
     """ICR over log sigma for each layer, of many layers for the best few; nothing where there is no curve."""
+    if console.width < curve.NEEDED:
+        _paragraph(f"No plot at this width: it takes {curve.NEEDED} columns.", console)
+        return
     groups, windows = by_layer(result.rows), {window.layer: window for window in result.window}
     shown = layers_by_icr(result.rows)[:PLOTS] if len(groups) > PLOTS else list(groups)
     plots = {layer: curve.draw(groups[layer], windows.get(layer)) for layer in shown}

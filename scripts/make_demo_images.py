@@ -1,0 +1,38 @@
+"""Write diffscope/demo/images.zip: 2,000 test images of Fashion-MNIST at 16×16 in EDM's dataset layout, with labels.
+
+    python scripts/make_demo_images.py
+
+The images are those that the demo models were not trained on; the file is the same bytes at every run.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+
+import numpy as np
+from PIL import Image
+from train_demo import DEMO, fashion
+
+COUNT = 2000
+
+
+def main() -> None:
+    images, labels = fashion("t10k")
+    chosen = np.sort(np.random.default_rng(0).permutation(len(images))[:COUNT])
+    DEMO.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(DEMO / "images.zip", "w", zipfile.ZIP_STORED) as archive:
+        table = []
+        for number, index in enumerate(chosen):
+            name = f"{number // 1000:05d}/img{number:08d}.png"
+            png = io.BytesIO()
+            Image.fromarray(images[index]).save(png, "PNG", optimize=True)
+            archive.writestr(zipfile.ZipInfo(name), png.getvalue())
+            table.append([name, int(labels[index])])
+        archive.writestr(zipfile.ZipInfo("dataset.json"), json.dumps({"labels": table}))
+    print(f"{DEMO / 'images.zip'}: {(DEMO / 'images.zip').stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""CSV says what JSON says; Markdown survives whatever a name holds."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import made_results
+
+from diffscope.report.tables import markdown_table, write_csv
+from diffscope.results import Result, Row
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def mixed() -> Result:
+    one, two, *_ = made_results.sweep().rows
+    noted = dataclasses.replace(two, notes=('few_images: "5 %", at most', "odd: two\nlines"), sigma_requested=0.005)
+    return made_results.result([one, made_results.without_icr(one, "rank_deficient: no"), noted])
+
+
+def test_csv_equals_json(tmp_path: Path) -> None:
+    result = mixed()
+    write_csv(result, tmp_path / "result.csv")
+    for line, record in zip(read(tmp_path / "result.csv"), result.to_json()["rows"], strict=True):
+        assert "replicates" not in line
+        assert line.pop("notes") == "; ".join(record["notes"])
+        for key, text in line.items():
+            value = record.get(key)
+            assert text == ("" if value is None else value if isinstance(value, str) else repr(value))
+            assert value is None or isinstance(value, str) or float(text) == value
+
+
+def test_csv_columns_are_in_a_fixed_order(tmp_path: Path) -> None:
+    write_csv(mixed(), tmp_path / "a.csv")
+    header = (tmp_path / "a.csv").read_bytes().split(b"\r\n")[0].decode().split(",")
+    assert header[:8] == ["layer", "sigma", "sigma_requested", "t", "n", "d", "icr", "icr_se"]
+    assert header[-1] == "notes"
+    write_csv(made_results.sweep(), tmp_path / "b.csv")
+    assert "sigma_requested" not in (tmp_path / "b.csv").read_text(encoding="utf-8")
+
+
+def test_a_key_that_only_later_rows_have_gets_a_column(tmp_path: Path) -> None:
+    rows = [
+        Row("a", 0.1, 0.1, 9, 4, {"icr": 0.1}),
+        Row("b", 0.1, 0.1, 9, 4, {"icr": None, "lidar": 2.0, "lambda": [1.0]}),
+    ]
+    write_csv(made_results.result(rows), tmp_path / "a.csv")
+    assert [line["lidar"] for line in read(tmp_path / "a.csv")] == ["", "2.0"]
+    assert "lambda" not in read(tmp_path / "a.csv")[0]
+
+
+def test_markdown_has_a_line_a_row_the_verdict_and_the_notes() -> None:
+    lines = markdown_table(mixed()).splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert len(table) == 2 + 3
+    assert len({line.count("|") for line in table}) == 1
+    assert "| – | – |" in table[3]
+    assert '- few_images: "5 %", at most' in lines
+    assert "- odd: two lines" in lines
+    assert any(
+        line.startswith("- **enc.8x8_block3**: Recommended σ")
+        for line in markdown_table(made_results.sweep()).splitlines()
+    )
+
+
+def test_markdown_escapes_names() -> None:
+    text = markdown_table(made_results.result([made_results.row("a|b<c>", 0.3)], path="x`y*\n.pt"))
+    assert "| a\\|b\\<c\\> |" in text
+    assert "x\\`y\\* .pt" in text
