@@ -60,8 +60,8 @@ class Measuring:
     data: Annotated[
         str,
         typer.Option(
-            "--data", metavar="DATA", help="Images: folder, .zip, .npy, .npz (latents: .npz with mean), synthetic:count=N.",
-            show_default=False,
+            "--data", metavar="DATA", show_default=False,
+            help="Images: folder, .zip, .npy, .npz (latents: .npz with mean), synthetic:count=N.",
         ),
     ]  # fmt: skip
     layer: Annotated[

@@ -101,7 +101,7 @@ def refuse_other_protocol(job: Job, out: Path) -> None:
     except DataError as error:
         raise StoreError(f"{error}; it would be replaced: choose another --out, or --overwrite") from None
     try:
-        require_equal(earlier, job.protocol().to_json(), (), f"{path} and this run")
+        require_equal(earlier, job.protocol.to_json(), (), f"{path} and this run")
     except ProtocolMismatch as error:
         reason = str(error).split("; measure both")[0]
         raise StoreError(f"{reason}; choose another --out, or --overwrite") from None

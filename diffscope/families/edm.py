@@ -198,7 +198,7 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> ED
     arguments = {key: config_value(config, key, value) for key, value in facts.items()}
     channels, side = arguments["in_channels"], arguments["img_resolution"]
     settings = {
-        key: config_value(config, key, given.get(key, checkpoint.attributes.get(key, default)))
+        key: config_value(config, key, type(default)(given.get(key, checkpoint.attributes.get(key, default))))
         for key, default in precond_defaults.items()
     }
     noise = PRECONDITIONERS[precond_class](**settings, **({"u": u} if precond_class == "iDDPMPrecond" else {}))
@@ -306,7 +306,8 @@ def _precond_class(
     else:
         name, why = "EDMPrecond", "EDMPrecond is assumed, for bare weights do not tell (--config precond=VPPrecond)"
     if name not in PRECONDITIONERS:
-        raise UsageError(f"preconditioner {name} is not one of {', '.join(PRECONDITIONERS)}")
+        kind = UsageError if "precond" in config else CheckpointError
+        raise kind(f"preconditioner {name} is not one of {', '.join(PRECONDITIONERS)}; say --config precond=NAME")
     return name, why
 
 

@@ -201,7 +201,8 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Si
     layers = dry_walk(network, space, torch.zeros(1, dtype=torch.int64, device="meta"))
     load_weights(network, checkpoint.tensors, checkpoint.path)
     assumed = "path_type" not in facts and "path_type" not in config
-    warnings = ("the path is assumed to be Linear (--config path_type=GVP or VP)",) if assumed else ()
+    warnings = ["the path is assumed to be Linear (--config path_type=GVP or VP)"] if assumed else []
+    warnings += _early_average(checkpoint)
     return SiTDenoiser(
         network_class=f"SiT({path_type}, {prediction})",
         network=network,
@@ -213,7 +214,7 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Si
         evidence="; ".join([match.why, why_heads, why_classes]),
         constructor={**shape, "num_heads": heads, "path_type": path_type, "prediction": prediction},
         latent_scale=LATENT_SCALE if latent else None,
-        warnings=warnings,
+        warnings=tuple(warnings),
     )
 
 
@@ -280,6 +281,19 @@ def _heads(
         f"{checkpoint.path}: {depth} blocks of width {width} are no published size, and the number of attention heads "
         "stands in no tensor; say it with --config num_heads=N"
     )
+
+
+def _early_average(checkpoint: Checkpoint) -> list[str]:
+    """SiT's training script averages with decay 0.9999 from the first step on, without correcting for the start."""
+    if checkpoint.container != "train-dump" or checkpoint.weights != "ema" or not checkpoint.step:
+        return []
+    initial = 0.9999**checkpoint.step
+    if initial < 0.01:
+        return []
+    return [
+        f"after {checkpoint.step} steps the initial weights still make up {initial:.0%} of the EMA; "
+        "--weights model takes the raw ones"
+    ]
 
 
 def _classes(rows: int, num_classes: int | None) -> tuple[Classes, str]:

@@ -19,8 +19,11 @@ from diffscope import __version__
 from diffscope.errors import NonFinite, StoreError
 from diffscope.features import Extractor
 from diffscope.store import write_atomically
-from diffscope.studies.measurement import Listener
+from diffscope.studies.measurement import Listener, check_unreadable
 from diffscope.studies.settings import Job
+
+Tensors = dict[str, tuple[str, tuple[int, ...]]]
+"""Dtype and shape by name."""
 
 _NUMPY: dict[str, Any] = {"F32": np.float32, "F64": np.float64, "I64": np.int64}
 
@@ -28,18 +31,16 @@ _NUMPY: dict[str, Any] = {"F32": np.float32, "F64": np.float64, "I64": np.int64}
 def export(job: Job, path: Path, listener: Listener | None = None) -> dict[str, Any]:
     """Write `layer` [levels, views, images, d] float32, `sigma` [levels], `index` [images], `label` [images].
 
-    Images stand in ascending order of their index. Returns what was written, for a summary. Raises DataError where an
-    image cannot be read (a gap would shift all others): leave it out of the data.
+    Images stand in ascending order of their index; those that cannot be read are left out. Returns what was written,
+    for a summary.
     """
     listener = listener or Listener()
     plan = job.plan
     order = np.sort(job.indices)
     place = {int(index): row for row, index in enumerate(order)}
-    protocol = job.protocol().to_json()
+    protocol = job.protocol.to_json()
     shape = (len(plan.sigmas), plan.views, len(order))
-    tensors: dict[str, tuple[str, tuple[int, ...]]] = {
-        layer.name: ("F32", (*shape, plan.width(layer))) for layer in plan.layers
-    }
+    tensors: Tensors = {layer.name: ("F32", (*shape, plan.width(layer))) for layer in plan.layers}
     tensors |= {"sigma": ("F64", (len(plan.sigmas),)), "index": ("I64", (len(order),))}
     if job.source.labels is not None:
         tensors["label"] = ("I64", (len(order),))
@@ -47,32 +48,59 @@ def export(job: Job, path: Path, listener: Listener | None = None) -> dict[str, 
 
     part = path.with_name(f".{path.name}.{protocol['hash'][:16]}.part")
     journal = part.with_suffix(".done")
-    done = _finished(part, journal)
+    done, skipped = _finished(part, journal)
     arrays = _mapped(part, tensors, about, fresh=not done)
     arrays["sigma"][:] = plan.sigmas
     arrays["index"][:] = order
     if job.source.labels is not None:
         arrays["label"][:] = job.source.labels[order]
-    extractor = Extractor(job.denoiser, job.source, plan, strict=True)
+    extractor = Extractor(job.denoiser, job.source, plan, job.settings.strict)
     for block in range(job.blocks):
         indices = job.block(block)
         if block in done:
             listener.advance(len(indices) * plan.views * len(plan.sigmas))
             continue
-        _fill(extractor, indices.tolist(), arrays, place, listener)
+        read = _fill(extractor, indices.tolist(), arrays, place, listener)
         for array in arrays.values():
             array.flush()
-        done.add(block)
-        _write_journal(journal, done)
+        skipped += [int(index) for index in indices if int(index) not in read]
+        check_unreadable(job, len(skipped), extractor.skipped)
+        done.append(block)
+        _write_journal(journal, done, skipped)
+    if skipped:
+        kept = np.flatnonzero(~np.isin(order, skipped))
+        tensors = _compacted(part, arrays, tensors, about, kept)
+        listener.say(f"{len(skipped)} unreadable images were left out")
     del arrays
     os.replace(part, path)
     journal.unlink(missing_ok=True)
     return {"path": str(path), "tensors": {name: list(shape) for name, (_, shape) in tensors.items()}}
 
 
-def _write_journal(journal: Path, done: set[int]) -> None:
+def _compacted(
+    part: Path, arrays: dict[str, np.memmap], tensors: Tensors, about: dict[str, str], kept: np.ndarray
+) -> Tensors:
+    """The file again, in place of the one in work, without the rows of images that could not be read."""
+
+    def shape(name: str, old: tuple[int, ...]) -> tuple[int, ...]:
+        if name == "sigma":
+            return old
+        return (len(kept),) if len(old) == 1 else (*old[:2], len(kept), old[3])
+
+    fewer = {name: (dtype, shape(name, old)) for name, (dtype, old) in tensors.items()}
+    smaller = part.with_suffix(".kept")
+    for name, array in _mapped(smaller, fewer, about, fresh=True).items():
+        array[:] = (
+            arrays[name] if name == "sigma" else arrays[name][..., kept, :] if array.ndim == 4 else arrays[name][kept]
+        )
+        array.flush()
+    os.replace(smaller, part)
+    return fewer
+
+
+def _write_journal(journal: Path, done: list[int], skipped: list[int]) -> None:
     def write(path: Path) -> None:
-        path.write_text(json.dumps(sorted(done)))
+        path.write_text(json.dumps({"done": done, "skipped": skipped}))
 
     write_atomically(journal, write)
 
@@ -83,8 +111,10 @@ def _fill(
     arrays: dict[str, np.memmap],
     place: dict[int, int],
     listener: Listener,
-) -> None:
+) -> set[int]:
+    """Compute one block and put it in its place; the indices of the images that could be read."""
     plan = extractor.plan
+    read: set[int] = set()
     last = len(plan.layers) - 1
     for features in extractor.run(indices):
         name = plan.layers[features.layer].name
@@ -96,22 +126,24 @@ def _fill(
             )
         rows = [place[index] for index in features.indices]
         arrays[name][features.level][:, rows] = z.transpose(1, 0, 2)
+        read.update(features.indices)
         if features.layer == last:
             listener.advance(len(rows) * plan.views)
+    return read
 
 
-def _finished(part: Path, journal: Path) -> set[int]:
+def _finished(part: Path, journal: Path) -> tuple[list[int], list[int]]:
+    """Blocks done and images skipped by an earlier run of the same protocol."""
     if not part.exists():
-        return set()
+        return [], []
     try:
-        return set(json.loads(journal.read_text()))
-    except (OSError, ValueError):
-        return set()
+        record = json.loads(journal.read_text())
+        return record["done"], record["skipped"]
+    except (OSError, ValueError, KeyError):
+        return [], []
 
 
-def _mapped(
-    part: Path, tensors: dict[str, tuple[str, tuple[int, ...]]], about: dict[str, str], fresh: bool
-) -> dict[str, np.memmap]:
+def _mapped(part: Path, tensors: Tensors, about: dict[str, str], fresh: bool) -> dict[str, np.memmap]:
     """The file's tensors as memory maps; a fresh file gets its safetensors header and its full length first."""
     header: dict[str, Any] = {"__metadata__": about}
     end = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,15 +69,15 @@ def measure(job: Job, listener: Listener | None = None, folder: Path | None = No
     start, cpu = time.perf_counter(), time.process_time()
     if job.plan.views < 2:
         raise NeedTwoViews(f"--views {job.plan.views}: ICR compares views of one image; at least 2 are needed")
+    whole = job
     job, refused = _measurable(job)
     _check_memory(job)
-    protocol = job.protocol()
+    protocol = whole.protocol
     parts = Parts(folder or cache_folder(), protocol.hash())
     resumed = _run_blocks(job, parts, listener)
     run_seconds = time.perf_counter() - start
 
-    records = [parts.record(number) for number in range(job.blocks)]
-    skipped = tuple(entry for record in records for entry in record["skipped"])  # type: ignore[attr-defined]
+    skipped = tuple(entry for number in range(job.blocks) for entry in _skipped(parts, number))
     used = len(job.indices) - len(skipped)
 
     def moments(level: int, layer: int) -> Moments:
@@ -169,6 +169,7 @@ def _run_blocks(job: Job, parts: Parts, listener: Listener) -> int:
         listener.advance(len(job.block(number)) * per_image)
     if done:
         listener.say(f"{len(done)} of {job.blocks} blocks were measured before; going on from there")
+    unreadable = sum(len(_skipped(parts, number)) for number in done)
     extractor = Extractor(job.denoiser, job.source, job.plan, job.settings.strict)
     foresight = _Foresight(job, listener, missing=job.blocks - len(done))
     for number in range(job.blocks):
@@ -177,13 +178,24 @@ def _run_blocks(job: Job, parts: Parts, listener: Listener) -> int:
         before = len(extractor.skipped)
         arrays = _block(job, extractor, number, listener, foresight)
         skipped = extractor.skipped[before:]
-        if len(extractor.skipped) > MAX_UNREADABLE * len(job.indices):
-            raise DataError(
-                f"{job.source.path}: {len(extractor.skipped)} of the images read so far cannot be decoded, more than "
-                f"5 % of {len(job.indices)}; the first: {extractor.skipped[0]['why']}"
-            )
+        unreadable += len(skipped)
+        check_unreadable(job, unreadable, skipped)
         parts.write(number, arrays, {"skipped": skipped})
     return len(done)
+
+
+def _skipped(parts: Parts, number: int) -> list[dict[str, str]]:
+    found: Any = parts.record(number)["skipped"]
+    return list(found)
+
+
+def check_unreadable(job: Job, count: int, latest: Sequence[Mapping[str, str]]) -> None:
+    """DataError where `count` unreadable images are more than 5 % of all: something else is wrong then."""
+    if count > MAX_UNREADABLE * len(job.indices):
+        raise DataError(
+            f"{job.source.path}: {count} images so far cannot be decoded, more than 5 % of {len(job.indices)}; "
+            f"one of them: {latest[-1]['why']}"
+        )
 
 
 def _block(

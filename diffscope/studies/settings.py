@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from diffscope.errors import DataError, UnknownLayer, UsageError
 from diffscope.families.base import Denoiser, Layer
 from diffscope.features import Plan, resolve_device, resolve_precision
 from diffscope.protocol import Protocol
-from diffscope.sources.base import Source
+from diffscope.sources.base import Source, Target
 from diffscope.views import DEFAULT_AUGMENTATION, Augmentation
 
 DEFAULT_IMAGES = 5000
@@ -103,8 +104,9 @@ class Job:
     def block(self, number: int) -> np.ndarray:
         return self.indices[number :: self.blocks]
 
+    @cached_property
     def protocol(self) -> Protocol:
-        """Reads and hashes checkpoint and images: seconds for gigabytes."""
+        """Reads and hashes checkpoint and images, once: seconds for gigabytes."""
         plan, denoiser = self.plan, self.denoiser
         return Protocol(
             checkpoint=self.checkpoint.sha256(),
@@ -203,6 +205,8 @@ def _check_inputs(denoiser: Denoiser, source: Source, settings: Settings) -> Non
         raise DataError(f"{source.path}: no images in it")
     if denoiser.latent_scale is None and source.kind == "latents":
         raise UsageError(f"--data {source.path} holds latents, but this model works on pixels; give images")
+    if source.kind == "latents":
+        _check_latents(denoiser, source)
     if source.kind == "latents" and settings.augment != "none":
         raise UsageError(
             "latents made beforehand cannot be augmented; say --augment none (views then differ in noise alone)"
@@ -221,6 +225,14 @@ def _check_inputs(denoiser: Denoiser, source: Source, settings: Settings) -> Non
             )
     elif chosen != "null" and int(chosen) >= classes.count:
         raise UsageError(f"--class {chosen}: the model's classes run from 0 to {classes.count - 1}")
+
+
+def _check_latents(denoiser: Denoiser, source: Source) -> None:
+    space = denoiser.space
+    found = list(source.read(0, Target(space.image_side, space.image_channels, space.resize)).shape[1:])
+    expected = [space.channels, space.side, space.side]
+    if found != expected:
+        raise DataError(f"{source.path}: latents of {found}; the model takes {expected}")
 
 
 def _block_count(images: int) -> int:

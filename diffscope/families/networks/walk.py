@@ -40,4 +40,7 @@ class WalkedNetwork(nn.Module, ABC):
     def set_precision(self, dtype: torch.dtype) -> None:
         """Cast the trunk to `dtype`; embeddings stay float32, for they span too many magnitudes for 16 bit."""
         for name in self.trunk:
-            getattr(self, name).to(dtype)
+            module = getattr(self, name)
+            now = next(module.parameters()).dtype
+            assert now in (dtype, torch.float32), f"weights rounded to {now} cannot be had back as {dtype}"
+            module.to(dtype)
