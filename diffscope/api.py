@@ -8,6 +8,7 @@ from typing import Any
 
 from diffscope import families
 from diffscope.checkpoints import Checkpoint, read
+from diffscope.errors import UsageError
 from diffscope.families.base import Denoiser
 from diffscope.results import Result
 from diffscope.sources.base import open_source
@@ -26,6 +27,8 @@ def load(
 
     Raises CheckpointError and its children where the file cannot be read, recognised or fitted.
     """
+    if weights not in ("ema", "model"):
+        raise UsageError(f"--weights {weights}: expected ema or model")
     read_checkpoint = read(str(checkpoint), weights)
     return read_checkpoint, families.load(read_checkpoint, family, config)
 

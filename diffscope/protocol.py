@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from diffscope.errors import ProtocolMismatch
-from diffscope.seeding import GENERATOR
 
 ESTIMATOR = "diffscope-icr-1"
 """Version of the statistics: raised whenever the same features give another number."""
@@ -58,7 +57,8 @@ class Protocol:
     precision: str
     blocks: int
     """G of the jackknife."""
-    generator: str = GENERATOR
+    generator: str
+    """Name and version of the random numbers."""
     estimator: str = ESTIMATOR
 
     def to_json(self) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def read_result(path: str) -> Result:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}; expected a result.json of diffscope") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise DataError(f"{path}: not JSON; expected a result.json of diffscope") from None
     if not isinstance(record, dict) or "diffscope" not in record or "rows" not in record:
         raise DataError(f"{path}: JSON, but not a result of diffscope (no 'diffscope' and 'rows' in it)")
@@ -141,7 +141,7 @@ def read_result(path: str) -> Result:
         raise DataError(f"{path}: schema {record.get('schema')}, this version reads {SCHEMA}; measure again")
     try:
         return Result.from_json(record)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: a result with a missing or unknown part ({error}); measure again") from None
 
 

@@ -7,9 +7,11 @@ The images are those that the demo models were not trained on; the file is the s
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -19,10 +21,13 @@ COUNT = 2000
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--to", type=Path, default=DEMO, help="folder to write into")
+    path = parser.parse_args().to / "images.zip"
     images, labels = fashion("t10k")
     chosen = np.sort(np.random.default_rng(0).permutation(len(images))[:COUNT])
-    DEMO.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(DEMO / "images.zip", "w", zipfile.ZIP_STORED) as archive:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         table = []
         for number, index in enumerate(chosen):
             name = f"{number // 1000:05d}/img{number:08d}.png"
@@ -31,7 +36,7 @@ def main() -> None:
             archive.writestr(zipfile.ZipInfo(name), png.getvalue())
             table.append([name, int(labels[index])])
         archive.writestr(zipfile.ZipInfo("dataset.json"), json.dumps({"labels": table}))
-    print(f"{DEMO / 'images.zip'}: {(DEMO / 'images.zip').stat().st_size / 1e6:.2f} MB")
+    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

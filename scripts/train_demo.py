@@ -50,12 +50,13 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--runs", type=Path, default=Path("runs/demo"))
     parser.add_argument("--export", action="store_true", help="write the EMA weights into the package and stop")
+    parser.add_argument("--to", type=Path, default=DEMO, help="folder that --export writes into")
     parser.add_argument("--samples", type=Path, help="write a PNG grid of samples and stop")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     run = Run(arguments.model, arguments.runs)
     if arguments.export:
-        run.export(DEMO / f"{arguments.model}.safetensors")
+        run.export(arguments.to / f"{arguments.model}.safetensors")
     elif arguments.samples:
         run.sample_grid(arguments.samples)
     else:
@@ -67,7 +68,7 @@ def fashion(part: str = "train") -> tuple[np.ndarray, np.ndarray]:
 
     def idx(kind: str, offset: int) -> np.ndarray:
         with gzip.open(FASHION / f"{part}-{kind}-ubyte.gz") as f:
-            return np.frombuffer(f.read(), np.uint8, offset=offset)
+            return np.frombuffer(f.read(), np.uint8, offset=offset).copy()
 
     images = np.pad(idx("images-idx3", 16).reshape(-1, 28, 28), ((0, 0), (2, 2), (2, 2)))
     small = images.reshape(-1, 16, 2, 16, 2).mean((2, 4))

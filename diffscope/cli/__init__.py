@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from diffscope.cli.output import silence_stdout
 from diffscope.errors import DiffscopeError, GateHeld
 
 INTERRUPTED = 130
@@ -18,16 +19,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        _silence_stdout()
+        silence_stdout()
     sys.exit(code)
 
 
 def run(argv: Sequence[str]) -> int:
-    """The exit code of one command line."""
-    if os.environ.get("DIFFSCOPE_DEBUG"):
-        return _run(argv)
+    """The exit code of one command line; DIFFSCOPE_DEBUG=1 adds the traceback of whatever ended it."""
     try:
-        return _run(argv)
+        return _debugged(argv) if os.environ.get("DIFFSCOPE_DEBUG") else _run(argv)
     except GateHeld as gate:
         return _failed(gate.lines, GateHeld.exit_code)
     except DiffscopeError as error:
@@ -35,12 +34,22 @@ def run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _interrupted()
     except BrokenPipeError:
-        _silence_stdout()
+        silence_stdout()
         return 0
     except MemoryError:
         return _failed(["out of memory; use a smaller --batch-size, fewer layers or noise levels at a time"], 1)
     except Exception as error:
         return _unforeseen(error)
+
+
+def _debugged(argv: Sequence[str]) -> int:
+    try:
+        return _run(argv)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        raise
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -53,16 +62,15 @@ def _run(argv: Sequence[str]) -> int:
     except typer.Abort:
         return _interrupted()
     except typer.Exit as leave:
-        return int(leave.exit_code)
-    return code if isinstance(code, int) else 0
+        code = leave.exit_code
+    # typer makes Ctrl-C into Abort or into this exit code, as versions go.
+    return _interrupted() if code == INTERRUPTED else code if isinstance(code, int) else 0
 
 
 def _unforeseen(error: Exception) -> int:
     """Usage errors of the option parser, known by their shape since typer's exceptions moved between versions."""
     if hasattr(error, "format_message"):
         text = " ".join(str(error.format_message()).split())
-        if not text:  # no command given: the help was printed
-            return 0
         return _failed([f"{text} (see --help)"], USAGE)
     text = " ".join(f"{type(error).__name__}: {error}".split())
     if "out of memory" in text.lower():
@@ -85,8 +93,3 @@ def _interrupted() -> int:
 
     note("interrupted; finished blocks are on disk, the same command goes on from there")
     return INTERRUPTED
-
-
-def _silence_stdout() -> None:
-    # `| head` has enough: without this, Python complains again when it closes the stream.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

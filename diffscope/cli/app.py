@@ -22,16 +22,16 @@ def build_app() -> typer.Typer:
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         add_completion=True,
-        no_args_is_help=True,
     )
-    app.callback()(_root)
+    app.callback(invoke_without_command=True)(_root)
     found = registry.load("diffscope.cli.commands")
     for name in sorted(found, key=lambda n: (ORDER.index(n) if n in ORDER else len(ORDER), n)):
-        app.command(name, no_args_is_help=getattr(found[name], "NEEDS_ARGUMENTS", True))(found[name].run)
+        app.command(name)(found[name].run)
     return app
 
 
 def _root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print versions and exit.", is_eager=True)] = False,
 ) -> None:
     if version:
@@ -44,3 +44,5 @@ def _root(
             torch = "not installed"
         typer.echo(f"diffscope {__version__} (torch {torch})")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffscope.cli.output import print_json, reader_may_leave
 from diffscope.errors import StoreError
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ def run_and_report(
     """Measure, print, write, then hold the gates."""
     from diffscope.report import terminal
     from diffscope.report.files import write_result
-    from diffscope.results import dumps
     from diffscope.studies.gates import check
     from diffscope.studies.measurement import Listener, total_passes
     from diffscope.studies.sweep import sweep
@@ -43,10 +43,11 @@ def run_and_report(
     if out is not None:
         for path in write_result(result, out):
             terminal.note(f"wrote {path}")
-    if json:
-        print(dumps(result), end="")
-    else:
-        show(result, quiet)
+    with reader_may_leave():
+        if json:
+            print_json(result.to_json())
+        else:
+            show(result, quiet)
     summarise_for_github(result)
     # Only now: until the result is out, its blocks are all there is of the work.
     measured.parts.clear()

@@ -15,6 +15,7 @@ Everywhere outside a family's file the noise level is sigma, the noise-to-signal
 from __future__ import annotations
 
 import difflib
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +25,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from diffscope.errors import NoiseLevelError, UnknownLayer, UsageError, WeightsMismatch
+from diffscope.checkpoints.base import Checkpoint
+from diffscope.errors import CheckpointError, NoiseLevelError, UnknownLayer, UsageError, WeightsMismatch
 from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
 
@@ -138,20 +140,20 @@ class Denoiser(ABC):
     """A latent model's own image encoder, from `use_encoder`."""
 
     def use_encoder(self, path: str | None) -> None:
-        """Read the VAE of a latent model. Raises UsageError where it is missing or has no use."""
+        """Read the VAE of a latent model. Raises CheckpointError where it is missing or has no use."""
         if self.latent_scale is None:
             if path is not None:
-                raise UsageError(f"--vae {path}: this model works on pixels and takes no image encoder")
+                raise CheckpointError(f"--vae {path}: this model works on pixels and takes no image encoder")
             return
         if path is None:
-            raise UsageError(
+            raise CheckpointError(
                 "this model works on VAE latents: give its image encoder, a diffusers folder of sd-vae-ft-ema, "
                 "with --vae PATH, or latents made beforehand (.npz) as --data"
             )
         encoder = Autoencoder(path)
         side = self.space.side * encoder.factor
         if encoder.latent_channels != self.space.channels:
-            raise UsageError(
+            raise CheckpointError(
                 f"--vae {path}: it makes {encoder.latent_channels} channels, the model takes {self.space.channels}"
             )
         self.encoder = encoder
@@ -206,18 +208,39 @@ class Denoiser(ABC):
         raise UnknownLayer(f"no layer '{name}'; {hint}all layers: diffscope inspect CKPT")
 
 
-def build_on_meta(make: Callable[[], WalkedNetwork]) -> WalkedNetwork:
-    """The network without memory for its weights, in evaluation mode."""
-    with torch.device("meta"):
-        return make().to("meta").eval()
+def build_on_meta(make: Callable[[], WalkedNetwork], path: str) -> WalkedNetwork:
+    """The network without memory for its weights, in evaluation mode; CheckpointError where its arguments are odd."""
+    try:
+        with torch.device("meta"):
+            return make().to("meta").eval()
+    except (TypeError, ValueError, RuntimeError, ZeroDivisionError, IndexError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise CheckpointError(
+            f"{path}: no network can be built with the file's constructor arguments: {reason}"
+        ) from None
 
 
-def dry_walk(network: WalkedNetwork, space: InputSpace, label: Tensor | None) -> tuple[Layer, ...]:
+def file_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What the file says of its constructor: our own metadata, a pickle's arguments. CheckpointError if malformed."""
+    try:
+        given = json.loads(checkpoint.metadata.get("arguments", "{}"))
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        raise CheckpointError(f"{checkpoint.path}: 'arguments' in its metadata is not a JSON object")
+    return {**given, **checkpoint.arguments}
+
+
+def dry_walk(network: WalkedNetwork, space: InputSpace, label: Tensor | None, path: str) -> tuple[Layer, ...]:
     """Names and shapes of all layers, from a walk that computes nothing (network and label on the meta device)."""
     x = torch.empty(1, space.channels, space.side, space.side, device="meta")
     walk: Iterator[tuple[str, Tensor]] = network.walk(x, torch.empty(1, device="meta"), label)
-    with torch.inference_mode():
-        return tuple(Layer(name, tuple(a.shape[1:])) for name, a in walk if name != OUTPUT)
+    try:
+        with torch.inference_mode():
+            return tuple(Layer(name, tuple(a.shape[1:])) for name, a in walk if name != OUTPUT)
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise CheckpointError(f"{path}: the network does not fit its own input: {reason}") from None
 
 
 def load_weights(network: WalkedNetwork, tensors: Mapping[str, Tensor], path: str) -> None:
@@ -262,6 +285,14 @@ def config_value(config: Mapping[str, str], key: str, default: Any) -> Any:
     except (ValueError, KeyError):
         kind = "int" if default is None else type(default).__name__
         raise UsageError(f"--config {key}={text}: expected a value of type {kind}") from None
+
+
+def as_type(value: Any, default: Any, key: str, path: str) -> Any:
+    """A file's own value in the type of its default; CheckpointError if it is not one."""
+    try:
+        return type(default)(value)
+    except (TypeError, ValueError):
+        raise CheckpointError(f"{path}: {key} is {value!r}, expected a {type(default).__name__}") from None
 
 
 def check_config_keys(config: Mapping[str, str], known: set[str]) -> None:

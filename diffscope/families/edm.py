@@ -6,11 +6,11 @@ https://arxiv.org/abs/2206.00364: D(x; σ) = c_skip·x + c_out·F(c_in·x; c_noi
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -18,49 +18,22 @@ from torch import Tensor
 
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import CheckpointError, UsageError
+from diffscope.families._preconditioned import EDMPrecond, PreconditionedDenoiser, Preconditioner
 from diffscope.families.base import (
     Classes,
-    Denoiser,
     InputSpace,
     Match,
-    NoiseConvention,
+    as_type,
     build_on_meta,
     check_config_keys,
     config_value,
     dry_walk,
+    file_arguments,
     load_weights,
 )
 from diffscope.families.networks.dhariwal_unet import CHANNELS_PER_HEAD, DhariwalUNet
 from diffscope.families.networks.song_unet import SongUNet
 from diffscope.families.networks.walk import WalkedNetwork
-
-
-class Preconditioner(NoiseConvention):
-    """c_noise, c_in and, for the posterior mean, c_skip and c_out."""
-
-    def c_skip_out(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """(1, -σ), of the preconditioners that predict the noise of x."""
-        return torch.ones_like(sigma), -sigma
-
-
-class EDMPrecond(Preconditioner):
-    native = "c_noise = ln(sigma)/4, rising with noise"
-
-    def __init__(self, sigma_min: float = 0.0, sigma_max: float = math.inf, sigma_data: float = 0.5) -> None:
-        self.sigma_min, self.sigma_max, self.sigma_data = sigma_min, sigma_max, sigma_data
-
-    def to_native(self, sigma: float) -> float:
-        return math.log(sigma) / 4
-
-    def to_sigma(self, t: float) -> float:
-        return math.exp(4 * t)
-
-    def input_scale(self, sigma: float) -> float:
-        return 1 / math.hypot(self.sigma_data, sigma)
-
-    def c_skip_out(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        total = sigma**2 + self.sigma_data**2
-        return self.sigma_data**2 / total, sigma * self.sigma_data / total.sqrt()
 
 
 class VPPrecond(Preconditioner):
@@ -119,7 +92,7 @@ class iDDPMPrecond(Preconditioner):
 
     def to_sigma(self, t: float) -> float:
         index = len(self.u) - 2 - round(t)
-        if not 0 <= index < len(self.u):
+        if not 0 <= index < len(self.u) - 1:
             raise UsageError(f"t {t:g} is no step of this model: expected 0 to {len(self.u) - 2}")
         return float(self.u[index])
 
@@ -149,23 +122,8 @@ PRECONDITIONERS: dict[str, type[Preconditioner]] = {
 
 
 @dataclass
-class EDMDenoiser(Denoiser):
+class EDMDenoiser(PreconditionedDenoiser):
     family: ClassVar[str] = "edm"
-
-    def label(self, classes: Tensor | None, device: torch.device) -> Tensor | None:
-        """One-hot rows (B, count); None, the null class, is all zero."""
-        if not self.classes.count or classes is None:
-            return None
-        return torch.nn.functional.one_hot(classes, self.classes.count).float().to(device)
-
-    def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
-        assert isinstance(self.noise, Preconditioner)
-        levels = sigma.flatten().double().tolist()
-        scale = x.new_tensor([self.noise.input_scale(s) for s in levels])[:, None, None, None]
-        time = x.new_tensor([self.noise.to_native(s) for s in levels])
-        c_skip, c_out = (c[:, None, None, None] for c in self.noise.c_skip_out(sigma.flatten().to(x)))
-        data: Tensor = c_skip * x + c_out * self.network(scale * x, time, label)[:, : x.shape[1]].to(x.dtype)
-        return data
 
 
 def recognise(checkpoint: Checkpoint) -> Match | None:
@@ -198,14 +156,15 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> ED
     arguments = {key: config_value(config, key, value) for key, value in facts.items()}
     channels, side = arguments["in_channels"], arguments["img_resolution"]
     settings = {
-        key: config_value(config, key, type(default)(given.get(key, checkpoint.attributes.get(key, default))))
+        key: config_value(config, key, as_type(found, default, key, checkpoint.path))
         for key, default in precond_defaults.items()
+        for found in [given.get(key, checkpoint.attributes.get(key, default))]
     }
     noise = PRECONDITIONERS[precond_class](**settings, **({"u": u} if precond_class == "iDDPMPrecond" else {}))
 
-    network = build_on_meta(lambda: NETWORKS[network_class](**arguments))
+    network = build_on_meta(lambda: NETWORKS[network_class](**arguments), checkpoint.path)
     space = InputSpace("pixels", channels, side, channels, side, "lanczos")
-    layers = dry_walk(network, space, None)
+    layers = dry_walk(network, space, None, checkpoint.path)
     load_weights(network, tensors, checkpoint.path)
     lowest = min(layer.shape[-1] for layer in layers if layer.name.startswith("enc."))
     mid = [layer.name for layer in layers if layer.name.startswith("enc.") and layer.shape[-1] == lowest][-1]
@@ -255,9 +214,9 @@ def infer_arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     adm = "out_conv.weight" in shapes
     head = "out_conv.weight" if adm else f"dec.{top}_aux_conv.weight"
     blocks = {int(m[1]) for n in shapes if (m := re.match(rf"enc\.{top}_block(\d+)\.", n))}
-    embedding, noise = shapes["map_layer0.weight"]
-    width = noise if adm else shapes[f"enc.{top}_conv.weight"][0]
     try:
+        embedding, noise = shapes["map_layer0.weight"]
+        width = noise if adm else shapes[f"enc.{top}_conv.weight"][0]
         arguments: dict[str, Any] = {
             "model_type": "DhariwalUNet" if adm else "SongUNet",
             "img_resolution": first,
@@ -271,8 +230,8 @@ def infer_arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
             "num_blocks": len(blocks),
             "attn_resolutions": [r for r in sides if f"enc.{r}x{r}_block0.qkv.weight" in shapes],
         }
-    except KeyError as missing:
-        raise CheckpointError(f"the tensors are not those of a whole EDM U-Net: {missing} is missing") from None
+    except (KeyError, ValueError, IndexError) as error:
+        raise CheckpointError(f"not a whole EDM U-Net: {error} is missing or of another shape") from None
     if adm:
         _check_head_size(shapes)
         return arguments
@@ -301,7 +260,7 @@ def _precond_class(
         name, why = str(given.get("precond") or checkpoint.class_name), "the preconditioner is the file's own"
     elif u is not None or inferred["out_channels"] == 2 * inferred["in_channels"]:
         name, why = "iDDPMPrecond", "twice as many output channels, or the table u, mean iDDPMPrecond"
-    elif match := re.search(r"baseline-.*-(vp|ve)\b", checkpoint.path):
+    elif match := re.search(r"baseline-.*-(vp|ve)\b", Path(checkpoint.path).name):
         name, why = {"vp": "VPPrecond", "ve": "VEPrecond"}[match[1]], "the file's name decides the preconditioner"
     else:
         name, why = "EDMPrecond", "EDMPrecond is assumed, for bare weights do not tell (--config precond=VPPrecond)"
@@ -313,8 +272,7 @@ def _precond_class(
 
 def _given(checkpoint: Checkpoint) -> dict[str, Any]:
     """What the file says of its constructor, under the network's own argument names."""
-    given = dict(json.loads(checkpoint.metadata["arguments"])) if "arguments" in checkpoint.metadata else {}
-    given |= checkpoint.arguments
+    given = file_arguments(checkpoint)
     if "img_channels" in given:
         given["in_channels"] = given.pop("img_channels")
     return {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}

@@ -97,7 +97,7 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> To
     network = GaussianNetwork(facts["d"], facts["side"]).eval()
     space = InputSpace("pixels", 1, facts["side"], 1, facts["side"], "lanczos")
     with torch.device("meta"):
-        layers = dry_walk(GaussianNetwork(facts["d"], facts["side"]).to("meta"), space, None)
+        layers = dry_walk(GaussianNetwork(facts["d"], facts["side"]).to("meta"), space, None, checkpoint.path)
     return ToyDenoiser(
         network_class="GaussianNetwork",
         network=network,

@@ -69,18 +69,22 @@ def export(job: Job, path: Path, listener: Listener | None = None) -> dict[str, 
         _write_journal(journal, done, skipped)
     if skipped:
         kept = np.flatnonzero(~np.isin(order, skipped))
-        tensors = _compacted(part, arrays, tensors, about, kept)
+        smaller = part.with_suffix(".kept")
+        tensors = _compacted(smaller, arrays, tensors, about, kept)
+        os.replace(smaller, path)
         listener.say(f"{len(skipped)} unreadable images were left out")
+    else:
+        os.replace(part, path)
     del arrays
-    os.replace(part, path)
     journal.unlink(missing_ok=True)
+    part.unlink(missing_ok=True)
     return {"path": str(path), "tensors": {name: list(shape) for name, (_, shape) in tensors.items()}}
 
 
 def _compacted(
-    part: Path, arrays: dict[str, np.memmap], tensors: Tensors, about: dict[str, str], kept: np.ndarray
+    smaller: Path, arrays: dict[str, np.memmap], tensors: Tensors, about: dict[str, str], kept: np.ndarray
 ) -> Tensors:
-    """The file again, in place of the one in work, without the rows of images that could not be read."""
+    """The file again as `smaller`, without the rows of images that could not be read."""
 
     def shape(name: str, old: tuple[int, ...]) -> tuple[int, ...]:
         if name == "sigma":
@@ -88,13 +92,11 @@ def _compacted(
         return (len(kept),) if len(old) == 1 else (*old[:2], len(kept), old[3])
 
     fewer = {name: (dtype, shape(name, old)) for name, (dtype, old) in tensors.items()}
-    smaller = part.with_suffix(".kept")
     for name, array in _mapped(smaller, fewer, about, fresh=True).items():
         array[:] = (
             arrays[name] if name == "sigma" else arrays[name][..., kept, :] if array.ndim == 4 else arrays[name][kept]
         )
         array.flush()
-    os.replace(smaller, part)
     return fewer
 
 

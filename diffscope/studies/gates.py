@@ -63,9 +63,10 @@ def check(gates: Sequence[Gate], records: Sequence[Mapping[str, Any]]) -> None:
                 if record.get("sigma")
                 else record.get("layer", "")
             )
-            value = record[gate.key]
+            value = record.get(gate.key)
             if value is None or isinstance(value, (str, list)):
-                nulls.append(f"--fail-if {gate.text}: {gate.key} of {at} is {'null' if value is None else value!r}")
+                found = "null" if value is None else repr(value)
+                nulls.append(f"--fail-if {gate.text}: {gate.key} of {at} is {found}")
             elif gate.holds(value) and (gate.key != "change" or record["significant"]):
                 held.append(f"--fail-if {gate.text}: {gate.key} of {at} is {value!r}")
     if nulls:

@@ -10,12 +10,14 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from diffscope import registry
+from diffscope import seeding
 from diffscope.errors import DataError, EstimationError, MemoryLimit, NeedTwoViews, NonFinite, TooFewImages
 from diffscope.features import SPACING, Extractor, Plan
 from diffscope.metrics.base import Context, measure_all
@@ -100,31 +102,38 @@ def measure(job: Job, listener: Listener | None = None, folder: Path | None = No
 
 def null_row(job: Job, layer: str, level: int, n: int, d: int, note: str) -> Row:
     """A row whose numbers could not be computed, with the reason."""
-    keys = [key for key in metric_keys() if key not in ("n", "d")]
+    keys = [key for key in _example() if key not in ("n", "d")]
     at = job.levels[level]
     return Row(layer, at.sigma, at.t, n, d, dict.fromkeys(keys), (note,), at.requested)
 
 
-def metric_keys() -> list[str]:
-    """The keys of all metrics."""
-    return [key for member in registry.load("diffscope.metrics").values() for key in member.KEYS]
-
-
 def row_keys() -> set[str]:
-    """What a gate on a row may ask for."""
-    lists = {"replicates", "lambda"}
-    return {"sigma", "t", *metric_keys(), *(f"{key}_se" for key in metric_keys())} - lists
+    """What a gate on a row may ask for: its numbers."""
+    return {"sigma", "t", *(key for key, value in _example().items() if not isinstance(value, (list, tuple)))}
+
+
+@cache
+def _example() -> Mapping[str, Any]:
+    """The metrics of a few random numbers, for the keys and kinds of what a row holds."""
+    z = torch.from_numpy(seeding.noise(0, seeding.Stream.SYNTHETIC, 0, 0, (4, 8, 2, 2)))
+    blocks = []
+    for part in z:
+        accumulator = BlockAccumulator(2, 2)
+        accumulator.update(part)
+        blocks.append(accumulator.finish())
+    return measure_all(Moments.from_blocks(blocks), Context()).values
 
 
 def _measurable(job: Job) -> tuple[Job, dict[str, str]]:
     """The job with the layers that the images can determine, and the others' reasons."""
     refused = {}
     for layer in job.plan.layers:
-        problem = size_problem(len(job.indices), job.plan.views, job.plan.width(layer))
-        if problem is None and len(job.indices) < 2 * job.blocks:
-            problem = (
+        if len(job.indices) < 2 * job.blocks:  # first: more views would not help
+            problem: str | None = (
                 f"{len(job.indices)} images; expected at least {2 * job.blocks}, two for each block of the jackknife"
             )
+        else:
+            problem = size_problem(len(job.indices), job.plan.views, job.plan.width(layer))
         if problem:
             refused[layer.name] = problem
     kept = tuple(layer for layer in job.plan.layers if layer.name not in refused)
@@ -144,9 +153,13 @@ def _check_memory(job: Job) -> None:
     need = in_work + reading
     if need > limit:
         raise MemoryLimit(
-            f"the moments need {need / 1e9:.1f} GB, more than --max-memory {limit / 1e9:.1f} GB; take fewer layers "
+            f"the moments need {_size(need)}, more than --max-memory {_size(limit)}; take fewer layers "
             f"({len(widths)}) or noise levels ({levels}) at a time, --pool mean, or a larger --max-memory"
         )
+
+
+def _size(number: int) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.2g} MB"
 
 
 def memory_of(plan: Plan) -> int:

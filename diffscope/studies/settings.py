@@ -11,8 +11,8 @@ import numpy as np
 
 from diffscope import seeding
 from diffscope.checkpoints import Checkpoint
-from diffscope.errors import DataError, UnknownLayer, UsageError
-from diffscope.families.base import Denoiser, Layer
+from diffscope.errors import DataError, NoiseLevelError, UnknownLayer, UsageError
+from diffscope.families.base import Denoiser, Layer, NoiseConvention
 from diffscope.features import Plan, resolve_device, resolve_precision
 from diffscope.protocol import Protocol
 from diffscope.sources.base import Source, Target
@@ -68,9 +68,14 @@ class Settings:
         ):
             if number is not None and number < least:
                 raise UsageError(f"{name} {number}: expected at least {least}")
+        if self.seed >= 2**64:  # a word of the generator's key
+            raise UsageError(f"--seed {self.seed}: expected less than 2^64")
         for sigma in self.sigmas:
             if not (math.isfinite(sigma) and sigma > 0):
                 raise UsageError(f"--sigma {sigma:g}: expected a noise-to-signal ratio above 0")
+        for t in self.times:
+            if not math.isfinite(t):
+                raise UsageError(f"--t {t:g}: expected a finite number")
         if self.class_label not in ("null", "label") and not self.class_label.isdecimal():
             raise UsageError(f"--class {self.class_label}: expected null, label or a class index")
         Augmentation(self.augment, self.augment_strength)
@@ -131,13 +136,15 @@ class Job:
             seed=plan.seed,
             precision=plan.precision,
             blocks=self.blocks,
+            generator=seeding.GENERATOR,
         )
 
 
 def prepare(checkpoint: Checkpoint, denoiser: Denoiser, source: Source, settings: Settings) -> Job:
     """Check the settings against model and images; cheap, and before any image is read.
 
-    Raises UnknownLayer, NoiseLevelError, UsageError (class, augmentation, device) or DataError (empty source).
+    Raises UnknownLayer, NoiseLevelError, UsageError (device, precision) or DataError (images that do not suit the
+    model, or classes that either lacks).
     """
     layers = _layers(denoiser, settings.layers)
     levels = _levels(denoiser, settings)
@@ -192,7 +199,7 @@ def _layers(denoiser: Denoiser, names: tuple[str, ...]) -> tuple[Layer, ...]:
 
 def _levels(denoiser: Denoiser, settings: Settings) -> tuple[Level, ...]:
     noise = denoiser.noise
-    asked = [*settings.sigmas, *(noise.to_sigma(t) for t in settings.times)]
+    asked = [*settings.sigmas, *(_sigma_of(noise, t) for t in settings.times)]
     levels: dict[float, Level] = {}
     for sigma in asked or sweep_levels(denoiser, settings.num_levels):
         used = noise.check(sigma)
@@ -200,31 +207,38 @@ def _levels(denoiser: Denoiser, settings: Settings) -> tuple[Level, ...]:
     return tuple(levels[sigma] for sigma in sorted(levels))
 
 
+def _sigma_of(noise: NoiseConvention, t: float) -> float:
+    try:
+        return noise.to_sigma(t)
+    except (ArithmeticError, ValueError):
+        raise NoiseLevelError(f"t {t:g} is outside this model's range; the network is fed {noise.native}") from None
+
+
 def _check_inputs(denoiser: Denoiser, source: Source, settings: Settings) -> None:
     if not len(source):
         raise DataError(f"{source.path}: no images in it")
     if denoiser.latent_scale is None and source.kind == "latents":
-        raise UsageError(f"--data {source.path} holds latents, but this model works on pixels; give images")
+        raise DataError(f"--data {source.path} holds latents, but this model works on pixels; give images")
     if source.kind == "latents":
         _check_latents(denoiser, source)
     if source.kind == "latents" and settings.augment != "none":
-        raise UsageError(
+        raise DataError(
             "latents made beforehand cannot be augmented; say --augment none (views then differ in noise alone)"
         )
     chosen, classes = settings.class_label, denoiser.classes
     if chosen != "null" and not classes.count:
-        raise UsageError(f"--class {chosen}: this model is not class-conditional")
+        raise DataError(f"--class {chosen}: this model is not class-conditional")
     if chosen == "null" and not classes.null:
-        raise UsageError("this model has no null class; use --class label or --class INT")
+        raise DataError("this model has no null class; use --class label or --class INT")
     if chosen == "label":
         if source.labels is None:
-            raise UsageError(f"--class label: {source.path} has no labels; use class folders or dataset.json")
+            raise DataError(f"--class label: {source.path} has no labels; use class folders or dataset.json")
         if int(source.labels.max()) >= classes.count:
-            raise UsageError(
+            raise DataError(
                 f"--class label: labels reach {int(source.labels.max())}, the model has {classes.count} classes"
             )
     elif chosen != "null" and int(chosen) >= classes.count:
-        raise UsageError(f"--class {chosen}: the model's classes run from 0 to {classes.count - 1}")
+        raise DataError(f"--class {chosen}: the model's classes run from 0 to {classes.count - 1}")
 
 
 def _check_latents(denoiser: Denoiser, source: Source) -> None:

@@ -9,5 +9,4 @@
         ...
 
 Results go to stdout, everything else to stderr; exceptions of `diffscope.errors` are rendered by `diffscope.cli`.
-`NEEDS_ARGUMENTS = False` where the command runs without any.
 """

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from diffscope.cli import options
+from diffscope.cli.output import print_json, reader_may_leave
 
 KEYS = ("change", "change_low", "change_high", "t", "p", "icr_old", "icr_new")
 
@@ -32,12 +33,10 @@ def run(
     gates = [parse(text, KEYS, percent=True) for text in fail_if or []]
     before, after = read_result(old), read_result(new)
     records = compare(before, after)
-    if json:
-        import json as encoder
-
-        sides = {"old": {"path": old, **before.checkpoint}, "new": {"path": new, **after.checkpoint}}
-        whole = {"diffscope": __version__, "schema": SCHEMA, "command": "compare", **sides, "rows": records}
-        print(encoder.dumps(whole, indent=2, allow_nan=False))
-    else:
-        terminal.print_comparison(records, terminal.stdout_console())
+    sides = {"old": {"path": old, **before.checkpoint}, "new": {"path": new, **after.checkpoint}}
+    with reader_may_leave():
+        if json:
+            print_json({"diffscope": __version__, "schema": SCHEMA, "command": "compare", **sides, "rows": records})
+        else:
+            terminal.print_comparison(records, terminal.stdout_console())
     check(gates, records)

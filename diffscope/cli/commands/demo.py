@@ -10,7 +10,6 @@ import typer
 from diffscope.cli import options
 from diffscope.errors import UsageError
 
-NEEDS_ARGUMENTS = False
 MODELS = {"edm": "unet.safetensors", "sit": "sit.safetensors"}
 IMAGES = 1000
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from diffscope.cli import options
+from diffscope.cli.output import print_json
 from diffscope.errors import UsageError
 
 
@@ -41,10 +42,8 @@ def run(
     with terminal.progress(total_passes(job), "features", unit="passes") as advance:
         written = export(job, output, Listener(advance, terminal.note))
     if json:
-        import json as encoder
-
-        print(encoder.dumps(written, indent=2))
+        print_json(written)
     else:
         for name, shape in written["tensors"].items():
-            print(f"{name}  {'×'.join(map(str, shape))}")
+            print(f"{name}  {' x '.join(map(str, shape))}")
         terminal.note(f"wrote {output}")

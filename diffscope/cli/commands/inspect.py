@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from diffscope.cli import options
+from diffscope.cli.output import print_json, reader_may_leave
 
 
 def run(
@@ -21,9 +22,8 @@ def run(
     from diffscope.studies.inspection import inspect
 
     record = inspect(*load(checkpoint, family, options.key_values(config), weights))
-    if json:
-        import json as encoder
-
-        print(encoder.dumps(record, indent=2, allow_nan=False))
-    else:
-        terminal.print_inspection(record, terminal.stdout_console())
+    with reader_may_leave():
+        if json:
+            print_json(record)
+        else:
+            terminal.print_inspection(record, terminal.stdout_console())

@@ -25,7 +25,11 @@ class Autoencoder:
         kl = _autoencoder_class()
         try:
             loaded = kl.from_pretrained(
-                folder, output_loading_info=True, local_files_only=True, torch_dtype=torch.float32
+                folder,
+                output_loading_info=True,
+                low_cpu_mem_usage=False,
+                local_files_only=True,
+                torch_dtype=torch.float32,
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise CheckpointError(

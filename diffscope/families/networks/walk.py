@@ -13,6 +13,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from diffscope.errors import UsageError
+
 OUTPUT = "output"
 
 Walk = Iterator[tuple[str, Tensor]]
@@ -42,5 +44,6 @@ class WalkedNetwork(nn.Module, ABC):
         for name in self.trunk:
             module = getattr(self, name)
             now = next(module.parameters()).dtype
-            assert now in (dtype, torch.float32), f"weights rounded to {now} cannot be had back as {dtype}"
+            if now not in (dtype, torch.float32):
+                raise UsageError(f"the network's weights are rounded to {now}; load the checkpoint again for {dtype}")
             module.to(dtype)

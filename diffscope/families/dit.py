@@ -1,0 +1,104 @@
+"""DiT checkpoints: the transformer on a DDPM's thousand discrete steps.
+
+Peebles & Xie, "Scalable Diffusion Models with Transformers", 2023, https://arxiv.org/abs/2212.09748; the steps are
+those of Ho et al., "Denoising Diffusion Probabilistic Models", 2020, https://arxiv.org/abs/2006.11239.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from diffscope.checkpoints.base import Checkpoint
+from diffscope.errors import NoiseLevelError
+from diffscope.families._transformers import (
+    TransformerDenoiser,
+    build_trunk,
+    early_average,
+    facts_of,
+    is_transformer,
+    output_ratio,
+)
+from diffscope.families.base import Match, NoiseConvention, check_config_keys
+
+_SETTINGS = ("num_classes", "num_heads")
+
+
+class DDPMSteps(NoiseConvention):
+    """Steps 0 … 999 with betas linear from 1e-4 to 2e-2; the nearest step in ln sigma stands for a noise level."""
+
+    native = "step in 0…999, rising with noise"
+    discrete = True
+
+    def __init__(self) -> None:
+        signal = np.cumprod(1 - np.linspace(1e-4, 2e-2, 1000))
+        self.sigmas: list[float] = np.sqrt((1 - signal) / signal).tolist()
+        self._logs = np.log(self.sigmas)
+        self.sigma_min, self.sigma_max = self.sigmas[0], self.sigmas[-1]
+
+    def to_native(self, sigma: float) -> float:
+        return int(np.argmin(np.abs(self._logs - math.log(sigma))))
+
+    def to_sigma(self, t: float) -> float:
+        if t != round(t) or not 0 <= t < len(self.sigmas):
+            raise NoiseLevelError(f"t {t:g}: expected a whole step from 0 to {len(self.sigmas) - 1}")
+        return self.sigmas[round(t)]
+
+    def nearest(self, sigma: float) -> float:
+        return self.sigmas[int(self.to_native(sigma))]
+
+    def input_scale(self, sigma: float) -> float:
+        return 1 / math.hypot(1, sigma)
+
+
+@dataclass
+class DiTDenoiser(TransformerDenoiser):
+    family: ClassVar[str] = "dit"
+
+    def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+        levels = sigma.flatten().double().tolist()
+        scale, level = (
+            x.new_tensor(values)[:, None, None, None]
+            for values in ([self.noise.input_scale(s) for s in levels], levels)
+        )
+        time = x.new_tensor([self.noise.to_native(s) for s in levels])
+        noise = self.network(scale * x, time, label)[:, : x.shape[1]].to(x.dtype)
+        data: Tensor = x - level * noise
+        return data
+
+
+def recognise(checkpoint: Checkpoint) -> Match | None:
+    if family := checkpoint.metadata.get("family"):
+        return Match(True, "the file's metadata names the family") if family == "dit" else None
+    if not is_transformer(checkpoint) or any(n.startswith("projectors.") for n in checkpoint.tensors):
+        return None
+    arguments = checkpoint.training_args
+    if arguments:
+        is_dit = "path_type" not in arguments and str(arguments.get("model", "")).startswith("DiT")
+        return Match(True, "the training arguments name a DiT and no path") if is_dit else None
+    if output_ratio(checkpoint) != 2:
+        return None  # DiT always learns the variance
+    if "DiT" in Path(checkpoint.path).stem:
+        return Match(True, "the file's name says DiT")
+    if "SiT" in Path(checkpoint.path).stem:
+        return None
+    return Match(False, "the weights fit")
+
+
+def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> DiTDenoiser:
+    check_config_keys(config, set(_SETTINGS))
+    trunk = build_trunk(checkpoint.path, checkpoint.tensors, facts_of(checkpoint, _SETTINGS), config)
+    return DiTDenoiser(
+        network_class="DiT(DDPM, 1000 linear steps)",
+        noise=DDPMSteps(),
+        evidence="; ".join([match.why, *trunk.evidence]),
+        constructor=trunk.constructor,
+        warnings=tuple(early_average(checkpoint)),
+        **trunk.fields(),
+    )

@@ -1,0 +1,145 @@
+"""EDM2 checkpoints: snapshots, raw or of one EMA, post-hoc reconstructions, and training states.
+
+Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models", 2024,
+https://arxiv.org/abs/2312.02696. Snapshots are stored in half precision; all weights are used as float32.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from diffscope.checkpoints.base import Checkpoint
+from diffscope.errors import CheckpointError
+from diffscope.families._preconditioned import EDMPrecond, PreconditionedDenoiser
+from diffscope.families.base import (
+    Classes,
+    InputSpace,
+    Match,
+    as_type,
+    build_on_meta,
+    check_config_keys,
+    config_value,
+    dry_walk,
+    file_arguments,
+    load_weights,
+)
+from diffscope.families.networks.edm2_unet import EDM2UNet
+
+VAE_FACTOR = 8
+LATENT_CHANNELS = 4
+
+# The latents' mean and standard deviation over ImageNet, and what EDM2 brings the latter to.
+_RAW_MEAN = (5.81, 3.25, 0.12, -2.15)
+_RAW_STD = (4.17, 4.62, 3.71, 3.28)
+_FINAL_STD = 0.5
+
+
+@dataclass
+class EDM2Denoiser(PreconditionedDenoiser):
+    family: ClassVar[str] = "edm2"
+
+    def encode(self, images: Tensor, noise: Tensor | None) -> Tensor:
+        """EDM2's latents are of pixels in [0, 1], unlike those of other families."""
+        return super().encode(images if self.encoder is None else (images + 1) / 2, noise)
+
+    def scale_latents(self, mean: Tensor, std: Tensor, noise: Tensor | None) -> Tensor:
+        """Each channel shifted and scaled to mean 0 and standard deviation ½."""
+        latents = mean if noise is None else torch.addcmul(mean, std, noise)
+        raw_mean, raw_std = (latents.new_tensor(values)[:, None, None] for values in (_RAW_MEAN, _RAW_STD))
+        return (latents - raw_mean) * (_FINAL_STD / raw_std)
+
+
+def recognise(checkpoint: Checkpoint) -> Match | None:
+    if family := checkpoint.metadata.get("family"):
+        return Match(True, "the file's metadata names the family") if family == "edm2" else None
+    if any(n.endswith("emb_fourier.freqs") for n in checkpoint.tensors):
+        return Match(True, "the tensors have the names of EDM2's U-Net")
+    return None
+
+
+def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> EDM2Denoiser:
+    tensors = {
+        name.removeprefix("unet."): tensor
+        for name, tensor in checkpoint.tensors.items()
+        if not name.startswith(("logvar_fourier.", "logvar_linear."))  # a head that serves training alone
+    }
+    given = file_arguments(checkpoint)
+    defaults: dict[str, Any] = {"channels_per_head": 64, "sigma_data": 0.5}
+    defaults |= dict.fromkeys(("label_balance", "concat_balance"), 0.5)
+    defaults |= dict.fromkeys(("res_balance", "attn_balance"), 0.3)
+    check_config_keys(config, set(defaults))
+    settings = {
+        key: config_value(config, key, as_type(given.get(key, value), value, key, checkpoint.path))
+        for key, value in defaults.items()
+    }
+    arguments = {**infer_arguments(checkpoint.path, tensors, settings["channels_per_head"]), **settings}
+    sigma_data = arguments.pop("sigma_data")
+    network = build_on_meta(lambda: EDM2UNet(**arguments), checkpoint.path)
+    channels, side = arguments["img_channels"], arguments["img_resolution"]
+    latent = channels == LATENT_CHANNELS
+    space = InputSpace(
+        "latents" if latent else "pixels",
+        channels,
+        side,
+        image_channels=3 if latent else channels,
+        image_side=side * VAE_FACTOR if latent else side,
+        resize="adm",
+    )
+    layers = dry_walk(network, space, None, checkpoint.path)
+    load_weights(network, tensors, checkpoint.path)
+    lowest = min(layer.shape[-1] for layer in layers)
+    classes = Classes(arguments["label_dim"], null_trained=False)
+    warnings: tuple[str, ...] = ()
+    if classes.count:
+        warnings = (
+            "the model is class-conditional and was never trained on the null label; "
+            "--class label uses the images' own labels",
+        )
+    return EDM2Denoiser(
+        network_class="Precond(UNet)",
+        network=network,
+        space=space,
+        noise=EDMPrecond(sigma_data=sigma_data),
+        classes=classes,
+        layers=layers,
+        default_layer=[n.name for n in layers if n.name.startswith("enc.") and n.shape[-1] == lowest][-1],
+        evidence=match.why,
+        constructor={**arguments, "sigma_data": sigma_data},
+        warnings=warnings,
+        latent_scale=_FINAL_STD if latent else None,
+    )
+
+
+def infer_arguments(path: str, tensors: Mapping[str, Tensor], channels_per_head: int) -> dict[str, Any]:
+    """Constructor arguments from names and shapes; the file's multipliers are fractional products of these widths."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    sides = sorted({int(m[1]) for n in shapes if (m := re.match(r"enc\.(\d+)x\1_", n))}, reverse=True)
+    try:
+        top = f"enc.{sides[0]}x{sides[0]}"
+        blocks = {int(m[1]) for n in shapes if (m := re.match(rf"{re.escape(top)}_block(\d+)\.", n))}
+        embedding, noise = shapes["emb_noise.weight"]
+        arguments: dict[str, Any] = {
+            "img_resolution": sides[0],
+            "img_channels": shapes[f"{top}_conv.weight"][1] - 1,
+            "label_dim": shapes.get("emb_label.weight", (0, 0))[1],
+            "widths": [shapes[f"enc.{r}x{r}_block0.conv_res1.weight"][0] for r in sides],
+            "noise_width": noise,
+            "embedding_width": embedding,
+            "num_blocks": len(blocks),
+            "attn_resolutions": [r for r in sides if f"enc.{r}x{r}_block0.attn_qkv.weight" in shapes],
+        }
+    except (KeyError, IndexError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a whole EDM2 U-Net: {error} is missing or of another shape") from None
+    narrow = [n for n, s in shapes.items() if n.endswith("attn_qkv.weight") and s[1] < channels_per_head]
+    if narrow:
+        raise CheckpointError(
+            f"{path}: {narrow[0]} attends at {shapes[narrow[0]][1]} channels, fewer than one head of "
+            f"{channels_per_head}; say the head size with --config channels_per_head=N"
+        )
+    return arguments

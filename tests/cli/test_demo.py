@@ -1,0 +1,62 @@
+"""The embedded checkpoints and images: small, whole, and enough for a first look without a network."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from commands import Ran, diffscope
+
+from diffscope import demo
+from diffscope.sources.base import open_source
+
+FOLDER = Path(demo.__file__).parent
+MODELS = ["unet.safetensors", "sit.safetensors"]
+
+pytestmark = pytest.mark.skipif(
+    not all((FOLDER / name).exists() for name in (*MODELS, "images.zip")), reason="nothing embedded in this checkout"
+)
+
+
+def test_embedded_files_are_small() -> None:
+    assert sum((FOLDER / name).stat().st_size for name in MODELS) <= 4e6
+    assert (FOLDER / "images.zip").stat().st_size <= 4e6
+
+
+def test_embedded_images_have_classes() -> None:
+    source = open_source(str(FOLDER / "images.zip"))
+    assert len(source) == 2000
+    assert source.labels is not None
+    assert sorted(set(source.labels.tolist())) == list(range(10))
+    with zipfile.ZipFile(FOLDER / "images.zip") as archive:
+        assert archive.testzip() is None
+
+
+@pytest.mark.parametrize(("name", "family"), [(MODELS[0], "edm"), (MODELS[1], "sit")])
+def test_embedded_models_are_known(name: str, family: str) -> None:
+    ran = diffscope("inspect", FOLDER / name, "--json")
+    assert (ran.code, ran.err) == (0, "")
+    record = ran.json
+    assert (record["family"], record["input"]["kind"]) == (family, "pixels")
+    assert record["step"] > 0
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_short_sweep(name: str) -> None:
+    command = ("sweep", FOLDER / name, "--data", FOLDER / "images.zip", "--num-images", 300, "--json")
+    ran = diffscope(*command, "--sigma", 0.05, "--sigma", 0.5, "--sigma", 5)
+    assert (ran.code, ran.err) == (0, "")
+    rows = ran.json["rows"]
+    assert [row["sigma"] for row in rows] == [0.05, 0.5, 5]
+    assert all(0 < row["icr_low"] < row["icr"] < row["icr_high"] < 1.2 for row in rows)
+
+
+@pytest.mark.slow
+def test_the_whole_demo(demo_run: Ran) -> None:
+    assert demo_run.code == 0
+    assert "semantic window" in demo_run.out
+    written = demo_run.err.splitlines()
+    assert {line.removeprefix("wrote diffscope-demo/") for line in written} >= {
+        *("result.json", "result.csv", "icr.png", "icr.svg"),
+    }

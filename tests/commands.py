@@ -1,0 +1,75 @@
+"""Runs the command line inside the test's process, and what the tests of commands and studies share."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from diffscope.cli import run
+
+DATA = Path(__file__).parent / "data"
+EDM = str(DATA / "containers" / "edm_ddpmpp.pkl")
+EDM_CLASSES = str(DATA / "containers" / "edm_ncsnpp_cond.pkl")
+SIT_PIXELS = str(DATA / "containers" / "sit_dump.pt")
+SIT_LATENTS = str(DATA / "sit" / "train_dump.pt")
+LAYER = "enc.8x8_block1"
+"""32 features at 8 × 8 positions, the default layer of EDM above."""
+FEW = ("--layer", LAYER, "--augment", "none", "--num-images", "144")
+"""The least for which ICR has all its estimates is 4 · 32 = 128."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a user sees of a command."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def diffscope(*argv: object) -> Ran:
+    """One command line, in this process; its streams are no terminals."""
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+        code = run([str(argument) for argument in argv])
+    return Ran(code, out.getvalue(), err.getvalue())
+
+
+def in_a_process(*argv: object, **environment: str) -> Ran:
+    """The same in a process of its own."""
+    done = subprocess.run(
+        command_line(*argv), capture_output=True, text=True, env=os.environ | environment, timeout=120, check=False
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def command_line(*argv: object) -> tuple[str, ...]:
+    return (sys.executable, "-m", "diffscope", *map(str, argv))
+
+
+def without_timing(result: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in result.items() if key != "timing"}
+
+
+def write_pictures(folder: Path, count: int, seed: int = 0) -> Path:
+    """Smooth random pictures of 20 × 20, in two class folders."""
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        path = folder / ("cat", "dog")[number % 2] / f"{number:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        coarse = Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8))
+        coarse.resize((20, 20), Image.Resampling.BICUBIC).save(path)
+    return folder

@@ -1,0 +1,36 @@
+"""Pictures for all tests of commands and studies, and an environment that is the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from commands import Ran, diffscope, write_pictures
+
+TOLD = ("DIFFSCOPE_DEBUG", "DIFFSCOPE_DEVICE", "FORCE_COLOR", "NO_COLOR", "COLUMNS", "GITHUB_STEP_SUMMARY")
+"""What would change an output."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing of the machine's environment, and no parts of earlier runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIFFSCOPE_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        for name in TOLD:
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """200 of them."""
+    return write_pictures(tmp_path_factory.mktemp("pictures"), 200)
+
+
+@pytest.fixture(scope="session")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """`diffscope demo` as a newcomer types it, which takes half a minute. Its files are named on stderr."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("demo"))
+        return diffscope("demo")

@@ -1,0 +1,307 @@
+"""The table of rooms, held against the imports of every module (architecture.md).
+
+Rooms stand in rows; a room imports what the table allows it, that is rooms of lower rows. Every import counts, at the
+top of a file and inside functions. Whatever is checked is also checked to catch a made-up offence.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import diffscope
+from diffscope import registry
+
+ROOT = Path(diffscope.__file__).parent
+
+ROWS: dict[int, set[str]] = {
+    0: {"errors"},
+    1: {"registry", "seeding", "numerics", "protocol", "store", "ranks"},
+    2: {"results"},
+    3: {"checkpoints", "sources", "moments"},
+    4: {"families", "views", "metrics"},
+    5: {"features", "sampling"},
+    6: {"studies", "report"},
+    7: {"api", "cli"},
+}
+NOT_YET = {"ranks", "sampling"}
+"""Rooms of the table that later versions build."""
+
+OUTSIDE = {"__init__", "__main__", "demo"}
+"""The package's version and lazy face, `python -m`, and the folder of the demo's data: no rooms."""
+
+
+def rows(last: int) -> set[str]:
+    return {room for row, rooms in ROWS.items() if row <= last for room in rooms}
+
+
+# The table's last column. It leaves out rows 0–1 for row 5, which they stand under as under all others.
+MAY: dict[str, set[str]] = {
+    "errors": set(),
+    **{room: rows(0) for room in ROWS[1]},
+    "results": rows(1),
+    "checkpoints": rows(1),
+    "sources": rows(1),
+    "moments": rows(1),
+    "families": rows(1) | {"checkpoints"},
+    "views": rows(1) | {"sources.base"},
+    "metrics": rows(1) | {"moments"},
+    "features": rows(1) | {"families.base", "views", "sources.base"},
+    "sampling": rows(1) | {"families.base"},
+    "studies": rows(5),
+    "report": rows(2),
+    "api": rows(6) | {"api"},
+    "cli": rows(7) | {"demo"},
+}
+
+OPEN_FOLDERS = ("families", "sources", "metrics", "cli.commands")
+
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
+"""Name below `diffscope` → file."""
+
+
+@dataclass(frozen=True)
+class Import:
+    name: str
+    """Dotted; as deep as it is a module of ours."""
+    line: int
+
+
+def imports(source: str, modules: set[str]) -> Iterator[Import]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide what they mean"
+            assert node.module is not None
+            for alias in node.names:
+                deeper = f"{node.module}.{alias.name}"
+                found = deeper if deeper.removeprefix("diffscope.") in modules else node.module
+                yield Import(found, node.lineno)
+
+
+def ours(source: str) -> Iterator[Import]:
+    """What a source imports of ours, below `diffscope`; the package itself (its version) is left out."""
+    for found in imports(source, set(MODULES)):
+        if found.name.startswith("diffscope."):
+            yield Import(found.name.removeprefix("diffscope."), found.line)
+
+
+def room_offences(module: str, source: str) -> list[str]:
+    """Imports that the table does not allow."""
+    room = module.split(".")[0]
+    offences = []
+    for found in ours(source):
+        target = found.name.split(".")[0]
+        allowed = target == room or any(found.name == a or found.name.startswith(f"{a}.") for a in MAY[room])
+        if not allowed:
+            offences.append(f"{module}:{found.line} imports {found.name}")
+    return offences
+
+
+def sibling_offences(module: str, source: str) -> list[str]:
+    """Imports of one member of an open folder, or of what only it may use, by another."""
+    folder = next((f for f in OPEN_FOLDERS if module.startswith(f"{f}.")), None)
+    if folder is None:
+        return []
+    members = {f"{folder}.{name}" for name in registry.members(f"diffscope.{folder}")}
+    return [
+        f"{module}:{found.line} imports its sibling {found.name}"
+        for found in ours(source)
+        if found.name in members - {module}
+    ]
+
+
+def third_parties(source: str) -> set[str]:
+    return {found.name.split(".")[0] for found in imports(source, set(MODULES))}
+
+
+FORBIDDEN = ("pickle.load", "torch.load(", "trust_remote_code", "allow_pickle=True", "weights_only=False")
+
+
+def unsafe(source: str) -> list[str]:
+    """Ways to run what a file says: none of them, in code or in words."""
+    loaders = third_parties(source) & {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
+    called = {
+        node.func.id
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("eval", "exec")
+    }
+    return [*(mark for mark in FORBIDDEN if mark in source), *sorted(loaders), *sorted(called)]
+
+
+@pytest.fixture(params=sorted(MODULES))
+def module(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def text(module: str) -> str:
+    return MODULES[module].read_text(encoding="utf-8")
+
+
+def test_every_module_stands_in_a_room() -> None:
+    rooms = {name.split(".")[0] for name in MODULES}
+    assert rooms - OUTSIDE == rows(7) - NOT_YET
+
+
+def test_the_table_only_looks_down() -> None:
+    row_of = {room: row for row, rooms in ROWS.items() for room in rooms}
+    for room, allowed in MAY.items():
+        for target in allowed - {room} - OUTSIDE:
+            lower = row_of[target.split(".")[0]] < row_of[room]
+            assert lower or (room, target) == ("cli", "api"), (room, target)
+
+
+def test_imports_follow_the_table(module: str) -> None:
+    if module.split(".")[0] in OUTSIDE:
+        targets = {found.name for found in ours(text(module))}
+        assert targets <= {"__init__": {"api"}, "__main__": {"cli"}}.get(module, set())
+        return
+    assert room_offences(module, text(module)) == []
+
+
+def test_no_room_but_cli_imports_the_outside() -> None:
+    """The demo is a command's; `diffscope.api` is what the package's lazy face leads to."""
+    for name in MODULES:
+        if name.split(".")[0] not in {*OUTSIDE, "cli"}:
+            assert not {"demo", "__main__"} & {found.name for found in ours(text(name))}, name
+
+
+def test_members_of_an_open_folder_import_no_sibling(module: str) -> None:
+    assert sibling_offences(module, text(module)) == []
+
+
+def test_shared_networks_know_no_family(module: str) -> None:
+    if module.startswith("families.networks"):
+        targets = {found.name for found in ours(text(module))}
+        assert all(t == "errors" or t.startswith("families.networks") for t in targets), targets
+
+
+def test_nothing_runs_what_a_file_says(module: str) -> None:
+    assert unsafe(text(module)) == []
+
+
+@pytest.mark.parametrize(
+    ("library", "place"),
+    [
+        ("rich", {"report.terminal"}),
+        ("matplotlib", {"report.figure"}),
+        ("diffusers", {"families.networks.autoencoder"}),
+    ],
+)
+def test_a_library_has_one_place(library: str, place: set[str]) -> None:
+    users = {name for name in MODULES if library in third_parties(text(name))}
+    if library == "diffusers":
+        assert all(name.startswith("families.") for name in users)
+    assert users == place
+
+
+def test_typer_is_known_to_the_command_line_alone() -> None:
+    users = {name for name in MODULES if {"typer", "click"} & third_parties(text(name))}
+    assert users
+    assert {name.split(".")[0] for name in users} == {"cli"}
+
+
+@pytest.mark.parametrize("start", ["results", "registry", "store", "protocol", "report.tables", "report.terminal"])
+def test_no_torch_behind_what_only_reads(start: str) -> None:
+    """Through all that they import: a result is shown without waiting for torch."""
+    seen, pending = set(), [start]
+    while pending:
+        name = pending.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        assert "torch" not in third_parties(text(name)), name
+        pending += [found.name for found in ours(text(name))]
+
+
+def test_statistics_know_no_networks_and_networks_no_statistics() -> None:
+    """The two wings meet in studies alone."""
+    for room, other in (
+        ("moments", "families"),
+        ("metrics", "families"),
+        ("families", "moments"),
+        ("views", "moments"),
+    ):
+        assert other not in MAY[room]
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("metrics.new", "from diffscope.families.base import Denoiser"),
+        ("metrics.new", "def f():\n    import diffscope.features"),
+        ("sources.new", "from diffscope import families"),
+        ("views", "from diffscope.families.base import Layer"),
+        ("views", "from diffscope.sources.folder import FolderSource"),
+        ("features", "from diffscope.families.edm import EDMDenoiser"),
+        ("features", "from diffscope.moments import Moments"),
+        ("studies.new", "from diffscope.report import terminal"),
+        ("studies.new", "from diffscope import api"),
+        ("report.new", "from diffscope.studies.sweep import sweep"),
+        ("report.new", "from diffscope.moments import Moments"),
+        ("api", "from diffscope.cli import main"),
+        ("results", "from diffscope.checkpoints import Checkpoint"),
+        ("errors", "from diffscope import registry"),
+        ("seeding", "from diffscope import numerics"),
+        ("checkpoints.new", "if True:\n    from diffscope.families import load"),
+    ],
+)
+def test_an_import_against_the_table_is_caught(module: str, source: str) -> None:
+    assert len(room_offences(module, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("metrics.new", "from diffscope.moments import Moments\nfrom diffscope import numerics"),
+        ("families.new", "from diffscope.families.networks.walk import Walk\nfrom diffscope.checkpoints import read"),
+        ("views", "from diffscope.sources.base import Target"),
+        ("features", "from diffscope.families.base import Layer\nfrom diffscope.seeding import Stream"),
+        ("cli.commands.new", "from diffscope import __version__, api\nfrom diffscope.cli import options"),
+    ],
+)
+def test_an_import_by_the_table_is_not(module: str, source: str) -> None:
+    assert room_offences(module, source) == []
+    assert sibling_offences(module, source) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("metrics.new", "from diffscope.metrics.icr import estimate"),
+        ("metrics.new", "from diffscope.metrics import icr"),
+        ("families.new", "from diffscope.families.edm import EDMPrecond"),
+        ("cli.commands.new", "import diffscope.cli.commands.sweep"),
+    ],
+)
+def test_a_sibling_is_caught(module: str, source: str) -> None:
+    assert len(sibling_offences(module, source)) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from pickle import Unpickler",
+        "import torch\ntorch.load('x')",
+        "torch.load('x', weights_only=False)",
+        "model.from_pretrained(x, trust_remote_code=True)",
+        "exec(source)",
+        "np.load(f, allow_pickle=True)",
+    ],
+)
+def test_an_unsafe_line_is_caught(source: str) -> None:
+    assert unsafe(source)
+
+
+def test_relative_imports_are_caught() -> None:
+    with pytest.raises(AssertionError, match="relative"):
+        list(ours("from . import base"))

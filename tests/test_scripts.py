@@ -1,0 +1,56 @@
+"""Every script runs, on as little as it takes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+ROOT = Path(__file__).parents[1]
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+
+needs_fashion = pytest.mark.skipif(not FASHION.exists(), reason="the data set's package is not installed")
+
+
+def run(script: str, *arguments: str, cwd: Path) -> str:
+    command = [sys.executable, str(ROOT / "scripts" / script), *arguments]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@needs_fashion
+@pytest.mark.parametrize("model", ["unet", "sit"])
+def test_training_saves_resumes_and_samples(model: str, tmp_path: Path) -> None:
+    runs = str(tmp_path / "runs")
+    for _ in range(2):
+        run("train_demo.py", model, "--minutes", "0.01", "--runs", runs, cwd=tmp_path)
+    run("train_demo.py", model, "--runs", runs, "--samples", "samples.png", cwd=tmp_path)
+    assert (tmp_path / "samples.png").stat().st_size > 1000
+    run("train_demo.py", model, "--runs", runs, "--export", "--to", str(tmp_path), cwd=tmp_path)
+    with safe_open(tmp_path / f"{model}.safetensors", "numpy") as file:
+        assert int(file.metadata()["step"]) >= 128  # both runs trained, the second on top of the first
+
+
+@needs_fashion
+def test_demo_images_are_those_that_ship(tmp_path: Path) -> None:
+    run("make_demo_images.py", "--to", str(tmp_path), cwd=tmp_path)
+    assert (tmp_path / "images.zip").read_bytes() == (ROOT / "diffscope" / "demo" / "images.zip").read_bytes()
+
+
+def test_probe_finds_separable_classes_and_no_others(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 400)
+    separable = labels[:, None] * 4.0 + rng.standard_normal((400, 3))
+    noise = rng.standard_normal((400, 3))
+    layer = np.stack([separable, noise])[:, None].astype(np.float32)
+    save_file({"a": layer, "sigma": np.array([0.1, 1.0]), "label": labels}, tmp_path / "f.safetensors")
+    lines = run("probe_features.py", "f.safetensors", cwd=tmp_path).splitlines()
+    scores = [float(line.split(",")[2]) for line in lines[1:]]
+    assert scores[0] > 0.95
+    assert 0.35 < scores[1] < 0.65
