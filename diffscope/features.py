@@ -104,7 +104,7 @@ class Extractor:
         # The contexts stand around the consumer of the walk: inside a generator they would leak to its caller.
         with torch.inference_mode(), arithmetic(self.plan.precision, self.device):
             x = signal if noise is None else torch.add(signal, noise, alpha=sigma)
-            for name, activation in self.denoiser.walk(x, sigma, label):
+            for name, activation in self.denoiser.walk(x, sigma, label, wanted):
                 if name in wanted:
                     pooled.append((wanted[name], self._pooled(activation)))
                     if len(pooled) == len(wanted):

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -54,6 +55,23 @@ class Parts:
 
     def __init__(self, folder: Path, protocol_hash: str) -> None:
         self.folder = folder / f"parts-{protocol_hash[:16]}"
+        self._release: Callable[[], object] = lambda: None
+
+    def claim(self) -> None:
+        """Keep other processes off this run until this one is done with it; StoreError where one is at it already."""
+        try:
+            import fcntl
+        except ImportError:  # Windows: two processes at one run are then on their own
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT)
+            self._release = weakref.finalize(self, os.close, lock)
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(f"{self.folder}: another process is measuring the same; wait for it to end") from None
+        except OSError as error:
+            raise StoreError(f"{self.folder}: cannot be written: {error.strerror or error}") from None
 
     def finished(self) -> set[int]:
         return {int(path.stem.removeprefix("part-")) for path in self.folder.glob("part-*.safetensors")}
@@ -82,6 +100,7 @@ class Parts:
     def clear(self) -> None:
         """Forget the run: its result is written."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._release()
 
     def _path(self, number: int) -> Path:
         return self.folder / f"part-{number:03d}.safetensors"

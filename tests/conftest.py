@@ -14,9 +14,11 @@ TOLD = ("DIFFSCOPE_DEBUG", "DIFFSCOPE_DEVICE", "FORCE_COLOR", "NO_COLOR", "COLUM
 
 @pytest.fixture(autouse=True, scope="session")
 def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing of the machine's environment, and no parts of earlier runs."""
+    """Nothing of the machine's environment, no parts of earlier runs, no network."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIFFSCOPE_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub")))
+        patch.setenv("HF_HUB_OFFLINE", "1")
         for name in TOLD:
             patch.delenv(name, raising=False)
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,7 +23,7 @@ class Checkpoint:
     path: str
     """As it was given."""
     container: str
-    """edm-pickle, training-state, state-dict, train-dump, safetensors or toy."""
+    """edm-pickle, training-state, state-dict, train-dump, safetensors, diffusers, toy or live."""
     tensors: Mapping[str, torch.Tensor]
     """Named as the network's own state dict, `module.` and `_orig_mod.` stripped; order and dtypes as stored."""
     weights: str
@@ -45,9 +46,23 @@ class Checkpoint:
     """How far training was, from the file's content or else from its name."""
     step_unit: str | None = None
     """What `step` counts: steps or images."""
+    local: str = ""
+    """Where its bytes are on this disk; empty where that is `path`."""
+    revision: str | None = None
+    """The commit that it was taken from, where `path` is a Hub reference."""
+    files: tuple[str, ...] = ()
+    """The files with the weights, in order, where `path` is a folder."""
+
+    @property
+    def name(self) -> str:
+        """The file's own name, also where the reference to it does not spell it out."""
+        return os.path.basename(self.local or self.path)
 
     def sha256(self) -> str:
-        """Of the file's bytes (toy: of its spelling), computed at the first call: seconds for gigabytes."""
+        """Of the bytes of the file or files (toy: of its spelling; live: of the tensors), computed at the first call.
+
+        Seconds for gigabytes.
+        """
         return self._digest
 
     @cached_property
@@ -55,10 +70,16 @@ class Checkpoint:
         if self.container == "toy":
             return hashlib.sha256(self.path.encode()).hexdigest()
         digest = hashlib.sha256()
+        if self.container == "live":
+            for name, tensor in self.tensors.items():
+                digest.update(name.encode())
+                digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+            return digest.hexdigest()
         try:
-            with open(self.path, "rb") as file:
-                while chunk := file.read(HASH_CHUNK):
-                    digest.update(chunk)
+            for path in self.files or (self.local or self.path,):
+                with open(path, "rb") as file:
+                    while chunk := file.read(HASH_CHUNK):
+                        digest.update(chunk)
         except OSError as error:
             raise CheckpointError(f"{self.path}: cannot be read again for its sha256: {error.strerror}") from error
         return digest.hexdigest()

@@ -10,13 +10,17 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import safetensors
 
+from diffscope import hub
 from diffscope.checkpoints import legacy, sniff
 from diffscope.checkpoints.archive import Archive
 from diffscope.checkpoints.base import Checkpoint
+from diffscope.checkpoints.diffusers_folder import read_folder
+from diffscope.checkpoints.hub import locate
 from diffscope.checkpoints.machine import DAMAGE, Machine
 from diffscope.checkpoints.plain import arguments_of, attributes_of, network_of, plain
 from diffscope.checkpoints.standins import TABLE, Namespace
@@ -34,19 +38,24 @@ ARGUMENT_KEYS = ("args", "config")
 
 
 def read(path: str | os.PathLike[str], weights: str = "ema") -> Checkpoint:
-    """Reads a file, or the spelling of a toy model such as "toy:d=32,side=8".
+    """Reads a file, a diffusers folder, a Hub reference ("hf://OWNER/NAME@v1/a.pt") or a toy model ("toy:d=32,side=8").
 
     `weights` is "ema" or "model"; of a file that holds one set, that set is taken and the record says so.
     """
     path = os.fspath(path)
+    if weights not in ("ema", "model"):
+        raise CheckpointError(one_line(f"{path}: --weights {weights} does not exist; use ema or model"))
+    local, revision = locate(path) if hub.is_reference(path) else (path, None)
     try:
-        if weights not in ("ema", "model"):
-            raise CheckpointError(f"--weights {weights} does not exist; use ema or model")
         if path.startswith("toy:"):
             return read_toy(path)
-        refuse_places(path)
-        with open(path, "rb") as file:
-            return read_file(file, path, weights)
+        if os.path.isdir(local):
+            folder = read_folder(local, weights, lambda file: read(file).tensors)
+            return replace(folder, path=path, local=local, revision=revision)
+        if not os.path.exists(local):
+            raise CheckpointError(f"no such file; {sniff.EXPECTED}")
+        with open(local, "rb") as file:
+            return replace(read_file(file, local, weights), path=path, local=local, revision=revision)
     except CheckpointError as error:
         raise type(error)(one_line(f"{path}: {error}")) from error
     except OSError as error:
@@ -54,17 +63,6 @@ def read(path: str | os.PathLike[str], weights: str = "ema") -> Checkpoint:
     except (*DAMAGE, safetensors.SafetensorError) as error:
         damaged = f"{path}: a damaged file ({type(error).__name__}: {error}); fetch or copy it again"
         raise CheckpointError(one_line(damaged)) from error
-
-
-def refuse_places(path: str) -> None:
-    if path.startswith("hf://"):
-        raise CheckpointError("Hub references come with a later release; download the file and give its local path")
-    if os.path.isdir(path):
-        if any(os.path.exists(os.path.join(path, name)) for name in ("config.json", "model_index.json")):
-            raise CheckpointError("a diffusers folder, which is not supported yet; give a checkpoint file")
-        raise CheckpointError("a folder; give a checkpoint file in it")
-    if not os.path.exists(path):
-        raise CheckpointError(f"no such file; {sniff.EXPECTED}")
 
 
 def read_file(file: BinaryIO, path: str, weights: str) -> Checkpoint:

@@ -35,8 +35,10 @@ def run_and_report(
 
     for line in warnings_of(job):
         terminal.warn(line)
-    if out is not None and not overwrite:
-        refuse_other_protocol(job, out)
+    if out is not None:
+        prepare_folder(out)
+        if not overwrite:
+            refuse_other_protocol(job, out)
     with terminal.progress(total_passes(job), command, unit="passes") as advance:
         result, measured = sweep(job, command, Listener(advance, terminal.note), out, self_check)
     tell_skipped(result)
@@ -88,6 +90,18 @@ def warnings_of(job: Job) -> list[str]:
     return lines
 
 
+def prepare_folder(out: Path) -> None:
+    """Now, so that a place that cannot be written to costs no measurement; StoreError."""
+    import tempfile
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise StoreError(f"--out {out}: cannot be written to: {error.strerror or error}; choose another") from None
+
+
 def refuse_other_protocol(job: Job, out: Path) -> None:
     """StoreError where `out` holds a result that depends on something else: it would be lost in silence."""
     from diffscope.errors import DataError, ProtocolMismatch
@@ -119,8 +133,13 @@ def tell_skipped(result: Result) -> None:
 def summarise_for_github(result: Result) -> None:
     """A Markdown table in the job summary of GitHub Actions."""
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
-    if summary:
-        from diffscope.report.tables import markdown_table
+    if not summary:
+        return
+    from diffscope.report import terminal
+    from diffscope.report.tables import markdown_table
 
+    try:
         with open(summary, "a", encoding="utf-8") as file:
             file.write(markdown_table(result))
+    except OSError as error:
+        terminal.warn(f"GITHUB_STEP_SUMMARY {summary}: cannot be written: {error.strerror or error}")

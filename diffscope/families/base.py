@@ -18,12 +18,12 @@ import difflib
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import CheckpointError, NoiseLevelError, UnknownLayer, UsageError, WeightsMismatch
@@ -186,10 +186,14 @@ class Denoiser(ABC):
         assert self.latent_scale is not None
         return self.latent_scale * (mean if noise is None else torch.addcmul(mean, std, noise))
 
-    def walk(self, x: Tensor, sigma: float, label: Tensor | None) -> Walk:
-        """Layers in order for x = data + sigma · noise, (B, C, H, W); without the output."""
+    def walk(self, x: Tensor, sigma: float, label: Tensor | None, until: Collection[str] | None = None) -> Walk:
+        """Layers in order for x = data + sigma · noise, (B, C, H, W); without the output.
+
+        until: names of the layers wanted, where a consumer stops after the last of them; others may be left out.
+        Networks of a library are then run no further; without it they are run to their end.
+        """
         time = torch.full((1,), self.noise.to_native(sigma), dtype=torch.float32, device=x.device)
-        steps = self.network.walk(x * self.noise.input_scale(sigma), time, label)
+        steps = self.network.walk_until(x * self.noise.input_scale(sigma), time, label, until)
         return (step for step in steps if step[0] != OUTPUT)
 
     def layer(self, name: str) -> Layer:
@@ -213,7 +217,7 @@ def build_on_meta(make: Callable[[], WalkedNetwork], path: str) -> WalkedNetwork
     try:
         with torch.device("meta"):
             return make().to("meta").eval()
-    except (TypeError, ValueError, RuntimeError, ZeroDivisionError, IndexError) as error:
+    except (TypeError, ValueError, RuntimeError, ZeroDivisionError, LookupError, AttributeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise CheckpointError(
             f"{path}: no network can be built with the file's constructor arguments: {reason}"
@@ -243,7 +247,7 @@ def dry_walk(network: WalkedNetwork, space: InputSpace, label: Tensor | None, pa
         raise CheckpointError(f"{path}: the network does not fit its own input: {reason}") from None
 
 
-def load_weights(network: WalkedNetwork, tensors: Mapping[str, Tensor], path: str) -> None:
+def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: str) -> None:
     """Give a network on the meta device the file's weights, as float32; all of them or none.
 
     Raises WeightsMismatch that names what is missing, surplus or of another shape.

@@ -6,7 +6,6 @@ those of Ho et al., "Denoising Diffusion Probabilistic Models", 2020, https://ar
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from diffscope.checkpoints.base import Checkpoint
-from diffscope.errors import NoiseLevelError
+from diffscope.families._conventions import DiscreteSteps
 from diffscope.families._transformers import (
     TransformerDenoiser,
     build_trunk,
@@ -25,36 +24,19 @@ from diffscope.families._transformers import (
     is_transformer,
     output_ratio,
 )
-from diffscope.families.base import Match, NoiseConvention, check_config_keys
+from diffscope.families.base import Match, check_config_keys
 
 _SETTINGS = ("num_classes", "num_heads")
 
 
-class DDPMSteps(NoiseConvention):
-    """Steps 0 … 999 with betas linear from 1e-4 to 2e-2; the nearest step in ln sigma stands for a noise level."""
+class DDPMSteps(DiscreteSteps):
+    """Steps 0 … 999 with betas linear from 1e-4 to 2e-2."""
 
     native = "step in 0…999, rising with noise"
-    discrete = True
 
     def __init__(self) -> None:
         signal = np.cumprod(1 - np.linspace(1e-4, 2e-2, 1000))
-        self.sigmas: list[float] = np.sqrt((1 - signal) / signal).tolist()
-        self._logs = np.log(self.sigmas)
-        self.sigma_min, self.sigma_max = self.sigmas[0], self.sigmas[-1]
-
-    def to_native(self, sigma: float) -> float:
-        return int(np.argmin(np.abs(self._logs - math.log(sigma))))
-
-    def to_sigma(self, t: float) -> float:
-        if t != round(t) or not 0 <= t < len(self.sigmas):
-            raise NoiseLevelError(f"t {t:g}: expected a whole step from 0 to {len(self.sigmas) - 1}")
-        return self.sigmas[round(t)]
-
-    def nearest(self, sigma: float) -> float:
-        return self.sigmas[int(self.to_native(sigma))]
-
-    def input_scale(self, sigma: float) -> float:
-        return 1 / math.hypot(1, sigma)
+        super().__init__(np.sqrt((1 - signal) / signal).tolist())
 
 
 @dataclass

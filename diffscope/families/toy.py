@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from diffscope import numerics
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import UsageError
-from diffscope.families.base import Classes, Denoiser, InputSpace, Match, NoiseConvention, config_value, dry_walk
+from diffscope.families._conventions import PlainSigma
+from diffscope.families.base import Classes, Denoiser, InputSpace, Match, config_value, dry_walk
 from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
 
 
@@ -46,21 +47,6 @@ class GaussianNetwork(WalkedNetwork):
         mean = (flat * (self.variances / (self.variances + time[:, None] ** 2))).view(x.shape)
         yield "wiener", mean
         yield OUTPUT, mean
-
-
-class PlainSigma(NoiseConvention):
-    native = "sigma itself"
-    sigma_min = 0.0
-    sigma_max = math.inf
-
-    def to_native(self, sigma: float) -> float:
-        return sigma
-
-    def to_sigma(self, t: float) -> float:
-        return t
-
-    def input_scale(self, sigma: float) -> float:
-        return 1.0
 
 
 @dataclass

@@ -210,12 +210,11 @@ def _direction(record: Mapping[str, Any]) -> str:
 
 def print_inspection(record: Mapping[str, Any], console: Console) -> None:
     """What a checkpoint is: facts in words, then its layers in the order of execution, then warnings."""
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(no_wrap=True)
-    facts.add_column(overflow="fold")
-    for fact in inspection.facts(record):
-        facts.add_row(*_texts(fact, console))
-    console.print(facts)
+    facts = [[text.plain for text in _texts(fact, console)] for fact in inspection.facts(record)]
+    width = max(len(name) for name, _ in facts) + 2
+    for name, value in facts:
+        # In a pipe a fact is one line, without the blanks that a table would fill it up with.
+        console.print(Text(f"{name:<{width}}{value}"), soft_wrap=True)
     console.print()
     _print_table(["layer", "shape", "features", ""], inspection.layers(record), console, left=("layer", ""))
     for text in record.get("warnings", ()):

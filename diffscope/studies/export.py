@@ -72,13 +72,13 @@ def export(job: Job, path: Path, listener: Listener | None = None) -> dict[str, 
         smaller = part.with_suffix(".kept")
         tensors = _compacted(smaller, arrays, tensors, about, kept)
         os.replace(smaller, path)
-        listener.say(f"{len(skipped)} unreadable images were left out")
     else:
         os.replace(part, path)
     del arrays
     journal.unlink(missing_ok=True)
     part.unlink(missing_ok=True)
-    return {"path": str(path), "tensors": {name: list(shape) for name, (_, shape) in tensors.items()}}
+    shapes = {name: list(shape) for name, (_, shape) in tensors.items()}
+    return {"path": str(path), "tensors": shapes, "skipped": [job.source.name(index) for index in skipped]}
 
 
 def _compacted(

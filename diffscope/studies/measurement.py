@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,16 +77,12 @@ def measure(job: Job, listener: Listener | None = None, folder: Path | None = No
     _check_memory(job)
     protocol = whole.protocol
     parts = Parts(folder or cache_folder(), protocol.hash())
+    parts.claim()
     resumed = _run_blocks(job, parts, listener)
     run_seconds = time.perf_counter() - start
-
     skipped = tuple(entry for number in range(job.blocks) for entry in _skipped(parts, number))
     used = len(job.indices) - len(skipped)
-
-    def moments(level: int, layer: int) -> Moments:
-        prefix = f"{level}/{layer}/"
-        return Moments.from_blocks([BlockMoments.from_arrays(parts.read(g, prefix)) for g in range(job.blocks)])
-
+    moments = partial(_moments, job, parts)
     rows = [*_rows(job, moments), *_null_rows(job, refused, used)]
     order = {layer.name: number for number, layer in enumerate(job.denoiser.layers)}
     rows.sort(key=lambda row: (order[row.layer], row.sigma))
@@ -98,6 +95,11 @@ def measure(job: Job, listener: Listener | None = None, folder: Path | None = No
         "blocks_resumed": resumed,
     }
     return Measured(protocol, tuple(rows), skipped, used, timing, parts, moments)
+
+
+def _moments(job: Job, parts: Parts, level: int, layer: int) -> Moments:
+    prefix = f"{level}/{layer}/"
+    return Moments.from_blocks([BlockMoments.from_arrays(parts.read(g, prefix)) for g in range(job.blocks)])
 
 
 def null_row(job: Job, layer: str, level: int, n: int, d: int, note: str) -> Row:

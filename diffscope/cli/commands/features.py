@@ -41,6 +41,8 @@ def run(
         terminal.warn(line)
     with terminal.progress(total_passes(job), "features", unit="passes") as advance:
         written = export(job, output, Listener(advance, terminal.note))
+    if skipped := written["skipped"]:
+        terminal.warn(f"{len(skipped)} unreadable images were left out; the first: {skipped[0]}")
     if json:
         print_json(written)
     else:

@@ -1,4 +1,4 @@
-"""The image encoder of latent models: diffusers' AutoencoderKL, read from a local folder.
+"""The image encoder of latent models: diffusers' AutoencoderKL, from a local folder or the Hub.
 
 Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 2022,
 https://arxiv.org/abs/2112.10752.
@@ -9,12 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from diffscope import hub
 from diffscope.errors import CheckpointError
+from diffscope.families.networks.library import diffusers_class
+
+# As diffusers names them; a .bin is read as weights only, never as code.
+WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
 
 class Autoencoder:
@@ -22,7 +26,7 @@ class Autoencoder:
 
     def __init__(self, path: str) -> None:
         folder = _folder(path)
-        kl = _autoencoder_class()
+        kl = diffusers_class("AutoencoderKL")
         try:
             loaded = kl.from_pretrained(
                 folder,
@@ -65,12 +69,30 @@ class Autoencoder:
 
 
 def _folder(path: str) -> Path:
-    if path.startswith("hf://"):
-        raise CheckpointError(
-            f"{path}: Hub references come with a later version; download the VAE and give its folder with --vae PATH"
+    """The local folder of a diffusers AutoencoderKL; of a Hub reference, what was downloaded of it."""
+    if hub.is_reference(path):
+        return _downloaded(path)
+    _expect_autoencoder(Path(path) / "config.json", path)
+    return Path(path)
+
+
+def _downloaded(path: str) -> Path:
+    """From the Hub: config.json, and one file of weights once that is the right one; safetensors first."""
+    repository = hub.open(path, "model")
+    prefix = repository.reference.path + "/" if repository.reference.path else ""
+    names = repository.files(complete=False)
+    weights = next((prefix + name for name in WEIGHTS if prefix + name in names), None)
+    config = repository.find(prefix + "config.json") if prefix + "config.json" in names else None
+    if config is None or weights is None:
+        hint = f"; try {repository.reference.at(prefix + 'vae')}" if f"{prefix}vae/config.json" in names else ""
+        raise repository.reference.failure(
+            f"expected an AutoencoderKL of diffusers, config.json beside {' or '.join(WEIGHTS)}{hint}"
         )
-    folder = Path(path)
-    config = folder / "config.json"
+    _expect_autoencoder(config, path)
+    return repository.fetch([prefix + "config.json", weights]) / repository.reference.path
+
+
+def _expect_autoencoder(config: Path, path: str) -> None:
     if not config.is_file():
         raise CheckpointError(f"{path}: expected a diffusers folder of an AutoencoderKL (config.json and weights)")
     try:
@@ -79,13 +101,3 @@ def _folder(path: str) -> Path:
         raise CheckpointError(f"{config}: not a readable JSON object") from None
     if name != "AutoencoderKL":
         raise CheckpointError(f"{path}: its config.json is that of {name}, expected AutoencoderKL")
-    return folder
-
-
-def _autoencoder_class() -> Any:
-    try:
-        from diffusers import AutoencoderKL
-    except (ImportError, RuntimeError) as error:
-        hint = "; uninstall torchvision or match it to torch" if "torchvision" in str(error) else ""
-        raise CheckpointError(f"diffusers cannot be imported: {' '.join(str(error).split())[:200]}{hint}") from None
-    return AutoencoderKL

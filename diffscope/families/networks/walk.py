@@ -8,7 +8,7 @@ never computed. The plain forward pass is the last item of the walk, so there is
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,13 @@ class WalkedNetwork(nn.Module, ABC):
         x (B, C, H, W), already scaled as the network expects it; time (B,) or (1,), what the network is told of the
         noise level; label as the network takes it, or None.
         """
+
+    def walk_until(self, x: Tensor, time: Tensor, label: Tensor | None, until: Collection[str] | None) -> Walk:
+        """A walk for a consumer that wants the layers in `until` alone (None: all); others may be left out.
+
+        A generator needs no such word, for it is simply dropped; a network watched through hooks must know in advance.
+        """
+        return self.walk(x, time, label)
 
     def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
         for _name, activation in self.walk(x, time, label):

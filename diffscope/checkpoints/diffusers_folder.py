@@ -1,0 +1,233 @@
+"""A diffusers folder → `Checkpoint`: a pipeline (model_index.json), or a model alone (config.json and weights).
+
+Only JSON and tensors are read. safetensors come before `.bin`, which goes through this package's own reader, plain
+names before variants such as fp16. A pipeline that names Python modules of its own is refused: they are never run.
+
+    PIPELINE/model_index.json, unet/ or transformer/, vae/, scheduler/scheduler_config.json
+    MODEL/config.json, diffusion_pytorch_model.safetensors, and sometimes scheduler_config.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import safetensors
+from torch import Tensor
+
+from diffscope import hub
+from diffscope.checkpoints.base import Checkpoint
+from diffscope.errors import CheckpointError
+
+STEM = "diffusion_pytorch_model"
+SHARD = re.compile(rf"{STEM}(?:\.\w+)?-\d{{5}}-of-\d{{5}}(?:\.\w+)?\.(?:safetensors|bin)")
+INDEX = re.compile(rf"{STEM}\.(?:safetensors|bin)\.index(?:\.\w+)?\.json")
+STEP = re.compile(r"checkpoint-(\d+)")  # the training scripts of diffusers keep checkpoint-STEP/unet
+NETWORKS = ("unet", "transformer")
+ENCODERS = ("vae", "vqvae")
+SUPPORTED = (
+    "UNet2DModel, DiTTransformer2DModel, Transformer2DModel with norm_type ada_norm_zero, "
+    "and conversions of SiT whose weights have their native names"
+)
+NATIVE_FIRST = "x_embedder.proj.weight"  # a tensor of SiT's own network
+
+BinReader = Callable[[str], Mapping[str, Tensor]]
+
+
+class StoredTensors(Mapping[str, Tensor]):
+    """Tensors in safetensors files, read when asked for; `places` holds (file, name in it)."""
+
+    def __init__(self, places: Mapping[str, tuple[str, str]]) -> None:
+        self.places = places
+
+    def __getitem__(self, name: str) -> Tensor:
+        file, stored = self.places[name]
+        with safetensors.safe_open(file, framework="pt") as opened:
+            tensor: Tensor = opened.get_tensor(stored)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+def read_folder(path: str, weights: str, read_bin: BinReader) -> Checkpoint:
+    """The network of the folder; `read_bin` reads a `.bin` file as data.
+
+    `weights` "ema" prefers the folder `unet_ema` that training scripts write beside `unet`. CheckpointError in one
+    line where there is no network, no weights, a class that no family knows, or code to be run.
+    """
+    network, pipeline = find_network(path, weights)
+    config = read_json(os.path.join(network, "config.json"))
+    class_name = str(config.get("_class_name"))
+    native = class_name.startswith("SiT")
+    legacy_dit = class_name == "Transformer2DModel" and config.get("norm_type") == "ada_norm_zero"
+    if not (native or legacy_dit or class_name in ("UNet2DModel", "DiTTransformer2DModel")):
+        raise CheckpointError(f"the network is a {class_name}; supported: {SUPPORTED}")
+    tensors, files, reason = read_weights(network, read_bin)
+    found_step = STEP.findall(network)
+    vae = next((f for f in (os.path.join(pipeline, e) for e in ENCODERS) if is_model(f)), None)
+    return Checkpoint(
+        path=path,
+        container="diffusers",
+        tensors=without_prefix(tensors) if native else tensors,
+        weights="ema" if network.endswith("_ema") else "model",
+        weights_reason=reason,
+        class_name=class_name,
+        arguments=native_arguments(config) if native else config,
+        attributes={
+            "scheduler": read_scheduler(pipeline),
+            "folder": network,
+            "vae": vae,
+            "vae_config": read_json(os.path.join(vae, "config.json")) if vae else None,
+        },
+        metadata={"family": "sit"} if native else {},
+        step=int(found_step[-1]) if found_step else None,
+        step_unit="steps" if found_step else None,
+        files=tuple(files),
+    )
+
+
+def find_network(path: str, weights: str) -> tuple[str, str]:
+    """(folder of the network, folder of its pipeline), which may be one."""
+    if os.path.isfile(os.path.join(path, "model_index.json")):
+        refuse_code(path)
+    elif is_model(path):
+        parent = os.path.dirname(os.path.abspath(path))
+        return path, parent if os.path.isfile(os.path.join(parent, "model_index.json")) else path
+    names = [f"{name}_ema" for name in NETWORKS] if weights == "ema" else []
+    for folder in (*(os.path.join(path, name) for name in (*names, *NETWORKS)), path):
+        if is_model(folder):
+            return folder, path
+    raise CheckpointError(
+        "a folder without a network (config.json in it, in unet/ or in transformer/); give a checkpoint file in it, "
+        "or a diffusers folder"
+    )
+
+
+def refuse_code(pipeline: str) -> None:
+    """A pipeline of modules of its own would need its author's code."""
+    index = read_json(os.path.join(pipeline, "model_index.json"))
+    files = [
+        os.path.relpath(os.path.join(folder, name), pipeline).replace(os.sep, "/")
+        for folder, _, names in os.walk(pipeline)
+        for name in names
+        if name.endswith(".py")
+    ]
+    if modules := hub.local_modules(index, files):
+        raise CheckpointError(
+            f"its model_index.json names Python modules of its own ({', '.join(modules[:3])}), and code beside a "
+            "checkpoint is never run; give the network's own folder, such as transformer/"
+        )
+
+
+def is_model(folder: str) -> bool:
+    return os.path.isfile(os.path.join(folder, "config.json"))
+
+
+def read_scheduler(pipeline: str) -> dict[str, Any] | None:
+    """The scheduler's settings, beside the network or in their own folder; None where there are none."""
+    for name in ("scheduler/scheduler_config.json", "scheduler_config.json"):
+        file = os.path.join(pipeline, *name.split("/"))
+        if os.path.isfile(file):
+            return read_json(file)
+    return None
+
+
+def read_json(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{os.path.basename(path)} is not a readable JSON object; fetch or copy it again")
+    return found
+
+
+def choose_weights(names: Sequence[str]) -> str | None:
+    """Of the files in a model's folder, the one to begin with: a file of weights, or an index of several."""
+    plain = [
+        f"{STEM}.safetensors", f"{STEM}.safetensors.index.json",
+        f"{STEM}.bin", f"{STEM}.bin.index.json",
+    ]  # fmt: skip
+    variants = [n for n in sorted(names) if re.fullmatch(rf"{STEM}\.\w+\.(?:safetensors|bin)", n) or INDEX.fullmatch(n)]
+    variants.sort(key=lambda name: ".bin" in name)
+    return next((name for name in (*plain, *variants) if name in names), None)
+
+
+def needed(names: Sequence[str]) -> list[str]:
+    """Of all files of a repository, relative to the folder that was asked for: those that reading it takes."""
+    found = [n for n in names if n.endswith(".json") and n.count("/") <= 1]
+    for folder in ("", *(f"{n}/" for n in (*NETWORKS, *(f"{n}_ema" for n in NETWORKS), *ENCODERS))):
+        inside = [n[len(folder) :] for n in names if n.startswith(folder) and "/" not in n[len(folder) :]]
+        first = choose_weights(inside)
+        if first and first.endswith(".json"):
+            suffix = ".safetensors" if ".safetensors" in first else ".bin"
+            found += [folder + n for n in inside if SHARD.fullmatch(n) and n.endswith(suffix)]
+        elif first:
+            found.append(folder + first)
+    return sorted(set(found))
+
+
+def read_weights(folder: str, read_bin: BinReader) -> tuple[Mapping[str, Tensor], list[str], str]:
+    """(tensors, their files, which they were and why)."""
+    first = choose_weights(os.listdir(folder))
+    if first is None:
+        raise CheckpointError(f"no weights beside the config.json: expected {STEM}.safetensors or {STEM}.bin")
+    names = [first]
+    if first.endswith(".json"):
+        names = shards(os.path.join(folder, first))
+    files = [os.path.join(folder, name) for name in names]
+    if absent := [name for name in names if not os.path.isfile(os.path.join(folder, name))]:
+        raise CheckpointError(f"'{absent[0]}', which {first} names, is missing; fetch or copy the folder again")
+    if names[0].endswith(".bin"):
+        tensors: Mapping[str, Tensor] = {name: t for file in files for name, t in read_bin(file).items()}
+        return tensors, files, f"the weights of {first}, for there are no safetensors; the config does not say of an EMA"
+    places: dict[str, tuple[str, str]] = {}
+    for file in files:
+        with safetensors.safe_open(file, framework="pt") as opened:
+            places.update({name: (file, name) for name in opened.keys()})  # noqa: SIM118 (it is no mapping)
+    if not all(map(str.isprintable, places)):
+        raise CheckpointError("a safetensors file with control characters in its tensors' names")
+    return StoredTensors(places), files, f"the weights of {first}; the config does not say of an EMA"
+
+
+def shards(index: str) -> list[str]:
+    """The files that an index names; all of them beside it."""
+    table = read_json(index).get("weight_map")
+    names = sorted(set(map(str, table.values()))) if isinstance(table, dict) else []
+    if not names or not all(SHARD.fullmatch(name) for name in names):
+        raise CheckpointError(f"{os.path.basename(index)} does not name the weights' files; fetch or copy it again")
+    return names
+
+
+def without_prefix(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Under the names of SiT's own code, which a conversion may have put under one prefix."""
+    heads = [name.removesuffix(NATIVE_FIRST) for name in tensors if name.endswith(NATIVE_FIRST)]
+    if len(heads) != 1 or not all(name.startswith(heads[0]) for name in tensors):
+        raise CheckpointError(
+            f"the weights do not have SiT's own names ({NATIVE_FIRST}, blocks.0.attn.qkv.weight, …), not even under "
+            f"one prefix; {SUPPORTED}"
+        )
+    renamed = {name[len(heads[0]) :]: name for name in tensors}
+    if isinstance(tensors, StoredTensors):
+        return StoredTensors({short: tensors.places[name] for short, name in renamed.items()})
+    return {short: tensors[name] for short, name in renamed.items()}
+
+
+def native_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A conversion's config in the words of SiT's training arguments."""
+    words = {
+        "num_heads": ("num_heads", "num_attention_heads"),
+        "num_classes": ("num_classes", "num_embeds_ada_norm"),
+        "path_type": ("path_type",),
+        "prediction": ("prediction",),
+    }
+    known = {key: [config[w] for w in spelled if config.get(w) is not None] for key, spelled in words.items()}
+    return {key: values[0] for key, values in known.items() if values}

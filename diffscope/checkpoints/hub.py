@@ -1,0 +1,58 @@
+"""A Hub reference → the one checkpoint that it means, on this disk.
+
+The PATH of the reference is a file, or a folder (or nothing: all of the repository) that is one of diffusers or has a
+single checkpoint in it. Of several, none is guessed: they are listed. Only what is read is downloaded.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+from diffscope import hub
+from diffscope.checkpoints.diffusers_folder import needed
+from diffscope.errors import DiffscopeError
+
+SUFFIXES = (".pkl", ".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+DIFFUSERS_WEIGHTS = "diffusion_pytorch_model"
+
+
+def locate(text: str) -> tuple[str, str]:
+    """(local file or folder, commit); CheckpointError in one line where `text` does not lead to exactly one checkpoint."""
+    repository = hub.open(text, "model")
+    path = repository.reference.path
+    if path and (local := repository.find(path)):
+        return str(local), repository.commit
+    below = repository.files()
+    prefix = path + "/" if path else ""
+    relative = [name[len(prefix) :] for name in below]
+    if is_diffusers(relative):
+        return str(repository.snapshot([glob.escape(name) for name in needed(relative)])), repository.commit
+    found = [name for name in below if name.lower().endswith(SUFFIXES)]
+    if len(found) != 1:
+        raise _not_one(repository.reference, found, below)
+    return str(_found(repository, found[0])), repository.commit
+
+
+def is_diffusers(names: Sequence[str]) -> bool:
+    """Whether `names`, relative to a folder, are those of a diffusers pipeline or model."""
+    weights = any(name.startswith(DIFFUSERS_WEIGHTS) for name in names)
+    return "model_index.json" in names or ("config.json" in names and weights)
+
+
+def _not_one(reference: hub.Reference, found: Sequence[str], below: Sequence[str]) -> DiffscopeError:
+    if not found:
+        return reference.failure(
+            f"no checkpoint in it ({' '.join(suffix[1:] for suffix in SUFFIXES)}); it holds {hub.listed(below)}"
+        )
+    return reference.failure(
+        f"{len(found)} checkpoints in it; give one as /PATH, such as {reference.at(found[0])}; all: {hub.listed(found)}"
+    )
+
+
+def _found(repository: hub.Repository, name: str) -> Path:
+    """A file that the repository lists."""
+    if local := repository.find(name):
+        return local
+    raise repository.missing(name)

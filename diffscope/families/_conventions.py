@@ -1,0 +1,57 @@
+"""Noise conventions that several families share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from diffscope.errors import NoiseLevelError
+from diffscope.families.base import NoiseConvention
+
+
+class PlainSigma(NoiseConvention):
+    native = "sigma itself"
+
+    def __init__(self, sigma_min: float = 0.0, sigma_max: float = math.inf) -> None:
+        self.sigma_min, self.sigma_max = sigma_min, sigma_max
+
+    def to_native(self, sigma: float) -> float:
+        return sigma
+
+    def to_sigma(self, t: float) -> float:
+        return t
+
+    def input_scale(self, sigma: float) -> float:
+        return 1.0
+
+
+class DiscreteSteps(NoiseConvention):
+    """Variance-preserving steps 0 … N-1; the nearest step in ln sigma stands for a noise level.
+
+    sigma[t] = √((1 - abar[t]) / abar[t]), with abar[t] the share of the data's variance that is left at step t: Ho et
+    al., "Denoising Diffusion Probabilistic Models", 2020, https://arxiv.org/abs/2006.11239.
+    """
+
+    native = "whole step from 0, rising with noise"
+    discrete = True
+
+    def __init__(self, sigmas: Sequence[float]) -> None:
+        self.sigmas = list(sigmas)
+        self._logs = np.log(self.sigmas)
+        self.sigma_min, self.sigma_max = self.sigmas[0], self.sigmas[-1]
+
+    def to_native(self, sigma: float) -> float:
+        return int(np.argmin(np.abs(self._logs - math.log(sigma))))
+
+    def to_sigma(self, t: float) -> float:
+        if t != round(t) or not 0 <= t < len(self.sigmas):
+            raise NoiseLevelError(f"t {t:g}: expected a whole step from 0 to {len(self.sigmas) - 1}")
+        return self.sigmas[round(t)]
+
+    def nearest(self, sigma: float) -> float:
+        return self.sigmas[int(self.to_native(sigma))]
+
+    def input_scale(self, sigma: float) -> float:
+        return 1 / math.hypot(1, sigma)

@@ -1,0 +1,90 @@
+"""A network of somebody else's behind the same walk as ours: watched from outside, its forward never copied.
+
+A forward hook on each layer takes what passes. Where the layers wanted are known, the hook on the last of them raises
+a private exception, so that what follows is never computed. All hooks are off and all train/eval flags as they were
+before the first layer is yielded: whatever a consumer does with the walk, nothing is left on the network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Iterator
+
+from torch import Tensor, nn
+
+from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
+
+Call = Callable[[nn.Module, Tensor, Tensor, "Tensor | None"], Tensor]
+"""Runs the module on (x, time, label), all as `WalkedNetwork.walk` has them; its output."""
+
+
+class HookedNetwork(WalkedNetwork):
+    """`module` as its library built it; `names` are paths of submodules that return a tensor or a tuple led by one."""
+
+    trunk = ("module",)
+
+    def __init__(self, module: nn.Module, names: Iterable[str], call: Call) -> None:
+        super().__init__()
+        self.module = module
+        self.names = tuple(names)
+        self.call = call
+
+    def walk(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Walk:
+        """All layers at once: they are held until they are yielded."""
+        return self.walk_until(x, time, label, None)
+
+    def walk_until(self, x: Tensor, time: Tensor, label: Tensor | None, until: Collection[str] | None) -> Walk:
+        """The layers in `until` alone, after a forward pass that ended at the last of them."""
+        wanted = set(self.names) if until is None else set(self.names).intersection(until)
+        found: dict[str, Tensor] = {}
+
+        def take(name: str, output: object) -> None:
+            if name in found:
+                return
+            first = output[0] if isinstance(output, (tuple, list)) else output
+            assert isinstance(first, Tensor), f"{name} returns no tensor"
+            last = until is not None and len(found) + 1 == len(wanted)
+            found[name] = first if last else first.clone()  # what follows may work in place
+            if last:
+                raise _Reached  # a new instance each time: a kept one would keep all activations alive
+
+        output: Tensor | None = None
+        with contextlib.suppress(_Reached), watched(self.module, wanted, take):
+            output = self.call(self.module, x, time, label)
+        for name in list(found):
+            yield name, found.pop(name)
+        if output is not None:
+            yield OUTPUT, output
+
+    def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
+        """The output without a hook."""
+        return self.call(self.module, x, time, label)
+
+
+@contextlib.contextmanager
+def watched(module: nn.Module, names: Iterable[str], take: Callable[[str, object], None]) -> Iterator[None]:
+    """While inside: the module in evaluation mode, and `take(name, output)` called as each submodule returns."""
+    flags = [(part, part.training) for part in module.modules()]
+    handles = []
+    try:
+        for part, _ in flags:
+            part.training = False
+        for name in names:
+            handles.append(module.get_submodule(name).register_forward_hook(_hook(name, take)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for part, training in flags:
+            part.training = training
+
+
+def _hook(name: str, take: Callable[[str, object], None]) -> Callable[[nn.Module, object, object], None]:
+    def hook(_module: nn.Module, _inputs: object, output: object) -> None:
+        take(name, output)
+
+    return hook
+
+
+class _Reached(BaseException):
+    """The last layer wanted has been taken; no Exception, so that no network's own `except` swallows it."""

@@ -1,0 +1,91 @@
+"""What a Hub reference says, before anything is asked of the Hub."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from diffscope.errors import CheckpointError, DataError, DiffscopeError
+
+SCHEME = "hf://"
+Kind = Literal["model", "dataset"]
+EXPECTED = {
+    "model": "a model, hf://OWNER/NAME[@REVISION][/PATH]",
+    "dataset": "a data set, hf://datasets/OWNER/NAME[@REVISION][/PATH]",
+}
+TYPES = {"datasets": "dataset", "models": "model", "spaces": "space", "kernels": "kernel", "buckets": "bucket"}
+PARTS = re.compile(r"([^/@]+/[^/@]+)(?:@(refs/(?:pr|convert)/[^/]+|[^/]+))?(?:/(.+))?")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a user wrote, taken apart."""
+
+    text: str
+    """As it was given."""
+    kind: Kind
+    repo: str
+    """OWNER/NAME."""
+    revision: str | None
+    """Branch, tag, pull request or commit; None is the default branch."""
+    path: str
+    """File or folder in the repository, "" for all of it."""
+
+    def at(self, path: str) -> str:
+        """The same repository and revision, spelled with another path."""
+        root = f"{SCHEME}{'datasets/' if self.kind == 'dataset' else ''}{self.repo}"
+        return f"{root}{'@' + self.revision if self.revision else ''}{'/' + path if path else ''}"
+
+    def failure(self, reason: str) -> DiffscopeError:
+        """CheckpointError or DataError in one line: the reference and a sentence.
+
+        Names come from the Hub: whatever is not printable in them must not reach a terminal.
+        """
+        text = " ".join(f"{self.text}: {reason}".split())
+        text = "".join(character if character.isprintable() else "?" for character in text)
+        return CheckpointError(text) if self.kind == "model" else DataError(text)
+
+
+def is_reference(text: str) -> bool:
+    """Cheap; a path for which this is false never touches the network."""
+    return text.startswith(SCHEME)
+
+
+def parse(text: str, kind: Kind) -> Reference:
+    """`text` taken apart; CheckpointError or DataError where it is misspelt or names another kind of repository."""
+    misspelt = Reference(text, kind, "", None, "").failure(
+        f"not the spelling of what is needed here; expected {EXPECTED[kind]}"
+    )
+    try:
+        found, repo, revision, path = _parts(text)
+    except ValueError:  # the client's HfUriError and HFValidationError
+        raise misspelt from None
+    path = path.strip("/")
+    # What climbs out of a folder would do so in the cache too.
+    climbs = {"", ".", ".."} & {*(path or "-").split("/"), *(revision or "-").split("/")}
+    if found != kind or climbs or "\\" in f"{path}{revision}":
+        raise misspelt
+    return Reference(text, kind, repo, revision, path)
+
+
+def parts_by_hand(text: str) -> tuple[str, str, str | None, str]:
+    """(type, repository, revision, path), for clients that have no parser; ValueError where there are no such parts."""
+    body = text.removeprefix(SCHEME).strip("/")
+    first, _, rest = body.partition("/")
+    kind = TYPES.get(first, "model")
+    found = PARTS.fullmatch(rest if first in TYPES else body)
+    if found is None:
+        raise ValueError(text)
+    revision = found[2].replace("%2F", "/").replace("%2f", "/") if found[2] else None
+    return kind, found[1], revision, found[3] or ""
+
+
+def _parts(text: str) -> tuple[str, str, str | None, str]:
+    """The same by the client's own parser, where this version of it has one."""
+    try:
+        from huggingface_hub import parse_hf_uri
+    except ImportError:
+        return parts_by_hand(text)
+    uri = parse_hf_uri(text)
+    return uri.type, uri.id, uri.revision, uri.path_in_repo

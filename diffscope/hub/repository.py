@@ -1,0 +1,269 @@
+"""One commit of one repository on the Hub: its list of files, and local copies of them."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import logging
+import os
+import posixpath
+import re
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from diffscope.errors import DiffscopeError
+from diffscope.hub.failures import client, listed, nearest, unreachable
+from diffscope.hub.reference import Kind, Reference, parse
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+FEW = 200  # files that are asked for by name; more are asked for by their endings
+HASH_CHUNK = 1 << 22  # bytes per read while hashing
+
+logger = logging.getLogger(__name__)
+
+
+def open(text: str, kind: Kind) -> Repository:
+    """The repository that `text` names, at one commit; nothing of it is downloaded yet.
+
+    Raises CheckpointError or DataError where the reference is misspelt, the repository or revision does not exist or is
+    closed to this user, and where the Hub cannot be reached and the cache does not know the revision's commit.
+    """
+    reference = parse(text, kind)
+    with client(reference) as hub:
+        name = hub.file_download.repo_folder_name(repo_id=reference.repo, repo_type=kind)
+        storage = Path(hub.constants.HF_HUB_CACHE).expanduser() / str(name)
+        offline = bool(hub.constants.HF_HUB_OFFLINE)
+    return Repository(reference, _commit(reference, storage), storage, offline)
+
+
+def snapshot(text: str, allow_patterns: Sequence[str]) -> Path:
+    """The local folder of a model reference, holding at least the files whose names below its PATH match a pattern.
+
+    Patterns are those of `fnmatch`, "*" crossing slashes. Raises CheckpointError as `open` does, and where a
+    `model_index.json` names Python modules of the repository itself. Python files are never fetched.
+    """
+    return open(text, "model").snapshot(allow_patterns)
+
+
+class Repository:
+    """All names are whole paths in the repository, with forward slashes."""
+
+    def __init__(self, reference: Reference, commit: str, storage: Path, offline: bool) -> None:
+        self.reference = reference
+        self.commit = commit
+        self._offline = offline
+        self._storage = storage
+        """The repository's folder in the client's cache, whose layout is documented."""
+        self._names: list[str] | None = None
+
+    def find(self, name: str) -> Path | None:
+        """The local copy of a file, downloaded if need be; None where the repository has no file of this name."""
+        if local := self._cached(name):
+            return local
+        with client(self.reference) as hub:
+            try:
+                local = Path(hub.hf_hub_download(self.reference.repo, name, **self._pinned))
+            except hub.utils.LocalEntryNotFoundError:  # no network; it is an EntryNotFoundError too
+                raise
+            except hub.utils.EntryNotFoundError:
+                return None
+        if not local.is_file():  # a folder that is in the cache
+            return None
+        self._verify([name])
+        return local
+
+    def fetch(self, names: Sequence[str]) -> Path:
+        """The local folder of the whole repository, holding these files at least."""
+        missing = [name for name in names if self._cached(name) is None]
+        if missing and self._offline:
+            raise self.reference.failure(
+                f"HF_HUB_OFFLINE is set and {len(missing)} of {len(names)} files are not in the cache, "
+                f"such as '{missing[0]}'; unset it, or download them before"
+            )
+        if len(missing) == 1:
+            self.find(missing[0])
+        elif missing:
+            with client(self.reference) as hub:
+                hub.snapshot_download(self.reference.repo, allow_patterns=_patterns(missing), **self._pinned)
+            self._verify(missing)
+        if lost := [name for name in missing if self._cached(name) is None]:
+            # Without network the client is content with what it has.
+            raise self.reference.failure(
+                f"{len(lost)} of {len(names)} files could not be downloaded, such as '{lost[0]}'; "
+                "check the network and run the command again"
+            )
+        return self._storage / "snapshots" / self.commit
+
+    def names(self, complete: bool = True) -> list[str]:
+        """All files of the commit, sorted. A commit never changes: its list is kept, beside the client's own folders.
+
+        `complete`: offline and without a list from before, refuse; otherwise take the files that the cache has.
+        """
+        if self._names is not None:
+            return self._names
+        memory = self._storage / "diffscope" / f"{self.commit}.json"
+        self._names = _read_names(memory)
+        if self._names is None and not self._offline:
+            with client(self.reference) as hub:
+                tree = hub.HfApi().list_repo_tree(self.reference.repo, recursive=True, **self._pinned)
+                self._names = sorted(entry.path for entry in tree if hasattr(entry, "size"))  # folders have none
+            _keep(memory, json.dumps(self._names))
+        if self._names is not None:
+            return self._names
+        if complete:
+            raise self.reference.failure(
+                "HF_HUB_OFFLINE is set and the repository's list of files is not in the cache; "
+                "unset it, or add a file that is in the cache as /PATH"
+            )
+        root = self._storage / "snapshots" / self.commit
+        return sorted(local.relative_to(root).as_posix() for local in root.rglob("*") if local.is_file())
+
+    def files(self, complete: bool = True) -> list[str]:
+        """Those of `names` at or below the reference's PATH; fails, naming the nearest, where there are none."""
+        path = self.reference.path
+        names = self.names(complete)
+        below = [name for name in names if not path or name == path or name.startswith(path + "/")]
+        if not below:
+            raise self.missing(path) if path else self.reference.failure("an empty repository; check the reference")
+        return below
+
+    def missing(self, path: str, also: Sequence[str] = ()) -> DiffscopeError:
+        """What to raise where the repository has no file or folder `path`: it names the nearest, `also` among them."""
+        names = self.names(complete=False)
+        close = nearest(path, [*names, *sorted({posixpath.dirname(name) for name in names} - {""}), *also])
+        there = f"close: {listed(close)}" if close else f"it holds {listed(names) or 'nothing'}"
+        return self.reference.failure(f"no '{path}' in the repository at commit {self.commit[:7]}; {there}")
+
+    def snapshot(self, allow_patterns: Sequence[str]) -> Path:
+        """The local folder of the reference's PATH; see `snapshot` above."""
+        path = self.reference.path
+        prefix = path + "/" if path else ""
+        below = [name[len(prefix) :] for name in self.files(complete=False)]
+        if "model_index.json" in below:
+            self._refuse_code(prefix, below)
+        wanted = [
+            prefix + name
+            for name in below
+            if not name.endswith(".py") and any(fnmatchcase(name, pattern) for pattern in allow_patterns)
+        ]
+        return self.fetch(wanted) / path
+
+    def _refuse_code(self, prefix: str, below: Sequence[str]) -> None:
+        """A pipeline with modules of its own needs its author's code to run, which is never done."""
+        local = self.find(prefix + "model_index.json")
+        try:
+            index = json.loads(local.read_text(encoding="utf-8")) if local else None
+        except ValueError:
+            raise self.reference.failure("its model_index.json is not JSON; expected a diffusers pipeline") from None
+        if modules := local_modules(index, below):
+            raise self.reference.failure(
+                f"its model_index.json names Python modules of the repository ({listed(modules)}), and "
+                "code from a repository is never run; give the file with the weights as /PATH"
+            )
+
+    @property
+    def _pinned(self) -> dict[str, Any]:
+        return {"repo_type": self.reference.kind, "revision": self.commit}
+
+    def _cached(self, name: str) -> Path | None:
+        local = self._storage / "snapshots" / self.commit / name
+        return local if local.is_file() else None
+
+    def _verify(self, names: Iterable[str]) -> None:
+        """Hold what was just downloaded against its sha256: the client itself checks no more than the size.
+
+        The cache calls a file of Git-LFS by its sha256 and links to it, wherever the system has links.
+        """
+        for name in names:
+            local = self._cached(name)
+            if local is None or not SHA256.fullmatch((blob := local.resolve()).name):
+                continue
+            if (found := _sha256(blob)) != blob.name:
+                local.unlink()
+                blob.unlink(missing_ok=True)
+                raise self.reference.failure(
+                    f"'{name}' arrived with sha256 {found[:12]}…, the Hub says {blob.name[:12]}…; "
+                    "the damaged copy was deleted: run the command again"
+                )
+
+
+def local_modules(index: object, names: Iterable[str]) -> list[str]:
+    """The Python files that a `model_index.json` wants to run: `names` are those in its folder, relative to it."""
+    if not isinstance(index, dict):
+        return []
+    there, found = set(names), []
+    for part, value in index.items():
+        module = value[0] if isinstance(value, list) and value else None
+        if not isinstance(module, str):
+            continue
+        if part == "_class_name":  # a class of the library stands there as plain text
+            found.append(f"{module}.py")
+        else:
+            found += [file for file in (f"{part}/{module}.py", f"{module}.py") if file in there]
+    return found
+
+
+def _commit(reference: Reference, storage: Path) -> str:
+    """The commit of the reference's revision: what the Hub says, else what it said when it last answered."""
+    if reference.revision and COMMIT.fullmatch(reference.revision):
+        return reference.revision
+    known = storage / "refs" / (reference.revision or "main")
+    with client(reference) as hub:
+        api = hub.HfApi()
+        try:
+            found = str(api.repo_info(reference.repo, repo_type=reference.kind, revision=reference.revision).sha)
+        except hub.utils.RevisionNotFoundError:
+            refs = api.list_repo_refs(reference.repo, repo_type=reference.kind)
+            names = [ref.name for ref in (*refs.branches, *refs.tags)]
+            close = nearest(str(reference.revision), names)
+            there = f"close: {listed(close)}" if close else f"it has {listed(names)}"
+            raise reference.failure(f"no revision '{reference.revision}' in the repository; {there}") from None
+        except Exception as error:
+            if unreachable(error) and known.is_file():
+                kept = known.read_text(encoding="utf-8").strip()
+                if not hub.constants.HF_HUB_OFFLINE:
+                    logger.warning("%s: the Hub cannot be reached; taking commit %s from before", reference.text, kept)
+                return kept
+            raise
+    _keep(known, found)
+    return found
+
+
+def _keep(path: Path, text: str) -> None:
+    """For times without network; a cache that may only be read goes without."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    except OSError:
+        return
+
+
+def _read_names(path: Path) -> list[str] | None:
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+
+
+def _patterns(names: Sequence[str]) -> list[str]:
+    """Patterns for the client, whose time grows with patterns times files of the repository."""
+    if len(names) <= FEW:
+        return [glob.escape(name) for name in names]
+    root = posixpath.commonpath([posixpath.dirname(name) for name in names])
+    start = glob.escape(root) + "/" if root else ""
+    return sorted({f"{start}*{glob.escape(posixpath.splitext(name)[1])}" for name in names})
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(HASH_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

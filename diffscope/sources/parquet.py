@@ -1,0 +1,17 @@
+"""A Parquet file of images: encoded pictures in a column `image`, classes, if any, in `label`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from diffscope.sources._parquet import ParquetSource
+from diffscope.sources.base import Source
+
+
+def accepts(path: str) -> bool:
+    return path.lower().endswith(".parquet") and os.path.isfile(path)
+
+
+def open(path: str) -> Source:
+    return ParquetSource(path, [Path(path)])

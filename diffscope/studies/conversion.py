@@ -1,0 +1,71 @@
+"""Any checkpoint as safetensors, so that a pickle has to be read once: weights as they are, facts in the metadata."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffscope import __version__
+from diffscope.checkpoints import Checkpoint, read
+from diffscope.errors import CheckpointError, UsageError
+from diffscope.families.base import Denoiser
+from diffscope.store import write_atomically
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def convert(checkpoint: Checkpoint, denoiser: Denoiser, path: Path, dtype: str | None = None) -> dict[str, Any]:
+    """Write the weights in use under the file's own names; `dtype` None keeps the stored ones.
+
+    The metadata carry family, constructor arguments, step and where the file came from. What was written is read back
+    and compared bit by bit. Raises UsageError for an unknown dtype, CheckpointError where the kind of file has a
+    better format already.
+    """
+    from safetensors.torch import save_file
+
+    if dtype is not None and dtype not in DTYPES:
+        raise UsageError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}")
+    if checkpoint.container in ("toy", "diffusers", "live"):
+        raise CheckpointError(f"{checkpoint.path}: nothing to convert in a checkpoint of kind {checkpoint.container}")
+    tensors = {name: _cast(tensor, dtype).contiguous() for name, tensor in checkpoint.tensors.items()}
+    metadata = {
+        "format": "pt",
+        "diffscope": __version__,
+        "family": denoiser.family,
+        "class": denoiser.network_class,
+        "arguments": json.dumps(denoiser.constructor),
+        "weights": checkpoint.weights,
+        "source": Path(checkpoint.path).name,
+        "source_sha256": checkpoint.sha256(),
+    }
+    if checkpoint.step is not None:
+        metadata |= {"step": str(checkpoint.step), "step_unit": str(checkpoint.step_unit)}
+    # A copy of its own for tensors that share memory, which the format does not allow.
+    unshared = {name: tensor.clone() if _shared(tensor) else tensor for name, tensor in tensors.items()}
+    write_atomically(path, lambda part: save_file(unshared, part, metadata=metadata))
+    _check(path, unshared)
+    return {"path": str(path), "bytes": path.stat().st_size, "tensors": len(unshared), "metadata": metadata}
+
+
+def _cast(tensor: torch.Tensor, dtype: str | None) -> torch.Tensor:
+    return tensor.to(DTYPES[dtype]) if dtype and tensor.is_floating_point() else tensor
+
+
+def _shared(tensor: torch.Tensor) -> bool:
+    return tensor.untyped_storage().nbytes() != tensor.numel() * tensor.element_size()
+
+
+def _check(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    back = read(str(path)).tensors
+    differing = [name for name, tensor in tensors.items() if name not in back or not _equal(back[name], tensor)]
+    if differing or len(back) != len(tensors):
+        raise CheckpointError(f"{path}: {differing[:3]} came back changed; the disk or its file system is at fault")
+
+
+def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    # As bytes: NaN is equal to itself then.
+    same = a.dtype == b.dtype and a.shape == b.shape
+    return same and a.contiguous().view(-1).view(torch.uint8).equal(b.contiguous().view(-1).view(torch.uint8))

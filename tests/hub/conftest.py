@@ -1,0 +1,57 @@
+"""A Hub on loopback for each test, with a cache of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_hub import FakeHub
+
+TOKEN = "hf_aSecretOfTheTests"
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeHub]:
+    with FakeHub() as hub:
+        yield hub
+
+
+@pytest.fixture
+def environment(fake: FakeHub, tmp_path: Path) -> dict[str, str]:
+    """What a process of its own needs, to know this Hub alone."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("HF_") and "proxy" not in key.lower()}
+    home = {"HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": fake.endpoint, "HF_TOKEN": TOKEN}
+    return {**kept, **home, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+@pytest.fixture
+def hub(fake: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
+    """The same for this process, in which the client has read its environment long ago."""
+    from huggingface_hub import constants
+
+    values: dict[str, Any] = {
+        "ENDPOINT": fake.endpoint,
+        "HUGGINGFACE_CO_URL_TEMPLATE": fake.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HUB_CACHE": str(tmp_path / "hf" / "hub"),
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,
+        "HF_TOKEN_PATH": str(tmp_path / "hf" / "token"),
+    }
+    for name, value in values.items():
+        monkeypatch.setattr(constants, name, value, raising=False)
+    for name in os.environ:
+        if "proxy" in name.lower():
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    return fake
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Call it, and from then on it is as with HF_HUB_OFFLINE=1."""
+    from huggingface_hub import constants
+
+    return lambda: monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
