@@ -49,6 +49,8 @@ class Protocol:
     """noisy, or clean: the clean image with the noise level's conditioning."""
     pool: str
     normalize: bool
+    reduce: bool
+    """Whether linearly dependent channels are projected away instead of refused."""
     class_label: str
     """null, label (the image's own) or a class index."""
     layers: tuple[str, ...]

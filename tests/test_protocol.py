@@ -16,7 +16,7 @@ from diffscope.seeding import GENERATOR
 PROTOCOL = Protocol(
     checkpoint="aa", weights="ema", family="edm", constructor={"label_dim": 0, "channel_mult": [1, 2]}, encoder=None,
     data="bb", images=64, resize="lanczos", side=32, channels=3, augment="crop+flip+jitter", augment_strength=1.0,
-    views=2, input="noisy", pool="mean", normalize=False, class_label="null", layers=("enc.8x8_block3",),
+    views=2, input="noisy", pool="mean", normalize=False, reduce=False, class_label="null", layers=("enc.8x8_block3",),
     sigmas=(0.1, 0.3), seed=0, precision="fp32", blocks=8, generator=GENERATOR,
 )  # fmt: skip
 FIELDS = [field.name for field in dataclasses.fields(Protocol)]

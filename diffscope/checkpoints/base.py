@@ -73,7 +73,7 @@ class Checkpoint:
         if self.container == "live":
             for name, tensor in self.tensors.items():
                 digest.update(name.encode())
-                digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+                digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
             return digest.hexdigest()
         try:
             for path in self.files or (self.local or self.path,):

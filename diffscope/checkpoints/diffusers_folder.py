@@ -38,16 +38,19 @@ BinReader = Callable[[str], Mapping[str, Tensor]]
 
 
 class StoredTensors(Mapping[str, Tensor]):
-    """Tensors in safetensors files, read when asked for; `places` holds (file, name in it)."""
+    """Tensors in safetensors files, read when first asked for; `places` holds (file, name in it)."""
 
     def __init__(self, places: Mapping[str, tuple[str, str]]) -> None:
         self.places = places
+        self._read: dict[str, Tensor] = {}
 
     def __getitem__(self, name: str) -> Tensor:
-        file, stored = self.places[name]
-        with safetensors.safe_open(file, framework="pt") as opened:
-            tensor: Tensor = opened.get_tensor(stored)
-        return tensor
+        if name not in self._read:
+            file, stored = self.places[name]
+            with safetensors.safe_open(file, framework="pt") as opened:
+                # A copy: in place, where it lies in the file would decide its alignment, and so the last bit of sums.
+                self._read[name] = opened.get_tensor(stored).clone()
+        return self._read[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.places)
@@ -64,7 +67,7 @@ def read_folder(path: str, weights: str, read_bin: BinReader) -> Checkpoint:
     """
     network, pipeline = find_network(path, weights)
     config = read_json(os.path.join(network, "config.json"))
-    class_name = str(config.get("_class_name"))
+    class_name = str(config.get("_class_name", "model of an unnamed class"))
     native = class_name.startswith("SiT")
     legacy_dit = class_name == "Transformer2DModel" and config.get("norm_type") == "ada_norm_zero"
     if not (native or legacy_dit or class_name in ("UNet2DModel", "DiTTransformer2DModel")):
@@ -188,14 +191,14 @@ def read_weights(folder: str, read_bin: BinReader) -> tuple[Mapping[str, Tensor]
         raise CheckpointError(f"'{absent[0]}', which {first} names, is missing; fetch or copy the folder again")
     if names[0].endswith(".bin"):
         tensors: Mapping[str, Tensor] = {name: t for file in files for name, t in read_bin(file).items()}
-        return tensors, files, f"the weights of {first}, for there are no safetensors; the config does not say of an EMA"
+        return tensors, files, f"the weights of {first}, for there are no safetensors"
     places: dict[str, tuple[str, str]] = {}
     for file in files:
         with safetensors.safe_open(file, framework="pt") as opened:
             places.update({name: (file, name) for name in opened.keys()})  # noqa: SIM118 (it is no mapping)
     if not all(map(str.isprintable, places)):
         raise CheckpointError("a safetensors file with control characters in its tensors' names")
-    return StoredTensors(places), files, f"the weights of {first}; the config does not say of an EMA"
+    return StoredTensors(places), files, f"the weights of {first}"
 
 
 def shards(index: str) -> list[str]:

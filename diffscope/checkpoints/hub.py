@@ -19,7 +19,7 @@ DIFFUSERS_WEIGHTS = "diffusion_pytorch_model"
 
 
 def locate(text: str) -> tuple[str, str]:
-    """(local file or folder, commit); CheckpointError in one line where `text` does not lead to exactly one checkpoint."""
+    """(local file or folder, commit); CheckpointError in one line where `text` does not lead to one checkpoint."""
     repository = hub.open(text, "model")
     path = repository.reference.path
     if path and (local := repository.find(path)):

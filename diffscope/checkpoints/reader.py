@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import safetensors
 
 from diffscope import hub
-from diffscope.checkpoints import legacy, sniff
+from diffscope.checkpoints import legacy, published, sniff
 from diffscope.checkpoints.archive import Archive
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.checkpoints.diffusers_folder import read_folder
@@ -38,14 +38,16 @@ ARGUMENT_KEYS = ("args", "config")
 
 
 def read(path: str | os.PathLike[str], weights: str = "ema") -> Checkpoint:
-    """Reads a file, a diffusers folder, a Hub reference ("hf://OWNER/NAME@v1/a.pt") or a toy model ("toy:d=32,side=8").
+    """Reads a file, a diffusers folder, a Hub reference ("hf://OWNER/NAME@v1/a.pt"), a published model's
+    short name ("sit:b-2-256") or a toy model ("toy:d=32,side=8").
 
     `weights` is "ema" or "model"; of a file that holds one set, that set is taken and the record says so.
     """
     path = os.fspath(path)
     if weights not in ("ema", "model"):
         raise CheckpointError(one_line(f"{path}: --weights {weights} does not exist; use ema or model"))
-    local, revision = locate(path) if hub.is_reference(path) else (path, None)
+    reference = path if os.path.exists(path) else published.resolve(path) or path
+    local, revision = locate(reference) if hub.is_reference(reference) else (reference, None)
     try:
         if path.startswith("toy:"):
             return read_toy(path)

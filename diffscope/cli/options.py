@@ -107,6 +107,10 @@ class Measuring:
     views: Annotated[int, typer.Option("--views", metavar="V", help="Views of each image.")] = 2
     pool: Annotated[str, typer.Option("--pool", help="mean over positions, or flatten.")] = "mean"
     normalize: Annotated[bool, typer.Option("--normalize", help="Scale each feature vector to length 1.")] = False
+    reduce: Annotated[
+        bool,
+        typer.Option("--reduce", help="Project channels that depend linearly on others away; else they are refused."),
+    ] = False
     class_label: Annotated[
         str, typer.Option("--class", help="Class given to the model: null, label (the image's own) or an index.")
     ] = "null"
@@ -164,6 +168,7 @@ class Measuring:
             input=self.input,
             pool=self.pool,
             normalize=self.normalize,
+            reduce=self.reduce,
             class_label=self.class_label,
             seed=self.seed,
             precision=self.precision,

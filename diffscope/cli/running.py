@@ -68,6 +68,7 @@ def show(result: Result, quiet: bool = False) -> None:
             print("null" if row["icr"] is None else repr(row["icr"]))
         return
     terminal.print_rows(result, console)
+    terminal.print_self_check(result, console)
     if result.window:
         terminal.print_curve(result, console)
         terminal.print_window(result, console)

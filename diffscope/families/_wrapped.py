@@ -83,10 +83,6 @@ def wrap(
 class LiveNetwork(HookedNetwork):
     """A network that stays where and as precise as its owner has it."""
 
-    def device(self) -> torch.device:
-        tensors = [*self.module.parameters(), *self.module.buffers()]
-        return tensors[0].device if tensors else torch.device("cpu")
-
     def set_precision(self, dtype: torch.dtype) -> None:
         owned = {p.dtype for p in self.module.parameters() if p.is_floating_point()} or {dtype}
         if dtype not in owned:
@@ -100,8 +96,7 @@ class WrappedDenoiser(Denoiser):
     posterior_mean: PosteriorMean | None = None
 
     def to(self, device: torch.device) -> None:
-        assert isinstance(self.network, LiveNetwork)
-        there = self.network.device()
+        there = torch.device(device_of(self))
         if device.type != there.type or (device.index is not None and device.index != there.index):
             raise UsageError(f"a live network is run where it is, on {there}, not on {device}; choose that device")
         if self.encoder is not None:
@@ -124,6 +119,16 @@ def live_record(denoiser: Denoiser) -> Checkpoint:
     return Checkpoint(f"live:{denoiser.network_class}", "live", tensors, "model", "a live network, with its weights")
 
 
+def device_of(denoiser: Denoiser) -> str:
+    """Where its weights are."""
+    return str(_device(denoiser.network))
+
+
+def _device(network: nn.Module) -> torch.device:
+    tensors = [*network.parameters(), *network.buffers()]
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
 def _caller(sigma_to_input: SigmaToInput | None) -> Callable[[nn.Module, Tensor, Tensor, Tensor | None], Tensor]:
     def call(module: nn.Module, x: Tensor, time: Tensor, label: Tensor | None) -> Tensor:
         # Outside inference mode: what the network keeps of it (a table of positions) must still serve its training.
@@ -140,9 +145,7 @@ def _candidates(module: nn.Module) -> list[str]:
     return [name for name, part in module.named_modules() if name and not isinstance(part, CONTAINERS)]
 
 
-def _dry_run(
-    network: LiveNetwork, channels: int, side: int, asked: Collection[str] | None
-) -> tuple[Layer, ...]:  # fmt: skip
+def _dry_run(network: LiveNetwork, channels: int, side: int, asked: Collection[str] | None) -> tuple[Layer, ...]:
     """Names and shapes from one pass over two images of zeros, sigma = 1."""
     known = dict(network.module.named_modules())
     if absent := [name for name in network.names if name not in known]:
@@ -152,7 +155,7 @@ def _dry_run(
     def take(name: str, output: object) -> None:
         outputs.setdefault(name, []).append(_shape(output))
 
-    x = torch.zeros(2, channels, side, side, device=network.device())
+    x = torch.zeros(2, channels, side, side, device=_device(network))
     try:
         with watched(network.module, network.names, take):
             network.call(network.module, x, torch.ones(1, device=x.device), None)

@@ -24,6 +24,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import CheckpointError, NoiseLevelError, UnknownLayer, UsageError, WeightsMismatch
@@ -106,6 +107,8 @@ class Layer:
     name: str
     shape: tuple[int, ...]
     """Without the batch: (C, H, W) for maps, (T, D) for tokens, (D,) for vectors."""
+    flops: int = 0
+    """Of one image's matrix products and convolutions up to and with this layer, 2 a multiply-add."""
 
     @property
     def width(self) -> int:
@@ -240,8 +243,10 @@ def dry_walk(network: WalkedNetwork, space: InputSpace, label: Tensor | None, pa
     x = torch.empty(1, space.channels, space.side, space.side, device="meta")
     walk: Iterator[tuple[str, Tensor]] = network.walk(x, torch.empty(1, device="meta"), label)
     try:
-        with torch.inference_mode():
-            return tuple(Layer(name, tuple(a.shape[1:])) for name, a in walk if name != OUTPUT)
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            return tuple(
+                Layer(name, tuple(a.shape[1:]), int(counter.get_total_flops())) for name, a in walk if name != OUTPUT
+            )
     except (RuntimeError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise CheckpointError(f"{path}: the network does not fit its own input: {reason}") from None

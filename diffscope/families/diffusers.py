@@ -1,9 +1,9 @@
 """Networks of the diffusers library: UNet2DModel (DDPM, DDIM) and DiTTransformer2DModel, with a scheduler's steps.
 
 Ho et al., "Denoising Diffusion Probabilistic Models", 2020, https://arxiv.org/abs/2006.11239; Peebles & Xie, "Scalable
-Diffusion Models with Transformers", 2023, https://arxiv.org/abs/2212.09748. The scheduler's betas give, in the library's
-own float32, abar[t] = Π(1 - beta[i]) over i ≤ t, and sigma[t] = √((1 - abar[t]) / abar[t]). The networks are the
-library's, built from their configs; their weights are read by this package, and all of them must fit.
+Diffusion Models with Transformers", 2023, https://arxiv.org/abs/2212.09748. The scheduler's betas give, in the
+library's own float32, abar[t] = Π(1 - beta[i]) over i ≤ t, and sigma[t] = √((1 - abar[t]) / abar[t]). The networks are
+the library's, built from their configs; their weights are read by this package, and all of them must fit.
 """
 
 from __future__ import annotations
@@ -88,12 +88,14 @@ class DiffusersDenoiser(Denoiser):
             for values in ([self.noise.input_scale(s) for s in levels], levels)
         )
         time = x.new_tensor([self.noise.to_native(s) for s in levels])
-        output = self.network(scale * x, time, label)[:, : x.shape[1]].to(x.dtype)
+        output: Tensor = self.network(scale * x, time, label)[:, : x.shape[1]].to(x.dtype)
         prediction = self.constructor["schedule"]["prediction_type"]
         if prediction == "epsilon":
-            return x - level * output
-        # v = alpha·noise - beta·data, where the network's input is alpha·x and beta = sigma·alpha.
-        return output if prediction == "sample" else scale * (scale * x - level * output)
+            output = x - level * output
+        elif prediction == "v_prediction":
+            # v = alpha·noise - beta·data, where the network's input is alpha·x and beta = sigma·alpha.
+            output = scale * (scale * x - level * output)
+        return output
 
 
 def recognise(checkpoint: Checkpoint) -> Match | None:
@@ -120,7 +122,7 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Di
     load_weights(network.module, {_renamed(name): checkpoint.tensors[name] for name in checkpoint.tensors}, path)
     _fill_buffers(network.module, kind, arguments)
     latent_scale = (facts["latent_scale"] or LATENT_SCALE) if space.kind == "latents" else None
-    evidence = [match.why, f"steps {schedule['beta_schedule']} from its scheduler" if not warnings else warnings[0]]
+    evidence = [match.why, f"{'assumed' if warnings else 'stated'} steps, {schedule['beta_schedule']} betas"]
     if is_dit:
         evidence.append("time embedded as diffusers does, with denominator 127 (DiT's own code: 128)")
     return DiffusersDenoiser(

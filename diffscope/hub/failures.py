@@ -45,10 +45,20 @@ def client(reference: Reference) -> Iterator[Any]:
             raise reference.failure(reason) from None
 
 
-def unreachable(error: Exception) -> bool:
-    """Whether the Hub gave no answer to the question: no network, offline mode, or a server that is down."""
+def is_unanswered(error: Exception) -> bool:
+    """Whether the Hub did not answer the question: no network, or a server that is down."""
     status = _status(error)
     return status >= 500 if status else _is_http(error) or isinstance(error, (ConnectionError, TimeoutError))
+
+
+def unreached(hub: Any) -> str:
+    """What to say where something is needed that only the Hub has, and the Hub is not asked or does not answer."""
+    if hub.constants.HF_HUB_OFFLINE:
+        return (
+            f"HF_HUB_OFFLINE is set and it is not in the cache ({hub.constants.HF_HUB_CACHE}); "
+            "unset it, or download it before"
+        )
+    return f"{hub.constants.ENDPOINT} cannot be reached and it is not in the cache; check the network and HF_ENDPOINT"
 
 
 def nearest(name: str, names: Sequence[str]) -> list[str]:
@@ -87,7 +97,7 @@ def _reason(hub: Any, reference: Reference, error: Exception) -> str | None:
     kinds, place = hub.utils, hub.constants.ENDPOINT
     cause = error.__cause__
     if isinstance(error, kinds.LocalEntryNotFoundError) and isinstance(cause, Exception):
-        return _reason(hub, reference, cause) or _unreached(hub)
+        return _reason(hub, reference, cause) or unreached(hub)
     if isinstance(error, kinds.GatedRepoError):
         page = f"{place}/{'datasets/' if reference.kind == 'dataset' else ''}{reference.repo}"
         return f"a gated repository; ask for access at {page}, then set HF_TOKEN or log in with `hf auth login`"
@@ -99,7 +109,7 @@ def _reason(hub: Any, reference: Reference, error: Exception) -> str | None:
     if isinstance(error, kinds.RevisionNotFoundError):
         return f"no revision '{reference.revision}' in the repository; give one of its branches, tags or commits"
     if isinstance(error, (kinds.OfflineModeIsEnabled, kinds.LocalEntryNotFoundError)):
-        return _unreached(hub)
+        return unreached(hub)
     if status := _status(error):
         return _answer(status, place)
     if isinstance(error, kinds.HFValidationError):
@@ -118,15 +128,6 @@ def _status(error: Exception) -> int:
 
 def _is_http(error: Exception) -> bool:
     return any(kind.__module__.split(".")[0] in HTTP for kind in type(error).__mro__)
-
-
-def _unreached(hub: Any) -> str:
-    if hub.constants.HF_HUB_OFFLINE:
-        return (
-            f"HF_HUB_OFFLINE is set and it is not in the cache ({hub.constants.HF_HUB_CACHE}); "
-            "unset it, or download it before"
-        )
-    return f"{hub.constants.ENDPOINT} cannot be reached and it is not in the cache; check the network and HF_ENDPOINT"
 
 
 def _answer(status: int, place: str) -> str:

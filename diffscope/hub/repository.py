@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from diffscope.errors import DiffscopeError
-from diffscope.hub.failures import client, listed, nearest, unreachable
+from diffscope.hub.failures import client, is_unanswered, listed, nearest, unreached
 from diffscope.hub.reference import Kind, Reference, parse
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -66,7 +66,7 @@ class Repository:
             return local
         with client(self.reference) as hub:
             try:
-                local = Path(hub.hf_hub_download(self.reference.repo, name, **self._pinned))
+                local = Path(hub.hf_hub_download(self.reference.repo, name, **self._pinned, **self._places(hub)))
             except hub.utils.LocalEntryNotFoundError:  # no network; it is an EntryNotFoundError too
                 raise
             except hub.utils.EntryNotFoundError:
@@ -88,7 +88,8 @@ class Repository:
             self.find(missing[0])
         elif missing:
             with client(self.reference) as hub:
-                hub.snapshot_download(self.reference.repo, allow_patterns=_patterns(missing), **self._pinned)
+                patterns = _patterns(missing)
+                hub.snapshot_download(self.reference.repo, allow_patterns=patterns, **self._pinned, **self._places(hub))
             self._verify(missing)
         if lost := [name for name in missing if self._cached(name) is None]:
             # Without network the client is content with what it has.
@@ -109,7 +110,9 @@ class Repository:
         self._names = _read_names(memory)
         if self._names is None and not self._offline:
             with client(self.reference) as hub:
-                tree = hub.HfApi().list_repo_tree(self.reference.repo, recursive=True, **self._pinned)
+                tree = hub.HfApi(hub.constants.ENDPOINT).list_repo_tree(
+                    self.reference.repo, recursive=True, **self._pinned
+                )
                 self._names = sorted(entry.path for entry in tree if hasattr(entry, "size"))  # folders have none
             _keep(memory, json.dumps(self._names))
         if self._names is not None:
@@ -169,6 +172,14 @@ class Repository:
     def _pinned(self) -> dict[str, Any]:
         return {"repo_type": self.reference.kind, "revision": self.commit}
 
+    def _places(self, hub: Any) -> dict[str, Any]:
+        """Said outright, so that the client and this class cannot mean two caches."""
+        return {
+            "cache_dir": self._storage.parent,
+            "endpoint": hub.constants.ENDPOINT,
+            "local_files_only": self._offline,
+        }
+
     def _cached(self, name: str) -> Path | None:
         local = self._storage / "snapshots" / self.commit / name
         return local if local.is_file() else None
@@ -212,8 +223,13 @@ def _commit(reference: Reference, storage: Path) -> str:
     if reference.revision and COMMIT.fullmatch(reference.revision):
         return reference.revision
     known = storage / "refs" / (reference.revision or "main")
+    kept = known.read_text(encoding="utf-8").strip() if known.is_file() else None
     with client(reference) as hub:
-        api = hub.HfApi()
+        if hub.constants.HF_HUB_OFFLINE:
+            if kept is None:
+                raise reference.failure(unreached(hub))
+            return kept
+        api = hub.HfApi(hub.constants.ENDPOINT)
         try:
             found = str(api.repo_info(reference.repo, repo_type=reference.kind, revision=reference.revision).sha)
         except hub.utils.RevisionNotFoundError:
@@ -223,12 +239,10 @@ def _commit(reference: Reference, storage: Path) -> str:
             there = f"close: {listed(close)}" if close else f"it has {listed(names)}"
             raise reference.failure(f"no revision '{reference.revision}' in the repository; {there}") from None
         except Exception as error:
-            if unreachable(error) and known.is_file():
-                kept = known.read_text(encoding="utf-8").strip()
-                if not hub.constants.HF_HUB_OFFLINE:
-                    logger.warning("%s: the Hub cannot be reached; taking commit %s from before", reference.text, kept)
-                return kept
-            raise
+            if kept is None or not is_unanswered(error):
+                raise
+            logger.warning("%s: the Hub cannot be reached; taking commit %s from before", reference.text, kept)
+            return kept
     _keep(known, found)
     return found
 

@@ -63,7 +63,7 @@ def guarded(
     if reduce:
         moments, found = _reduced(moments, max(RANK_TOLERANCE, 4 * feature_eps**2))
         notes += found
-    notes += _conditioning(moments)
+    notes += _conditioning(moments, reduce)
     notes += _exchangeability(moments)
     notes += _quantisation(moments, feature_eps, pooled_positions)
     return moments, notes
@@ -118,7 +118,8 @@ def _reduced(moments: Moments, tolerance: float) -> tuple[Moments, tuple[str, ..
     )
 
 
-def _conditioning(moments: Moments) -> tuple[str, ...]:
+def _conditioning(moments: Moments, reduced: bool) -> tuple[str, ...]:
+    """Dependent channels are named as such unless they were projected away already."""
     scale = _unit_scale(moments)
     unit_residual = moments.total.cov_residual * np.outer(scale, scale)
     condition = reciprocal_condition(unit_residual)
@@ -127,10 +128,10 @@ def _conditioning(moments: Moments) -> tuple[str, ...]:
     # Only now is it worth the eigenvalues to tell channels that depend on each other from residuals that do.
     values = eigenvalues(moments.total.cov_between * np.outer(scale, scale) + unit_residual)
     rank = int((values > RANK_TOLERANCE * values[0]).sum())
-    if rank < moments.d and condition < SINGULAR:
+    if condition < SINGULAR and rank < moments.d and not reduced:
         raise RankDeficient(
             f"{moments.d} channels have rank {rank}: some are copies or combinations of others; expected independent "
-            "channels; choose another --layer, or allow a reduction to the independent ones"
+            "channels; choose another --layer, or --reduce to go on with the independent ones"
         )
     if condition < SINGULAR:
         raise IllConditioned(

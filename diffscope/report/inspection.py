@@ -25,12 +25,13 @@ def facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def layers(record: Mapping[str, Any]) -> list[list[str]]:
-    """Cells of the table of layers: name, shape, features after pooling, and a mark at the default."""
+    """Cells of the table of layers: name, shape, features after pooling, FLOPs up to it, a mark at the default."""
     return [
         [
             layer["name"],
             " x ".join(str(size) for size in layer["shape"]),
             str(layer["features"]),
+            "" if layer.get("share") is None else f"{layer['share']:.0%}",
             "default" if layer["name"] == record["default_layer"] else "",
         ]
         for layer in record["layers"]

@@ -136,6 +136,25 @@ def _cells(groups: Sequence[Sequence[Row]], headings: Sequence[str]) -> list[lis
     return rows
 
 
+def print_self_check(result: Result, console: Console) -> None:
+    """ICR from half of the images beside that from all, where it was asked for."""
+    checked = [row for row in result.rows if row.values.get("icr_half") is not None]
+    rows = [
+        [
+            row.layer,
+            number(row.sigma),
+            *(share(row[key]) for key in ("icr", "icr_half")),
+            percent(row["half_change"]),
+            f"[{percent(row['half_change_low'])}, {percent(row['half_change_high'])}]",
+        ]
+        for row in checked
+    ]
+    if rows:
+        headings = ["layer", "σ", "ICR", "from half", "change", "95 % interval"]
+        _print_table(headings, rows, console, left=("layer",))
+        console.print()
+
+
 def print_curve(result: Result, console: Console) -> None:
     """ICR over log sigma for each layer, of many layers for the best few; nothing where there is no curve."""
     if console.width < curve.NEEDED:
@@ -216,7 +235,9 @@ def print_inspection(record: Mapping[str, Any], console: Console) -> None:
         # In a pipe a fact is one line, without the blanks that a table would fill it up with.
         console.print(Text(f"{name:<{width}}{value}"), soft_wrap=True)
     console.print()
-    _print_table(["layer", "shape", "features", ""], inspection.layers(record), console, left=("layer", ""))
+    _print_table(
+        ["layer", "shape", "features", "FLOPs so far", ""], inspection.layers(record), console, left=("layer", "")
+    )
     for text in record.get("warnings", ()):
         _paragraph(f"warning: {text}", console)
 

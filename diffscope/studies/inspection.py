@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from diffscope.checkpoints import Checkpoint
-from diffscope.families.base import Denoiser
+from diffscope.families.base import Denoiser, Layer
 from diffscope.results import finite
 
 
@@ -15,6 +16,7 @@ def inspect(checkpoint: Checkpoint, denoiser: Denoiser) -> dict[str, Any]:
     return {
         "path": checkpoint.path,
         "container": checkpoint.container,
+        "revision": checkpoint.revision,
         "family": denoiser.family,
         "class": denoiser.network_class,
         "evidence": denoiser.evidence,
@@ -39,6 +41,22 @@ def inspect(checkpoint: Checkpoint, denoiser: Denoiser) -> dict[str, Any]:
         "classes": {"count": classes.count, "null": classes.null, "null_trained": classes.null_trained},
         "default_layer": denoiser.default_layer,
         "constructor": denoiser.constructor,
-        "layers": [{"name": l.name, "shape": list(l.shape), "features": l.width} for l in denoiser.layers],  # noqa: E741
+        "gflops": round(denoiser.layers[-1].flops / 1e9, 4) or None,
+        "layers": _layers(denoiser.layers),
         "warnings": list(denoiser.warnings),
     }
+
+
+def _layers(layers: Sequence[Layer]) -> list[dict[str, Any]]:
+    """`share` is the part of the network's FLOPs that a walk to the layer takes; None where it cannot be told apart."""
+    total = layers[-1].flops
+    told = layers[0].flops < total
+    return [
+        {
+            "name": layer.name,
+            "shape": list(layer.shape),
+            "features": layer.width,
+            "share": round(layer.flops / total, 4) if told else None,
+        }
+        for layer in layers
+    ]

@@ -10,8 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -272,7 +271,7 @@ def _rows(job: Job, moments: Callable[[int, int], Moments]) -> list[Row]:
     rows, failures = [], []
     for number, layer in enumerate(job.plan.layers):
         positions = layer.positions if job.plan.pool == "mean" else 1
-        context = Context(feature_eps=SPACING[job.plan.precision], pooled_positions=positions)
+        context = Context(SPACING[job.plan.precision], positions, job.settings.reduce)
         for level, at in enumerate(job.levels):
             found = moments(level, number)
             try:

@@ -26,16 +26,18 @@ def self_checked(job: Job, measured: Measured) -> tuple[Row, ...]:
     place = {
         (layer.name, at.sigma): (k, n) for n, layer in enumerate(job.plan.layers) for k, at in enumerate(job.levels)
     }
-    return tuple(_checked(row, measured.moments(*place[row.layer, row.sigma])) for row in measured.rows)
+    return tuple(
+        _checked(row, measured.moments(*place[row.layer, row.sigma]), job.settings.reduce) for row in measured.rows
+    )
 
 
-def _checked(row: Row, moments: Moments) -> Row:
+def _checked(row: Row, moments: Moments, reduce: bool) -> Row:
     values: dict[str, Any] = dict.fromkeys(("icr_half", "half_change", "half_change_low", "half_change_high"))
     if row["icr"] is None or row["replicates"] is None:
         return replace(row, values={**row.values, **values})
     half = moments.blocks // 2
     try:
-        found = estimate(guarded(_first(moments, half), 2.0**-23, 1, False)[0])
+        found = estimate(guarded(_first(moments, half), 2.0**-23, 1, reduce)[0])
     except EstimationError as error:
         note = f"no_self_check: half of the images do not determine ICR: {error}"
         return replace(row, values={**row.values, **values}, notes=(*row.notes, note))

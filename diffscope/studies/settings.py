@@ -41,6 +41,7 @@ class Settings:
     input: str = "noisy"
     pool: str = "mean"
     normalize: bool = False
+    reduce: bool = False
     class_label: str = "null"
     seed: int = 0
     precision: str = "auto"
@@ -130,6 +131,7 @@ class Job:
             input=plan.input,
             pool=plan.pool,
             normalize=plan.normalize,
+            reduce=self.settings.reduce,
             class_label=plan.class_label,
             layers=tuple(layer.name for layer in plan.layers),
             sigmas=plan.sigmas,

@@ -50,6 +50,7 @@ def described_checkpoint(job: Job) -> dict[str, Any]:
     return {
         "path": checkpoint.path,
         "sha256": checkpoint.sha256(),
+        "revision": checkpoint.revision,
         "family": denoiser.family,
         "class": denoiser.network_class,
         "parameters": sum(p.numel() for p in denoiser.network.parameters()),

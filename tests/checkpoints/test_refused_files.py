@@ -64,8 +64,8 @@ def test_places(tmp_path: Path) -> None:
     assert "no such file" in refusal(tmp_path / "missing.pt")
     assert "a folder" in refusal(tmp_path)
     (tmp_path / "config.json").write_text("{}")
-    assert "a diffusers folder, which is not supported yet" in refusal(tmp_path)
-    assert "give its local path" in refusal("hf://owner/repo/file.pt")
+    assert "a model of an unnamed class; supported: UNet2DModel" in refusal(tmp_path)
+    assert "HF_HUB_OFFLINE is set" in refusal("hf://owner/repo/file.pt")
     with pytest.raises(CheckpointError, match="use ema or model"):
         read("toy:d=2", "raw")
 

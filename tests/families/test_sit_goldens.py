@@ -285,7 +285,7 @@ def test_a_folder_that_is_no_encoder(tmp_path: Path, config: str | None, message
 
 
 def test_a_hub_reference_is_answered() -> None:
-    with pytest.raises(CheckpointError, match="download the VAE and give its folder with --vae PATH"):
+    with pytest.raises(CheckpointError, match="HF_HUB_OFFLINE is set and it is not in the cache"):
         Autoencoder("hf://stabilityai/sd-vae-ft-ema")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,6 @@ def environment(fake: FakeHub, tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def hub(fake: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
     """The same for this process, in which the client has read its environment long ago."""
-    from huggingface_hub import constants
-
     values: dict[str, Any] = {
         "ENDPOINT": fake.endpoint,
         "HUGGINGFACE_CO_URL_TEMPLATE": fake.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
@@ -41,7 +40,7 @@ def hub(fake: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeH
         "HF_TOKEN_PATH": str(tmp_path / "hf" / "token"),
     }
     for name, value in values.items():
-        monkeypatch.setattr(constants, name, value, raising=False)
+        set_constant(monkeypatch, name, value)
     for name in os.environ:
         if "proxy" in name.lower():
             monkeypatch.delenv(name)
@@ -50,8 +49,16 @@ def hub(fake: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeH
 
 
 @pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def offline(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Call it, and from then on it is as with HF_HUB_OFFLINE=1."""
-    from huggingface_hub import constants
+    return lambda: set_constant(monkeypatch, "HF_HUB_OFFLINE", True)
 
-    return lambda: monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+def set_constant(monkeypatch: pytest.MonkeyPatch, name: str, value: object) -> None:
+    """Wherever the client has taken it to: before 1.0, its modules import constants by value."""
+    import huggingface_hub.file_download
+    import huggingface_hub.hf_api  # noqa: F401
+
+    for module in [module for key, module in sys.modules.items() if key.startswith("huggingface_hub")]:
+        if name in vars(module):
+            monkeypatch.setattr(module, name, value)

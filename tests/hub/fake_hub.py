@@ -142,7 +142,10 @@ class _Handler(BaseHTTPRequestHandler):
             return self.refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         if what == "tree":
             return self.send(json.dumps(_tree(repo.commits[commit])))
-        return self.send(json.dumps({"id": name, "sha": commit, "siblings": [], "tags": [], "gated": repo.gated}))
+        # Clients before 1.0 read the last four without asking whether they are there.
+        siblings = [{"rfilename": path} for path in repo.commits[commit]]
+        told = {"id": name, "sha": commit, "gated": repo.gated, "siblings": siblings, "tags": []}
+        return self.send(json.dumps({**told, "private": False, "disabled": False, "downloads": 0, "likes": 0}))
 
     def resolve(self, kind: str, name: str, revision: str, path: str) -> None:
         repo = self.fake.repos.get((kind, name))

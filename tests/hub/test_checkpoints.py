@@ -88,7 +88,7 @@ def test_a_diffusers_folder(hub: FakeHub, tmp_path: Path) -> None:
         assert torch.equal(found.tensors["conv_in.weight"], torch.ones(3, 2))
     assert read("hf://o/n").revision == commit
     fetched = {Path(asked.path).name for asked in hub.asked if asked.method == "HEAD"}
-    assert fetched == {"model_index.json", "scheduler_config.json", "config.json", WEIGHTS}
+    assert fetched - {"sub"} == {"model_index.json", "scheduler_config.json", "config.json", WEIGHTS}
     hub.add("o/code", files | {"model_index.json": b'{"unet": ["own", "OwnUNet"]}'})
     assert "names Python modules of the repository (unet/own.py)" in refusal("hf://o/code")
 
@@ -113,7 +113,7 @@ def test_inspect_and_sweep(hub: FakeHub, pictures: Path) -> None:
     told = swept.json["checkpoint"]
     assert told["path"] == "hf://o/n@main/model.pkl"
     assert told["sha256"] == hashlib.sha256(MODEL).hexdigest()
-    assert told["revision"] == inspected.json["checkpoint"]["revision"] == commit
+    assert told["revision"] == inspected.json["revision"] == commit
     assert local.json["checkpoint"]["revision"] is None
     assert TOKEN not in swept.out + swept.err + inspected.out
 

@@ -37,7 +37,7 @@ def parquet(
     parquet = pytest.importorskip("pyarrow.parquet")
     cells = [{"bytes": data, "path": f"{number}.png"} for number, data in enumerate(pictures)] if declared else pictures
     columns: dict[str, Any] = {column: cells, "id": list(range(len(pictures)))}
-    features = {column: {"_type": "Image"}, "id": {"dtype": "int64", "_type": "Value"}}
+    features: dict[str, Any] = {column: {"_type": "Image"}, "id": {"dtype": "int64", "_type": "Value"}}
     if labels is not None:
         columns["label"] = labels
         features["label"] = {"names": ["cat", "dog"], "_type": "ClassLabel"}

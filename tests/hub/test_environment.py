@@ -13,6 +13,8 @@ from commands import DATA, EDM, Ran, command_line
 from conftest import TOKEN
 from fake_hub import FakeHub
 
+OPEN = "from diffscope import hub; hub.open('hf://o/n', 'model').find('model.pkl')"
+
 
 def run(environment: dict[str, str], *argv: str) -> Ran:
     done = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=120, check=False)
@@ -31,10 +33,8 @@ def test_the_variables_of_the_client(fake: FakeHub, environment: dict[str, str],
     offline = environment | {"HF_HUB_OFFLINE": "1"}
     again = run(offline, *inspect)
     assert (again.code, again.out, again.err) == (0, ran.out, "")
-    elsewhere = run(offline | {"HF_HUB_CACHE": str(tmp_path / "else")}, *inspect)
-    assert (elsewhere.code, elsewhere.out) == (1, "")
+    elsewhere = run(offline | {"HF_HUB_CACHE": str(tmp_path / "else")}, sys.executable, "-c", OPEN)
     assert f"HF_HUB_OFFLINE is set and it is not in the cache ({tmp_path / 'else'})" in elsewhere.err
-    assert elsewhere.err.count("\n") == 1
     assert len(fake.asked) == asked
 
 
@@ -65,15 +65,14 @@ def test_progress_on_a_terminal(fake: FakeHub, environment: dict[str, str]) -> N
     import pty
     import termios
 
-    fake.add("o/n", {"a.pkl": Path(EDM).read_bytes()})
+    fake.add("o/n", {"model.pkl": Path(EDM).read_bytes()})
     outer, inner = pty.openpty()
     fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))  # a new one has no width
-    code = "from diffscope import hub; hub.open('hf://o/n', 'model').find('a.pkl')"
     done = subprocess.run(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=inner, env=environment, timeout=60, check=False
+        [sys.executable, "-c", OPEN], stdout=subprocess.PIPE, stderr=inner, env=environment, timeout=60, check=False
     )
     shown = os.read(outer, 1 << 16).decode()
     os.close(inner)
     os.close(outer)
     assert (done.returncode, done.stdout) == (0, b"")
-    assert "a.pkl: 100%" in shown
+    assert "100%" in shown

@@ -53,4 +53,4 @@ class WalkedNetwork(nn.Module, ABC):
             now = next(module.parameters()).dtype
             if now not in (dtype, torch.float32):
                 raise UsageError(f"the network's weights are rounded to {now}; load the checkpoint again for {dtype}")
-            module.to(dtype)
+            nn.Module.to(module, dtype)  # a library's own `to` may warn of casts

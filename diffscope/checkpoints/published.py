@@ -1,0 +1,94 @@
+"""Published checkpoints by short name, such as `edm:cifar10-uncond-vp`: the argument to type, or where the file is.
+
+Only addresses that are sure stand here as references that can be fetched; the authors of EDM and EDM2 publish on a
+server of their own, and SiT's largest model has moved, so for those the file's name and its publisher are given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diffscope.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Published:
+    file: str
+    """As its authors name it."""
+    where: str
+    """Its publisher and folder, in words."""
+    reference: str | None = None
+    """What diffscope can fetch; None where no address is sure."""
+
+
+_EDM = "NVIDIA's server, folder edm/pretrained (linked from github.com/NVlabs/edm)"
+_EDM2 = "NVIDIA's server, folder edm2/posthoc-reconstructions (linked from github.com/NVlabs/edm2)"
+_SIT = "the Hub, nyu-visionx/SiT-collections"
+
+
+def _edm() -> dict[str, Published]:
+    names = [f"{data}-{kind}" for data in ("cifar10-32x32-uncond", "cifar10-32x32-cond") for kind in ("vp", "ve")]
+    names += [f"{data}-64x64-uncond-{kind}" for data in ("ffhq", "afhqv2") for kind in ("vp", "ve")]
+    names += ["imagenet-64x64-cond-adm"]
+    return {f"edm:{_short(name)}": Published(f"edm-{name}.pkl", _EDM) for name in names}
+
+
+def _short(name: str) -> str:
+    return name.replace("-32x32", "").replace("-64x64", "")
+
+
+def _edm2() -> dict[str, Published]:
+    files = {
+        "img512-xs": "edm2-img512-xs-2147483-0.135.pkl",
+        "img512-s": "edm2-img512-s-2147483-0.130.pkl",
+        "img512-m": "edm2-img512-m-2147483-0.100.pkl",
+        "img512-l": "edm2-img512-l-1879048-0.085.pkl",
+        "img512-xl": "edm2-img512-xl-1342177-0.085.pkl",
+        "img512-xxl": "edm2-img512-xxl-0939524-0.070.pkl",
+        "img64-s": "edm2-img64-s-1073741-0.075.pkl",
+        "img64-m": "edm2-img64-m-2147483-0.060.pkl",
+        "img64-l": "edm2-img64-l-1073741-0.040.pkl",
+        "img64-xl": "edm2-img64-xl-0671088-0.040.pkl",
+    }
+    return {f"edm2:{name}": Published(file, _EDM2) for name, file in files.items()}
+
+
+PUBLISHED: dict[str, Published] = {
+    **_edm(),
+    **_edm2(),
+    **{
+        f"sit:{size.lower()}-2-256": Published(
+            f"SiT-{size}-2-256.pt", _SIT, f"hf://nyu-visionx/SiT-collections/SiT-{size}-2-256.pt"
+        )
+        for size in ("S", "B", "L")
+    },
+    "sit:xl-2-256": Published("SiT-XL-2-256.pt (or SiT-XL-2-256x256.pt)", _SIT),
+    "dit:xl-2-256": Published(
+        "DiT-XL-2-256x256.pt", "Meta's file server (linked from github.com/facebookresearch/DiT)"
+    ),
+    "dit:xl-2-512": Published(
+        "DiT-XL-2-512x512.pt", "Meta's file server (linked from github.com/facebookresearch/DiT)"
+    ),
+    "repa:xl-2-256": Published("last.pt", "the authors' Dropbox (linked from github.com/sihyun-yu/REPA)"),
+    "diffusers:dit-xl-2-256": Published("DiT-XL-2-256", "the Hub, facebook", "hf://facebook/DiT-XL-2-256"),
+    "diffusers:dit-xl-2-512": Published("DiT-XL-2-512", "the Hub, facebook", "hf://facebook/DiT-XL-2-512"),
+    "diffusers:ddpm-cifar10": Published("ddpm-cifar10-32", "the Hub, google", "hf://google/ddpm-cifar10-32"),
+}
+
+
+def resolve(name: str) -> str | None:
+    """The reference behind a short name; None if `name` is none. CheckpointError where no address is sure."""
+    import difflib
+
+    family, colon, _ = name.partition(":")
+    if not colon or family not in {short.partition(":")[0] for short in PUBLISHED}:
+        return None
+    if name not in PUBLISHED:
+        close = difflib.get_close_matches(name, PUBLISHED, n=3, cutoff=0.3)
+        raise CheckpointError(
+            f"{name}: no published checkpoint of that name is known; close: {', '.join(close) or 'none'}"
+        )
+    found = PUBLISHED[name]
+    if found.reference is None:
+        raise CheckpointError(f"{name} is {found.file} on {found.where}; download it and give its path")
+    return found.reference
