@@ -23,15 +23,20 @@ __all__ = ["Settings", "compare", "icr", "load", "prepare_job", "sweep", "wrap"]
 
 
 def load(
-    checkpoint: str, family: str | None = None, config: Mapping[str, str] | None = None, weights: str = "ema"
+    checkpoint: str,
+    family: str | None = None,
+    config: Mapping[str, str] | None = None,
+    weights: str = "ema",
+    outline: bool = False,
 ) -> tuple[Checkpoint, Denoiser]:
     """A checkpoint file as a frozen denoiser: `denoiser.walk(x, sigma, label)` yields (layer name, activation).
 
+    Of an `outline` only what the file is, without its weights: it cannot be walked.
     Raises CheckpointError and its children where the file cannot be read, recognised or fitted.
     """
     if weights not in ("ema", "model"):
         raise UsageError(f"--weights {weights}: expected ema or model")
-    read_checkpoint = read(str(checkpoint), weights)
+    read_checkpoint = read(str(checkpoint), weights, outline)
     return read_checkpoint, families.load(read_checkpoint, family, config)
 
 

@@ -8,12 +8,14 @@ was expected, what to do.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from dataclasses import replace
 from typing import Any, BinaryIO
 
 import safetensors
+import torch
 
 from diffscope import hub
 from diffscope.checkpoints import legacy, published, sniff
@@ -24,7 +26,7 @@ from diffscope.checkpoints.hub import locate
 from diffscope.checkpoints.machine import DAMAGE, Machine
 from diffscope.checkpoints.plain import arguments_of, attributes_of, network_of, plain
 from diffscope.checkpoints.standins import TABLE, Namespace
-from diffscope.checkpoints.storages import materialise
+from diffscope.checkpoints.storages import OUTLINE_BYTES, materialise
 from diffscope.checkpoints.weights import Choice, choose
 from diffscope.checkpoints.window import Window
 from diffscope.errors import CheckpointError
@@ -33,15 +35,17 @@ SUFFIX = r"\.(?:pkl|pt|safetensors)"
 # EDM and EDM2 count thousands of images; EDM2 adds the width of the average, 2147483-0.130.
 SNAPSHOT = re.compile(rf"(?:(?:network-snapshot|training-state)-(\d{{6,7}})(?:-\d\.\d+)?|.+-(\d{{7}})-\d\.\d+){SUFFIX}")
 DUMP = re.compile(rf"(\d{{7}}){SUFFIX}")  # SiT, DiT and REPA count steps
+SAFETENSORS_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 STEP_KEYS = ("steps", "step", "global_step")
 ARGUMENT_KEYS = ("args", "config")
 
 
-def read(path: str | os.PathLike[str], weights: str = "ema") -> Checkpoint:
+def read(path: str | os.PathLike[str], weights: str = "ema", outline: bool = False) -> Checkpoint:
     """Reads a file, a diffusers folder, a Hub reference ("hf://OWNER/NAME@v1/a.pt"), a published model's
     short name ("sit:b-2-256") or a toy model ("toy:d=32,side=8").
 
-    `weights` is "ema" or "model"; of a file that holds one set, that set is taken and the record says so.
+    `weights` is "ema" or "model"; of a file that holds one set, that set is taken and the record says so. An `outline`
+    has names, shapes and dtypes of all tensors and the contents of small ones: what a file is, in no time.
     """
     path = os.fspath(path)
     if weights not in ("ema", "model"):
@@ -57,7 +61,7 @@ def read(path: str | os.PathLike[str], weights: str = "ema") -> Checkpoint:
         if not os.path.exists(local):
             raise CheckpointError(f"no such file; {sniff.EXPECTED}")
         with open(local, "rb") as file:
-            return replace(read_file(file, local, weights), path=path, local=local, revision=revision)
+            return replace(read_file(file, local, weights, outline), path=path, local=local, revision=revision)
     except CheckpointError as error:
         raise type(error)(one_line(f"{path}: {error}")) from error
     except OSError as error:
@@ -67,11 +71,11 @@ def read(path: str | os.PathLike[str], weights: str = "ema") -> Checkpoint:
         raise CheckpointError(one_line(damaged)) from error
 
 
-def read_file(file: BinaryIO, path: str, weights: str) -> Checkpoint:
+def read_file(file: BinaryIO, path: str, weights: str, outline: bool) -> Checkpoint:
     size = os.fstat(file.fileno()).st_size
     kind = sniff.kind_of(file.read(sniff.HEAD), size)
     if kind == "safetensors":
-        return read_safetensors(path, weights)
+        return read_safetensors(path, outline)
     top, is_plain_pickle = read_objects(file, size, kind)
     choice = choose(top, weights)
     module = choice.taken.module
@@ -79,7 +83,7 @@ def read_file(file: BinaryIO, path: str, weights: str) -> Checkpoint:
     return Checkpoint(
         path=path,
         container=container_of(top, choice, is_plain_pickle),
-        tensors=materialise(choice.taken.tensors),
+        tensors=materialise(choice.taken.tensors, outline),
         weights=choice.weights,
         weights_reason=one_line(choice.reason),
         class_name=module.class_name if module else None,
@@ -138,12 +142,12 @@ def training_args_of(top: Any) -> dict[str, Any]:
     return {}
 
 
-def read_safetensors(path: str, weights: str) -> Checkpoint:
+def read_safetensors(path: str, outline: bool) -> Checkpoint:
     """Our own conversions carry the record's fields in the header, each as JSON, so that nothing is lost on the way."""
     with safetensors.safe_open(path, framework="pt") as file:
         metadata = dict(file.metadata() or {})
         names = getattr(file, "offset_keys", file.keys)()  # in the file's order, where safetensors is new enough
-        tensors = {name: file.get_tensor(name) for name in names}
+        tensors = {name: _outlined(file, name) if outline else file.get_tensor(name) for name in names}
     if not tensors or not all(map(str.isprintable, tensors)):
         raise CheckpointError("a safetensors file without tensors, or with control characters in their names")
     known = metadata.get("weights")
@@ -169,6 +173,15 @@ def read_safetensors(path: str, weights: str) -> Checkpoint:
         step=step,
         step_unit=unit,
     )
+
+
+def _outlined(file: Any, name: str) -> torch.Tensor:
+    part = file.get_slice(name)
+    shape, dtype = part.get_shape(), SAFETENSORS_DTYPES.get(part.get_dtype())
+    if dtype is None or math.prod(shape) * dtype.itemsize <= OUTLINE_BYTES:
+        tensor: torch.Tensor = file.get_tensor(name)
+        return tensor
+    return torch.empty(shape, dtype=dtype, device="meta")
 
 
 def header_dict(metadata: dict[str, str], key: str) -> dict[str, Any]:

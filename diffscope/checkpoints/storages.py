@@ -16,6 +16,9 @@ import torch
 from diffscope.checkpoints.machine import Global
 from diffscope.errors import CheckpointError
 
+OUTLINE_BYTES = 1 << 16
+"""Tables up to this size, such as a family's noise levels, are read even where only an outline is asked for."""
+
 MAX_DIMENSIONS = 16
 MAX_INTEGER = 2**62
 
@@ -109,11 +112,15 @@ def storage_of(identity: object, fields: int) -> tuple[str, Storage]:
     return key, Storage(kind.value, numel)
 
 
-def materialise(tensors: Mapping[str, StoredTensor]) -> dict[str, torch.Tensor]:
-    """The tensors themselves, in the given order."""
+def materialise(tensors: Mapping[str, StoredTensor], outline: bool = False) -> dict[str, torch.Tensor]:
+    """The tensors themselves, in the given order; of an `outline`, large ones on the meta device, unread."""
     loaded: dict[int, torch.Tensor] = {}
     result = {}
     for name, tensor in tensors.items():
+        if outline and tensor.storage.nbytes > OUTLINE_BYTES:
+            dtype = tensor.storage.dtype
+            result[name] = torch.empty_strided(tensor.size, tensor.stride, dtype=dtype, device="meta")
+            continue
         key = id(tensor.storage)
         if key not in loaded:
             loaded[key] = tensor.storage.load()

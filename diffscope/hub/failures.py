@@ -21,6 +21,7 @@ from diffscope.hub.reference import Reference
 
 # What speaks HTTP for the client, by version: requests below 1.0, httpx below 2.0, then httpx2.
 HTTP = frozenset({"requests", "urllib3", "httpx", "httpcore", "httpx2", "httpcore2", "h11", "ssl"})
+MANY = 5000  # names that are compared letter by letter
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -63,6 +64,8 @@ def unreached(hub: Any) -> str:
 
 def nearest(name: str, names: Sequence[str]) -> list[str]:
     """Up to three of `names` that are spelled like `name`, or whose last part is."""
+    if len(names) > MANY:
+        names = [known for known in names if known.rsplit("/", 1)[-1][:1] == name.rsplit("/", 1)[-1][:1]][:MANY]
     close = get_close_matches(name, names, n=3, cutoff=0.6)
     by_tail = {known.rsplit("/", 1)[-1]: known for known in names}
     tails = get_close_matches(name.rsplit("/", 1)[-1], list(by_tail), n=3, cutoff=0.6)

@@ -64,6 +64,8 @@ class Repository:
         """The local copy of a file, downloaded if need be; None where the repository has no file of this name."""
         if local := self._cached(name):
             return local
+        if (known := self._known()) is not None and name not in known:
+            return None
         with client(self.reference) as hub:
             try:
                 local = Path(hub.hf_hub_download(self.reference.repo, name, **self._pinned, **self._places(hub)))
@@ -104,18 +106,14 @@ class Repository:
 
         `complete`: offline and without a list from before, refuse; otherwise take the files that the cache has.
         """
-        if self._names is not None:
-            return self._names
-        memory = self._storage / "diffscope" / f"{self.commit}.json"
-        self._names = _read_names(memory)
-        if self._names is None and not self._offline:
+        if (known := self._known()) is not None:
+            return known
+        if not self._offline:
             with client(self.reference) as hub:
-                tree = hub.HfApi(hub.constants.ENDPOINT).list_repo_tree(
-                    self.reference.repo, recursive=True, **self._pinned
-                )
+                api = hub.HfApi(hub.constants.ENDPOINT)
+                tree = api.list_repo_tree(self.reference.repo, recursive=True, **self._pinned)
                 self._names = sorted(entry.path for entry in tree if hasattr(entry, "size"))  # folders have none
-            _keep(memory, json.dumps(self._names))
-        if self._names is not None:
+            _keep(self._memory, json.dumps(self._names))
             return self._names
         if complete:
             raise self.reference.failure(
@@ -180,6 +178,16 @@ class Repository:
             "local_files_only": self._offline,
         }
 
+    @property
+    def _memory(self) -> Path:
+        return self._storage / "diffscope" / f"{self.commit}.json"
+
+    def _known(self) -> list[str] | None:
+        """All files of the commit, where they have been asked for before."""
+        if self._names is None:
+            self._names = _read_names(self._memory)
+        return self._names
+
     def _cached(self, name: str) -> Path | None:
         local = self._storage / "snapshots" / self.commit / name
         return local if local.is_file() else None
@@ -187,17 +195,17 @@ class Repository:
     def _verify(self, names: Iterable[str]) -> None:
         """Hold what was just downloaded against its sha256: the client itself checks no more than the size.
 
-        The cache calls a file of Git-LFS by its sha256 and links to it, wherever the system has links.
+        The cache calls a file of Git-LFS by its sha256 and links to it, wherever the system has links. What that blob
+        may be a link to in turn, a store shared by repositories, has names of another kind.
         """
         for name in names:
-            local = self._cached(name)
-            if local is None or not SHA256.fullmatch((blob := local.resolve()).name):
-                continue
-            if (found := _sha256(blob)) != blob.name:
+            local = self._storage / "snapshots" / self.commit / name
+            expected = Path(os.readlink(local)).name if local.is_symlink() else ""
+            if SHA256.fullmatch(expected) and (found := _sha256(local)) != expected:
                 local.unlink()
-                blob.unlink(missing_ok=True)
+                (self._storage / "blobs" / expected).unlink(missing_ok=True)
                 raise self.reference.failure(
-                    f"'{name}' arrived with sha256 {found[:12]}…, the Hub says {blob.name[:12]}…; "
+                    f"'{name}' arrived with sha256 {found[:12]}…, the Hub says {expected[:12]}…; "
                     "the damaged copy was deleted: run the command again"
                 )
 

@@ -174,6 +174,16 @@ def test_parquet_sets_are_listed(hub: FakeHub, tmp_path: Path) -> None:
     assert "close: a/train" in refusal(f"{DATA}/a/trian")
 
 
+def test_parquet_offline(hub: FakeHub, tmp_path: Path, offline: Callable[[], None]) -> None:
+    data = parquet(list(tree(tmp_path / "pictures", 4).values()), None)
+    hub.add("o/n", dict.fromkeys(["train-0-of-2.parquet", "train-1-of-2.parquet"], data), kind="dataset")
+    assert len(open_source(f"{DATA}/train")) == 8
+    offline()
+    hub.repos.clear()
+    assert len(open_source(f"{DATA}/train")) == len(open_source(DATA)) == 8
+    assert "no 'test' in the repository" in refusal(f"{DATA}/test")
+
+
 def test_parquet_of_other_things(tmp_path: Path) -> None:
     picture = next(iter(tree(tmp_path / "pictures", 2).values()))
     path = tmp_path / "a.parquet"

@@ -186,6 +186,23 @@ def test_a_damaged_download_is_not_kept(hub: FakeHub, tmp_path: Path, names: lis
     assert (hubs.open("hf://o/n", "model").fetch(names) / "a.pt").read_bytes() == FILES["a.pt"]
 
 
+def test_a_blob_that_is_itself_a_link(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newer clients share blobs between repositories, under another hash of as many digits."""
+    from huggingface_hub import file_download
+
+    original = file_download._chmod_and_move
+
+    def share(part: Path, blob: Path) -> None:
+        original(part, shared := tmp_path / ("f" * 64))
+        blob.symlink_to(shared)
+
+    hub.add("o/n", FILES)
+    monkeypatch.setattr(file_download, "_chmod_and_move", share)
+    local = hubs.open("hf://o/n", "model").find("a.pt")
+    assert local is not None
+    assert local.read_bytes() == FILES["a.pt"]
+
+
 @pytest.mark.parametrize(
     ("number", "message"),
     [(errno.ENOSPC, "is full; make room, or set HF_HUB_CACHE"), (errno.EACCES, "Permission denied; set HF_HUB_CACHE")],

@@ -21,7 +21,7 @@ def run(
     from diffscope.report import terminal
     from diffscope.studies.inspection import inspect
 
-    record = inspect(*load(checkpoint, family, options.key_values(config), weights))
+    record = inspect(*load(checkpoint, family, options.key_values(config), weights, outline=True))
     with reader_may_leave():
         if json:
             print_json(record)
