@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from commands import Ran, diffscope, write_pictures
+
+# The Hub's client reads them when it is first imported, which a test module may do.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="diffscope-tests-")
 
 TOLD = ("DIFFSCOPE_DEBUG", "DIFFSCOPE_DEVICE", "FORCE_COLOR", "NO_COLOR", "COLUMNS", "GITHUB_STEP_SUMMARY")
 """What would change an output."""
@@ -14,11 +20,9 @@ TOLD = ("DIFFSCOPE_DEBUG", "DIFFSCOPE_DEVICE", "FORCE_COLOR", "NO_COLOR", "COLUM
 
 @pytest.fixture(autouse=True, scope="session")
 def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing of the machine's environment, no parts of earlier runs, no network."""
+    """Nothing of the machine's environment, no parts of earlier runs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIFFSCOPE_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub")))
-        patch.setenv("HF_HUB_OFFLINE", "1")
         for name in TOLD:
             patch.delenv(name, raising=False)
         yield

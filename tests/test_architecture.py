@@ -193,6 +193,7 @@ def test_nothing_runs_what_a_file_says(module: str) -> None:
     [
         ("rich", {"report.terminal"}),
         ("matplotlib", {"report.figure"}),
+        ("huggingface_hub", {"hub.reference"}),
         ("diffusers", {"families.networks.library"}),
     ],
 )

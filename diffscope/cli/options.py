@@ -20,12 +20,17 @@ Checkpoint = Annotated[
     str,
     typer.Argument(
         metavar="CKPT",
-        help="Checkpoint: .pkl, .pt, .pth, .ckpt, .bin or .safetensors; or toy:d=32,side=8.",
+        help="Checkpoint file, diffusers folder, hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8.",
         show_default=False,
     ),
 ]
 Family = Annotated[
-    str | None, typer.Option("--family", help="Say what a file cannot say of itself: edm, sit.", show_default=False)
+    str | None,
+    typer.Option(
+        "--family",
+        help="Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.",
+        show_default=False,
+    ),
 ]
 Config = Annotated[
     list[str] | None,
@@ -61,7 +66,8 @@ class Measuring:
         str,
         typer.Option(
             "--data", metavar="DATA", show_default=False,
-            help="Images: folder, .zip, .npy, .npz (latents: .npz with mean), synthetic:count=N.",
+            help="Images: folder, .zip, .npy, .npz (latents: .npz with mean), .parquet, hf://datasets/OWNER/NAME, "
+            "synthetic:count=N.",
         ),
     ]  # fmt: skip
     layer: Annotated[
@@ -120,7 +126,10 @@ class Measuring:
     vae: Annotated[
         str | None,
         typer.Option(
-            "--vae", metavar="DIR", help="Image encoder of a latent model: a diffusers folder.", show_default=False
+            "--vae",
+            metavar="DIR",
+            help="Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].",
+            show_default=False,
         ),
     ] = None
     seed: Annotated[int, typer.Option("--seed", help="Seed of subset, views and noise.")] = 0

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -66,9 +65,9 @@ def recognise(checkpoint: Checkpoint) -> Match | None:
         return Match(True, "the training arguments name a DiT and no path") if is_dit else None
     if output_ratio(checkpoint) != 2:
         return None  # DiT always learns the variance
-    if "DiT" in Path(checkpoint.path).stem:
+    if "DiT" in checkpoint.name:
         return Match(True, "the file's name says DiT")
-    if "SiT" in Path(checkpoint.path).stem:
+    if "SiT" in checkpoint.name:
         return None
     return Match(False, "the weights fit")
 

@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -260,7 +259,7 @@ def _precond_class(
         name, why = str(given.get("precond") or checkpoint.class_name), "the preconditioner is the file's own"
     elif u is not None or inferred["out_channels"] == 2 * inferred["in_channels"]:
         name, why = "iDDPMPrecond", "twice as many output channels, or the table u, mean iDDPMPrecond"
-    elif match := re.search(r"baseline-.*-(vp|ve)\b", Path(checkpoint.path).name):
+    elif match := re.search(r"baseline-.*-(vp|ve)\b", checkpoint.name):
         name, why = {"vp": "VPPrecond", "ve": "VEPrecond"}[match[1]], "the file's name decides the preconditioner"
     else:
         name, why = "EDMPrecond", "EDMPrecond is assumed, for bare weights do not tell (--config precond=VPPrecond)"

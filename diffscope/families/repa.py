@@ -11,7 +11,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor
@@ -84,7 +83,7 @@ def recognise(checkpoint: Checkpoint) -> Match | None:
     if checkpoint.training_args:
         is_repa = "encoder_depth" in checkpoint.training_args
         return Match(True, "the training arguments have REPA's encoder_depth") if is_repa else None
-    if output_ratio(checkpoint) != 1 or "SiT" in Path(checkpoint.path).stem:
+    if output_ratio(checkpoint) != 1 or "SiT" in checkpoint.name:
         return None  # REPA never learns the variance
     return Match(False, "the weights fit, stripped of projectors")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 from diffscope.checkpoints.base import Checkpoint
@@ -103,9 +102,9 @@ def recognise(checkpoint: Checkpoint) -> Match | None:
     if arguments:
         is_sit = arguments.get("path_type") in PATHS and "encoder_depth" not in arguments
         return Match(True, "the training arguments name a SiT path") if is_sit else None
-    if "SiT" in Path(checkpoint.path).stem:
+    if "SiT" in checkpoint.name:
         return Match(True, "the file's name says SiT")
-    if "DiT" in Path(checkpoint.path).stem:
+    if "DiT" in checkpoint.name:
         return None
     return Match(False, "the weights fit")
 

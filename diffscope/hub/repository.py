@@ -89,10 +89,12 @@ class Repository:
         if len(missing) == 1:
             self.find(missing[0])
         elif missing:
-            with client(self.reference) as hub:
-                patterns = _patterns(missing)
-                hub.snapshot_download(self.reference.repo, allow_patterns=patterns, **self._pinned, **self._places(hub))
-            self._verify(missing)
+            try:
+                with client(self.reference) as hub:
+                    patterns, places = _patterns(missing), self._places(hub)
+                    hub.snapshot_download(self.reference.repo, allow_patterns=patterns, **self._pinned, **places)
+            finally:  # what arrived before a failure will count as cached from now on
+                self._verify(missing)
         if lost := [name for name in missing if self._cached(name) is None]:
             # Without network the client is content with what it has.
             raise self.reference.failure(
@@ -198,16 +200,16 @@ class Repository:
         The cache calls a file of Git-LFS by its sha256 and links to it, wherever the system has links. What that blob
         may be a link to in turn, a store shared by repositories, has names of another kind.
         """
+        damaged = []
         for name in names:
             local = self._storage / "snapshots" / self.commit / name
             expected = Path(os.readlink(local)).name if local.is_symlink() else ""
             if SHA256.fullmatch(expected) and (found := _sha256(local)) != expected:
                 local.unlink()
                 (self._storage / "blobs" / expected).unlink(missing_ok=True)
-                raise self.reference.failure(
-                    f"'{name}' arrived with sha256 {found[:12]}…, the Hub says {expected[:12]}…; "
-                    "the damaged copy was deleted: run the command again"
-                )
+                damaged.append(f"'{name}' arrived with sha256 {found[:12]}…, the Hub says {expected[:12]}…")
+        if damaged:
+            raise self.reference.failure(f"{listed(damaged, 1)}; the damaged copy was deleted: run the command again")
 
 
 def local_modules(index: object, names: Iterable[str]) -> list[str]:

@@ -48,6 +48,8 @@ class Source(ABC):
 
     path: str
     """As the user gave it."""
+    revision: str | None = None
+    """The commit that it was taken from, where `path` is a Hub reference."""
     kind: Literal["images", "floats", "latents"]
     labels: np.ndarray | None = None
     """int64 [count], or None where the source does not say."""
@@ -106,7 +108,7 @@ def open_source(path: str) -> Source:
     raise DataError(_why_nothing_opens(path, expanded))
 
 
-_EXPECTED = "a folder of images, a .zip, or a .npy or .npz of uint8 [N, H, W, C]"
+_EXPECTED = "a folder of images, a .zip, a .npy or .npz of uint8 [N, H, W, C], a .parquet, hf://datasets/OWNER/NAME"
 
 
 def _why_nothing_opens(path: str, expanded: str) -> str:

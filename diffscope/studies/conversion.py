@@ -38,7 +38,7 @@ def convert(checkpoint: Checkpoint, denoiser: Denoiser, path: Path, dtype: str |
         "class": denoiser.network_class,
         "arguments": json.dumps(denoiser.constructor),
         "weights": checkpoint.weights,
-        "source": Path(checkpoint.path).name,
+        "source": checkpoint.name,
         "source_sha256": checkpoint.sha256(),
     }
     if checkpoint.step is not None:

@@ -31,6 +31,7 @@ def sweep(
         checkpoint=described_checkpoint(job),
         data={
             "path": job.source.path,
+            "revision": job.source.revision,
             "count": len(job.source),
             "used": measured.used,
             "skipped": list(measured.skipped),

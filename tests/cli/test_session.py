@@ -66,7 +66,9 @@ def test_inspect_says_what_the_file_is(session: Session) -> None:
     layers = {layer["name"]: layer for layer in record["layers"]}
     first, *_, last = layers
     assert (first[:4], last[:4]) == ("enc.", "dec.")
+    share = layers[LAYER].pop("share")
     assert layers[LAYER] == {"name": LAYER, "shape": [32, 8, 8], "features": 32}
+    assert layers[first]["share"] < share < layers[last]["share"] == 1
     told = diffscope("inspect", EDM)
     assert told.code == 0
     assert all(name in told.out for name in layers)

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_hub import FakeHub
-
-TOKEN = "hf_aSecretOfTheTests"
+from fake_hub import TOKEN, FakeHub
 
 
 @pytest.fixture

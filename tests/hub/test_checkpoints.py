@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from commands import DATA, EDM, FEW, SIT_LATENTS, diffscope
-from conftest import TOKEN
-from fake_hub import FakeHub
+from fake_hub import TOKEN, FakeHub
 from safetensors.torch import load, save
 
 from diffscope.checkpoints import read
@@ -99,7 +98,8 @@ def test_offline(hub: FakeHub, offline: Callable[[], None]) -> None:
     offline()
     for text in ("hf://o/n", "hf://o/n/a.pkl", f"hf://o/n@{commit}/a.pkl"):
         assert read(text).revision == commit
-    assert "HF_HUB_OFFLINE" in refusal("hf://o/n/b.pkl")
+    assert "close: a.pkl" in refusal("hf://o/n/b.pkl")
+    assert "HF_HUB_OFFLINE" in refusal("hf://o/else/b.pkl")
 
 
 def test_inspect_and_sweep(hub: FakeHub, pictures: Path) -> None:

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import EDM, FEW, diffscope, write_pictures
-from conftest import TOKEN
-from fake_hub import FakeHub, Files
+from fake_hub import TOKEN, FakeHub, Files
 from PIL import Image
 
 from diffscope.errors import DataError

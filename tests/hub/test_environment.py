@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 from commands import DATA, EDM, Ran, command_line
-from conftest import TOKEN
-from fake_hub import FakeHub
+from fake_hub import TOKEN, FakeHub
 
 OPEN = "from diffscope import hub; hub.open('hf://o/n', 'model').find('model.pkl')"
 

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TOKEN
-from fake_hub import FakeHub
+from fake_hub import TOKEN, FakeHub
 
 from diffscope import hub as hubs
 from diffscope.errors import CheckpointError, DataError
@@ -178,9 +177,13 @@ def test_a_download_that_breaks_for_good(hub: FakeHub, tmp_path: Path) -> None:
 def test_a_damaged_download_is_not_kept(hub: FakeHub, tmp_path: Path, names: list[str]) -> None:
     hub.add("o/n", FILES)
     hub.damaged.add(SHA256)
+    hub.damaged.add(hashlib.sha256(FILES["deep/b.pt"]).hexdigest())
+    found = hashlib.sha256(bytes(byte ^ 1 for byte in FILES["a.pt"])).hexdigest()
     message = refusal("hf://o/n", lambda r: r.fetch(names))
-    assert f"the Hub says {SHA256[:12]}…; the damaged copy was deleted" in message
+    assert f"'a.pt' arrived with sha256 {found[:12]}…, the Hub says {SHA256[:12]}…" in message
+    assert "the damaged copy was deleted: run the command again" in message
     assert not list(tmp_path.rglob("a.pt"))
+    assert not list(tmp_path.rglob("b.pt"))
     assert not list(tmp_path.rglob(SHA256))
     hub.damaged.clear()
     assert (hubs.open("hf://o/n", "model").fetch(names) / "a.pt").read_bytes() == FILES["a.pt"]
@@ -190,7 +193,9 @@ def test_a_blob_that_is_itself_a_link(hub: FakeHub, tmp_path: Path, monkeypatch:
     """Newer clients share blobs between repositories, under another hash of as many digits."""
     from huggingface_hub import file_download
 
-    original = file_download._chmod_and_move
+    original = getattr(file_download, "_chmod_and_move", None)
+    if original is None:
+        pytest.skip("a client that has another way to put a download in its place")
 
     def share(part: Path, blob: Path) -> None:
         original(part, shared := tmp_path / ("f" * 64))

@@ -1,5 +1,6 @@
 """The contract that every member of `sources/` keeps, and what is refused before any member opens it."""
 
+import json
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 from picture_files import GREY, RGB, pixels, tree, zipped
 
 from diffscope import registry
@@ -26,11 +28,32 @@ def array_file(folder: Path) -> str:
     return str(folder / "arrays.npz")
 
 
+def parquet_file(folder: Path) -> str:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pictures = [path.read_bytes() for path in sorted(tree(folder / "plain").rglob("*.png"))]
+    parquet.write_table(arrow.table({"image": pictures}), folder / "images.parquet")
+    return str(folder / "images.parquet")
+
+
+def cached_data_set(folder: Path) -> str:
+    """A commit in the client's cache, which is all that offline mode asks for."""
+    commit = "0123456789" * 4
+    storage = Path(constants.HF_HUB_CACHE) / f"datasets--owner--{folder.name}"
+    shutil.rmtree(storage, ignore_errors=True)
+    root = tree(storage / "snapshots" / commit)
+    names = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+    (storage / "diffscope").mkdir()
+    (storage / "diffscope" / f"{commit}.json").write_text(json.dumps(names))
+    return f"hf://datasets/owner/{folder.name}@{commit}"
+
+
 EXAMPLES: dict[str, Callable[[Path], str]] = {
     "archive": lambda folder: str(zipped(tree(folder / "plain"), folder / "plain.zip")),
     "arrays": array_file,
     "folder": lambda folder: str(tree(folder / "plain")),
+    "hub": cached_data_set,
     "latents": latent_file,
+    "parquet": parquet_file,
     "synthetic": lambda folder: "synthetic:count=7,seed=3",
 }
 

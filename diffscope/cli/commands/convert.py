@@ -35,4 +35,5 @@ def run(
     if json:
         print_json(written)
     else:
-        terminal.note(f"wrote {output}: {written['tensors']} tensors, {written['bytes'] / 1e6:.1f} MB")
+        print(f"{written['tensors']} tensors, {written['bytes'] / 1e6:.1f} MB")
+        terminal.note(f"wrote {output}")
