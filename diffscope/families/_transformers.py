@@ -10,7 +10,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,9 +22,11 @@ from diffscope.families.base import (
     Denoiser,
     InputSpace,
     Layer,
+    Match,
     NoiseConvention,
     as_type,
     build_on_meta,
+    check_config_keys,
     config_value,
     dry_walk,
     file_arguments,
@@ -88,6 +90,9 @@ class InterpolantDenoiser(TransformerDenoiser):
         # x = data + sigma·noise and velocity = signal·data + noise'·noise are two equations for the data.
         data: Tensor = (velocity * level - noise * x) / (signal * level - noise)
         return data
+
+
+Made = TypeVar("Made", bound=InterpolantDenoiser)
 
 
 @dataclass(frozen=True)
@@ -154,6 +159,40 @@ def build_trunk(path: str, tensors: Mapping[str, Tensor], facts: Mapping[str, An
     default = f"blocks.{max(0, shape['depth'] // 2 - 1)}"
     constructor = {**shape, "num_heads": heads, "num_classes": classes.count}
     return Trunk(network, space, classes, layers, default, constructor, (why_heads, why_classes))
+
+
+_SETTINGS = ("path_type", "prediction", "num_classes", "num_heads")
+
+
+def build_interpolant(
+    make: type[Made],
+    paths: Mapping[str, type[Interpolant]],
+    default_path: str,
+    default_prediction: str,
+    checkpoint: Checkpoint,
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, str],
+    match: Match,
+) -> Made:
+    """A denoiser on one of a family's paths; a path that nobody names is assumed, with a warning."""
+    check_config_keys(config, set(_SETTINGS))
+    facts = facts_of(checkpoint, _SETTINGS)
+    path_type = str(config_value(config, "path_type", facts.get("path_type", default_path)))
+    prediction = str(config_value(config, "prediction", facts.get("prediction", default_prediction)))
+    if path_type not in paths:
+        raise UsageError(f"path_type {path_type} is not one of {', '.join(paths)}")
+    trunk = build_trunk(checkpoint.path, tensors, facts, config)
+    others = " or ".join(name for name in paths if name != default_path)
+    assumed = "path_type" not in facts and "path_type" not in config
+    warnings = [f"the path is assumed to be {default_path} (--config path_type={others})"] if assumed else []
+    return make(
+        network_class=f"{make.__name__.removesuffix('Denoiser')}({path_type}, {prediction})",
+        noise=paths[path_type](),
+        evidence="; ".join([match.why, *trunk.evidence]),
+        constructor={**trunk.constructor, "path_type": path_type, "prediction": prediction},
+        warnings=(*warnings, *early_average(checkpoint)),
+        **trunk.fields(),
+    )
 
 
 def infer_shape(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -16,19 +16,14 @@ from typing import ClassVar
 from torch import Tensor
 
 from diffscope.checkpoints.base import Checkpoint
-from diffscope.errors import UsageError
 from diffscope.families._transformers import (
     Interpolant,
     InterpolantDenoiser,
-    build_trunk,
-    early_average,
-    facts_of,
+    build_interpolant,
     is_transformer,
     output_ratio,
 )
-from diffscope.families.base import Match, check_config_keys, config_value
-
-_SETTINGS = ("path_type", "prediction", "num_classes", "num_heads")
+from diffscope.families.base import Match
 
 
 class linear(Interpolant):
@@ -89,23 +84,8 @@ def recognise(checkpoint: Checkpoint) -> Match | None:
 
 
 def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> REPADenoiser:
-    facts = facts_of(checkpoint, _SETTINGS)
-    check_config_keys(config, set(_SETTINGS))
-    path_type = str(config_value(config, "path_type", facts.get("path_type", "linear")))
-    prediction = str(config_value(config, "prediction", facts.get("prediction", "v")))
-    if path_type not in PATHS:
-        raise UsageError(f"path_type {path_type} is not one of {', '.join(PATHS)}")
-    trunk = build_trunk(checkpoint.path, native_names(checkpoint.tensors), facts, config)
-    assumed = "path_type" not in facts and "path_type" not in config
-    warnings = ["the path is assumed to be linear (--config path_type=cosine)"] if assumed else []
-    return REPADenoiser(
-        network_class=f"REPA({path_type}, {prediction})",
-        noise=PATHS[path_type](),
-        evidence="; ".join([match.why, *trunk.evidence]),
-        constructor={**trunk.constructor, "path_type": path_type, "prediction": prediction},
-        warnings=(*warnings, *early_average(checkpoint)),
-        **trunk.fields(),
-    )
+    tensors = native_names(checkpoint.tensors)
+    return build_interpolant(REPADenoiser, PATHS, "linear", "v", checkpoint, tensors, config, match)
 
 
 def native_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,16 +12,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from diffscope.checkpoints.base import Checkpoint
-from diffscope.errors import UsageError
 from diffscope.families._transformers import (
     Interpolant,
     InterpolantDenoiser,
-    build_trunk,
-    early_average,
-    facts_of,
+    build_interpolant,
     is_transformer,
 )
-from diffscope.families.base import Match, check_config_keys, config_value
+from diffscope.families.base import Match
 
 
 class Linear(Interpolant):
@@ -83,8 +80,6 @@ class VP(Interpolant):
 
 PATHS: dict[str, type[Interpolant]] = {path.__name__: path for path in (Linear, GVP, VP)}
 
-_SETTINGS = ("path_type", "prediction", "num_classes", "num_heads")
-
 
 @dataclass
 class SiTDenoiser(InterpolantDenoiser):
@@ -110,20 +105,4 @@ def recognise(checkpoint: Checkpoint) -> Match | None:
 
 
 def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> SiTDenoiser:
-    facts = facts_of(checkpoint, _SETTINGS)
-    check_config_keys(config, set(_SETTINGS))
-    path_type = str(config_value(config, "path_type", facts.get("path_type", "Linear")))
-    prediction = str(config_value(config, "prediction", facts.get("prediction", "velocity")))
-    if path_type not in PATHS:
-        raise UsageError(f"path_type {path_type} is not one of {', '.join(PATHS)}")
-    trunk = build_trunk(checkpoint.path, checkpoint.tensors, facts, config)
-    assumed = "path_type" not in facts and "path_type" not in config
-    warnings = ["the path is assumed to be Linear (--config path_type=GVP or VP)"] if assumed else []
-    return SiTDenoiser(
-        network_class=f"SiT({path_type}, {prediction})",
-        noise=PATHS[path_type](),
-        evidence="; ".join([match.why, *trunk.evidence]),
-        constructor={**trunk.constructor, "path_type": path_type, "prediction": prediction},
-        warnings=(*warnings, *early_average(checkpoint)),
-        **trunk.fields(),
-    )
+    return build_interpolant(SiTDenoiser, PATHS, "Linear", "velocity", checkpoint, checkpoint.tensors, config, match)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffscope.families.networks.unet_blocks import Conv2d, PositionalEmbedding, UNetBlock, group_norm
+from diffscope.families.networks.unet_blocks import Conv2d, PositionalEmbedding, Resample, UNetBlock, group_norm
 from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
 
 CHANNELS_PER_HEAD = 64
@@ -49,9 +49,9 @@ class DhariwalUNet(WalkedNetwork):
         self.enc, self.dec = nn.ModuleDict(), nn.ModuleDict()
         widths = [round(model_channels * m) for m in channel_mult]
 
-        def block(i: int, o: int, attention: bool = False, resample: str | None = None) -> UNetBlock:
+        def block(i: int, o: int, attention: bool = False, resample: Resample = None) -> UNetBlock:
             heads = o // CHANNELS_PER_HEAD if attention else 0  # below 64 channels attention silently disappears
-            return UNetBlock(i, o, embedding, heads, resample, scale_shift=True)  # type: ignore[arg-type]
+            return UNetBlock(i, o, embedding, heads, resample, scale_shift=True)
 
         width, skips = widths[0], []
         for level, out in enumerate(widths):

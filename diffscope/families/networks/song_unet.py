@@ -4,7 +4,7 @@ https://arxiv.org/abs/2011.13456) in the form of EDM's checkpoints, class name `
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from diffscope.families.networks.unet_blocks import (
     Conv2d,
     FourierEmbedding,
     PositionalEmbedding,
+    Resample,
     UNetBlock,
     group_norm,
 )
@@ -59,46 +60,74 @@ class SongUNet(WalkedNetwork):
         self.map_layer0 = nn.Linear(noise, embedding)
         self.map_layer1 = nn.Linear(embedding, embedding)
 
-        self.enc, self.dec = nn.ModuleDict(), nn.ModuleDict()
         widths = [round(model_channels * m) for m in channel_mult]
         taps = tuple(resample_filter)
 
-        def block(i: int, o: int, attention: bool = False, resample: str | None = None) -> UNetBlock:
-            return UNetBlock(i, o, embedding, heads=int(attention), resample=resample, taps=taps)  # type: ignore[arg-type]
+        def block(i: int, o: int, attention: bool = False, resample: Resample = None) -> UNetBlock:
+            return UNetBlock(i, o, embedding, heads=int(attention), resample=resample, taps=taps)
 
-        width, aux, skips = model_channels, in_channels, []
-        for level, out in enumerate(widths):
-            r = img_resolution >> level
+        levels = [(img_resolution >> level, width) for level, width in enumerate(widths)]
+        attends = set(attn_resolutions)
+        self.enc, self.dec = nn.ModuleDict(), nn.ModuleDict()
+        skips = self._add_encoder(levels, num_blocks, attends, in_channels, model_channels, encoder_type, taps, block)
+        self._add_decoder(levels, num_blocks, attends, out_channels, decoder_type, taps, skips, block)
+
+    def _add_encoder(
+        self,
+        levels: list[tuple[int, int]],
+        num_blocks: int,
+        attends: set[int],
+        in_channels: int,
+        width: int,
+        kind: str,
+        taps: tuple[int, ...],
+        block: Callable[..., UNetBlock],
+    ) -> list[int]:
+        """Layers from the image down; levels are (resolution, width). Returns the widths that the decoder takes up."""
+        aux, skips = in_channels, []
+        for level, (r, out) in enumerate(levels):
             if level == 0:
                 self.enc[f"{r}x{r}_conv"] = Conv2d(in_channels, width, 3)
             else:
                 self.enc[f"{r}x{r}_down"] = block(width, width, resample="down")
-                if encoder_type == "residual":
+                if kind == "residual":
                     self.enc[f"{r}x{r}_aux_residual"] = Conv2d(aux, width, 3, "down", taps, fused_down=True)
                     aux = width
-                elif encoder_type == "skip":
+                elif kind == "skip":
                     self.enc[f"{r}x{r}_aux_down"] = Conv2d(aux, aux, 0, "down", taps)
                     self.enc[f"{r}x{r}_aux_skip"] = Conv2d(aux, width, 1)
             skips.append(width)
             for i in range(num_blocks):
-                self.enc[f"{r}x{r}_block{i}"] = block(width, out, attention=r in attn_resolutions)
+                self.enc[f"{r}x{r}_block{i}"] = block(width, out, attention=r in attends)
                 width = out
                 skips.append(width)
+        return skips
 
-        for level, out in reversed(list(enumerate(widths))):
-            r = img_resolution >> level
-            lowest = level == len(widths) - 1
+    def _add_decoder(
+        self,
+        levels: list[tuple[int, int]],
+        num_blocks: int,
+        attends: set[int],
+        out_channels: int,
+        kind: str,
+        taps: tuple[int, ...],
+        skips: list[int],
+        block: Callable[..., UNetBlock],
+    ) -> None:
+        """Layers back up to the image; only the last block of a level attends."""
+        width = skips[-1]
+        for level, (r, out) in reversed(list(enumerate(levels))):
+            lowest = level == len(levels) - 1
             if lowest:
                 self.dec[f"{r}x{r}_in0"] = block(width, width, attention=True)
                 self.dec[f"{r}x{r}_in1"] = block(width, width)
             else:
                 self.dec[f"{r}x{r}_up"] = block(width, width, resample="up")
             for i in range(num_blocks + 1):
-                attention = i == num_blocks and r in attn_resolutions
-                self.dec[f"{r}x{r}_block{i}"] = block(width + skips.pop(), out, attention)
+                self.dec[f"{r}x{r}_block{i}"] = block(width + skips.pop(), out, i == num_blocks and r in attends)
                 width = out
-            if decoder_type == "skip" or level == 0:
-                if decoder_type == "skip" and not lowest:
+            if kind == "skip" or level == 0:
+                if kind == "skip" and not lowest:
                     self.dec[f"{r}x{r}_aux_up"] = Conv2d(out_channels, out_channels, 0, "up", taps)
                 self.dec[f"{r}x{r}_aux_norm"] = group_norm(width, 1e-6)
                 self.dec[f"{r}x{r}_aux_conv"] = Conv2d(width, out_channels, 3)
