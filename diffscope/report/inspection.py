@@ -21,6 +21,7 @@ def facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("classes", _classes(record["classes"])),
         ("default layer", record["default_layer"]),
         ("constructor", " ".join(f"{key}={_value(value)}" for key, value in record["constructor"].items())),
+        *((name, record[name]) for name in ("revision", "sha256") if record.get(name)),
     ]
 
 

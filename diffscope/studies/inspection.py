@@ -10,13 +10,14 @@ from diffscope.families.base import Denoiser, Layer
 from diffscope.results import finite
 
 
-def inspect(checkpoint: Checkpoint, denoiser: Denoiser) -> dict[str, Any]:
+def inspect(checkpoint: Checkpoint, denoiser: Denoiser, sha256: str | None = None) -> dict[str, Any]:
     """The record that `diffscope inspect --json` prints."""
     space, noise, classes = denoiser.space, denoiser.noise, denoiser.classes
     return {
         "path": checkpoint.path,
         "container": checkpoint.container,
         "revision": checkpoint.revision,
+        "sha256": sha256,
         "family": denoiser.family,
         "class": denoiser.network_class,
         "evidence": denoiser.evidence,

@@ -20,12 +20,14 @@ from torch import Tensor, nn
 from diffscope import families
 from diffscope.checkpoints import Checkpoint, read
 from diffscope.errors import CheckpointError, NoiseLevelError, UsageError
+from diffscope.families import repa
+from diffscope.families import sit as sit_family
 from diffscope.families._transformers import LATENT_SCALE, infer_shape
 from diffscope.families.base import Denoiser
 from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.families.networks.transformer import DiffusionTransformer, TimeEmbedding, position_table
 from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
-from diffscope.families.sit import PATHS, SiTDenoiser
+from diffscope.families.sit import SiTDenoiser
 
 DATA = Path(__file__).parents[1] / "data" / "sit"
 SHARED = Path(__file__).parents[3] / "shared" / "reference" / "golden" / "sit"
@@ -132,7 +134,10 @@ def test_position_table_of_the_largest_model() -> None:
     assert float(table.double().sum()) == pytest.approx(record["pos_embed_XL2_256_sum"], rel=1e-9)
 
 
-PATH_KEYS = {"sit_linear": "Linear", "sit_gvp": "GVP", "sit_vp": "VP"}
+PATHS = {**sit_family.PATHS, **repa.PATHS}
+PATH_KEYS = {
+    "sit_linear": "Linear", "sit_gvp": "GVP", "sit_vp": "VP", "repa_linear": "linear", "repa_cosine": "cosine",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("key", PATH_KEYS)
@@ -182,7 +187,8 @@ class Recorded(WalkedNetwork):
 def test_posterior_mean_of_the_worked_example(key: str) -> None:
     """A velocity that is exact for one pair of data and noise gives these data back; float64, hence 1e-9."""
     example = LEVELS["worked_example"]
-    data, noise, times = (torch.tensor(example[k], dtype=torch.float64) for k in ("data", "noise", "t_sit"))
+    data, noise = (torch.tensor(example[k], dtype=torch.float64) for k in ("data", "noise"))
+    times = torch.tensor(example[key].get("t_repa", example["t_sit"]), dtype=torch.float64)
     x_t, velocity = (torch.tensor(example[key][k], dtype=torch.float64) for k in ("x_t", "velocity"))
     path = PATHS[PATH_KEYS[key]]()
     network = Recorded(velocity[:, :, None, None])
@@ -190,7 +196,7 @@ def test_posterior_mean_of_the_worked_example(key: str) -> None:
     denoiser = SiTDenoiser(
         "SiT", network, model.space, path, model.classes, model.layers, "blocks.0", "", {"prediction": "velocity"}
     )
-    sigma = torch.tensor([path.to_sigma(t) for t in example["t_sit"]], dtype=torch.float64)
+    sigma = torch.tensor([path.to_sigma(t) for t in times.tolist()], dtype=torch.float64)
     mean = denoiser.denoise((data + sigma[:, None] * noise)[:, :, None, None], sigma, None)
     torch.testing.assert_close(mean[:, :, 0, 0], data, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(network.fed[0][:, :, 0, 0], x_t, rtol=1e-9, atol=1e-9)

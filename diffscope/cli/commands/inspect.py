@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from diffscope.cli import options
 from diffscope.cli.output import print_json, reader_may_leave
 
@@ -11,6 +15,7 @@ def run(
     family: options.Family = None,
     config: options.Config = None,
     weights: options.Weights = "ema",
+    sha256: Annotated[bool, typer.Option("--sha256", help="Hash the file too: seconds for gigabytes.")] = False,
     json: options.Json = False,
 ) -> None:
     """What is this checkpoint? Family, class, noise convention, input, and all layers with their shapes.
@@ -21,7 +26,8 @@ def run(
     from diffscope.report import terminal
     from diffscope.studies.inspection import inspect
 
-    record = inspect(*load(checkpoint, family, options.key_values(config), weights, outline=True))
+    found, denoiser = load(checkpoint, family, options.key_values(config), weights, outline=True)
+    record = inspect(found, denoiser, found.sha256() if sha256 else None)
     with reader_may_leave():
         if json:
             print_json(record)
