@@ -80,7 +80,7 @@ def test_json_is_the_result_and_nothing_else(session: Session, pictures: Path) -
     assert (result["diffscope"], result["schema"], result["command"]) == ("0.1.0", 1, "icr")
     assert set(result["checkpoint"]) >= {"path", "sha256", "family", "class", "parameters", "step"}
     assert result["checkpoint"]["path"] == EDM
-    assert set(result["data"]) == {"path", "count", "used", "skipped", "fingerprint"}
+    assert set(result["data"]) == {"path", "revision", "count", "used", "skipped", "fingerprint"}
     assert (result["data"]["path"], result["data"]["count"], result["data"]["used"]) == (str(pictures), 200, 144)
     assert len(result["protocol"]["hash"]) == 64
     protocol = {key: result["protocol"][key] for key in ("augment", "views", "images", "precision", "layers", "sigmas")}
