@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -26,7 +28,7 @@ def build_app() -> typer.Typer:
     app.callback(invoke_without_command=True)(_root)
     found = registry.load("diffscope.cli.commands")
     for name in sorted(found, key=lambda n: (ORDER.index(n) if n in ORDER else len(ORDER), n)):
-        app.command(name)(found[name].run)
+        app.command(name, short_help=_first_sentence(found[name].run))(found[name].run)
     return app
 
 
@@ -46,3 +48,9 @@ def _root(
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+
+
+def _first_sentence(command: Callable[..., object]) -> str:
+    """For the list of commands, which would otherwise end in three dots."""
+    text = " ".join((command.__doc__ or "").split())
+    return re.split(r"(?<=[.?])\s", text, maxsplit=1)[0]
