@@ -53,8 +53,8 @@ class Measured:
     timing: Mapping[str, Any]
     parts: Parts
     """The blocks on disk, to be cleared once the result is safe."""
-    moments: Callable[[int, int], Moments] = field(repr=False)
-    """The moments of (level, layer), read from disk."""
+    moments: Callable[[Row], Moments] = field(repr=False)
+    """The moments behind a row, read from disk; of a layer that was refused there are none."""
 
 
 def total_passes(job: Job) -> int:
@@ -93,12 +93,18 @@ def measure(job: Job, listener: Listener | None = None, folder: Path | None = No
         "blocks_measured": job.blocks - resumed,
         "blocks_resumed": resumed,
     }
-    return Measured(protocol, tuple(rows), skipped, used, timing, parts, moments)
+    return Measured(protocol, tuple(rows), skipped, used, timing, parts, partial(_moments_of_row, job, parts))
 
 
 def _moments(job: Job, parts: Parts, level: int, layer: int) -> Moments:
     prefix = f"{level}/{layer}/"
     return Moments.from_blocks([BlockMoments.from_arrays(parts.read(g, prefix)) for g in range(job.blocks)])
+
+
+def _moments_of_row(job: Job, parts: Parts, row: Row) -> Moments:
+    """By name and level: the layers measured may be fewer than those asked for, and then count otherwise."""
+    levels, layers = [at.sigma for at in job.levels], [layer.name for layer in job.plan.layers]
+    return _moments(job, parts, levels.index(row.sigma), layers.index(row.layer))
 
 
 def null_row(job: Job, layer: str, level: int, n: int, d: int, note: str) -> Row:

@@ -23,18 +23,14 @@ from diffscope.studies.settings import Job
 
 def self_checked(job: Job, measured: Measured) -> tuple[Row, ...]:
     """Rows with `icr_half`, `half_change` (relative, of the half against the whole) and its 95 % interval."""
-    place = {
-        (layer.name, at.sigma): (k, n) for n, layer in enumerate(job.plan.layers) for k, at in enumerate(job.levels)
-    }
-    return tuple(
-        _checked(row, measured.moments(*place[row.layer, row.sigma]), job.settings.reduce) for row in measured.rows
-    )
+    return tuple(_checked(row, measured, job.settings.reduce) for row in measured.rows)
 
 
-def _checked(row: Row, moments: Moments, reduce: bool) -> Row:
+def _checked(row: Row, measured: Measured, reduce: bool) -> Row:
     values: dict[str, Any] = dict.fromkeys(("icr_half", "half_change", "half_change_low", "half_change_high"))
     if row["icr"] is None or row["replicates"] is None:
         return replace(row, values={**row.values, **values})
+    moments = measured.moments(row)
     half = moments.blocks // 2
     try:
         found = estimate(guarded(_first(moments, half), 2.0**-23, 1, reduce)[0])

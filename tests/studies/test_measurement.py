@@ -252,6 +252,17 @@ def test_half_of_few_images_says_why_it_says_nothing(tmp_path: Path) -> None:
     assert row["icr_half"] is row["half_change"] is row["half_change_low"] is None
 
 
+def test_the_check_of_a_layer_behind_a_refused_one(tmp_path: Path) -> None:
+    """`linear` has too many channels and comes first: what is checked must be `wiener`'s moments all the same."""
+    settings = {"checkpoint": "toy:d=64,side=8", "data": "synthetic:count=48,seed=0", "sigmas": (0.5,)}
+    both = sweep(job(layers=("all",), **settings), "icr", folder=tmp_path / "both", check=True)[0].rows
+    (alone,) = sweep(job(layers=("wiener",), **settings), "icr", folder=tmp_path / "alone", check=True)[0].rows
+    refused, checked = both
+    assert (refused.layer, refused["icr"], refused["icr_half"]) == ("linear", None, None)
+    assert checked["icr_half"] is not None
+    assert checked == alone
+
+
 def test_levels_are_log_spaced_over_the_models_range() -> None:
     _, edm = api.load(EDM)
     levels = np.array(sweep_levels(edm, 12))
