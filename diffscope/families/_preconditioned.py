@@ -7,12 +7,13 @@ https://arxiv.org/abs/2206.00364: D(x; σ) = c_skip·x + c_out·F(c_in·x; c_noi
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from diffscope.families.base import Denoiser, NoiseConvention
+from diffscope.families.base import Classes, Denoiser, Layer, NoiseConvention
 
 
 class Preconditioner(NoiseConvention):
@@ -53,9 +54,22 @@ class PreconditionedDenoiser(Denoiser):
 
     def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
         assert isinstance(self.noise, Preconditioner)
-        levels = sigma.flatten().double().tolist()
-        scale = x.new_tensor([self.noise.input_scale(s) for s in levels])[:, None, None, None]
-        time = x.new_tensor([self.noise.to_native(s) for s in levels])
         c_skip, c_out = (c[:, None, None, None] for c in self.noise.c_skip_out(sigma.flatten().to(x)))
-        data: Tensor = c_skip * x + c_out * self.network(scale * x, time, label)[:, : x.shape[1]].to(x.dtype)
+        data: Tensor = c_skip * x + c_out * self.predict(x, sigma, label)
         return data
+
+
+def mid_of_unet(layers: Sequence[Layer]) -> str:
+    """The last encoder block at the lowest resolution."""
+    encoder = [layer for layer in layers if layer.name.startswith("enc.")]
+    lowest = min(layer.shape[-1] for layer in encoder)
+    return [layer.name for layer in encoder if layer.shape[-1] == lowest][-1]
+
+
+def null_class_warnings(classes: Classes) -> tuple[str, ...]:
+    if not classes.count or classes.null_trained:
+        return ()
+    return (
+        "the model is class-conditional and was never trained on the null label; "
+        "--class label uses the images' own labels",
+    )

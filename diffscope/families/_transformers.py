@@ -30,12 +30,11 @@ from diffscope.families.base import (
     config_value,
     dry_walk,
     file_arguments,
+    input_space,
     load_weights,
 )
 from diffscope.families.networks.transformer import DiffusionTransformer
 
-VAE_FACTOR = 8
-"""Image side over latent side, of the VAE that the published models share."""
 LATENT_SCALE = 0.18215
 """The published models see latents times this number."""
 
@@ -78,15 +77,11 @@ class InterpolantDenoiser(TransformerDenoiser):
             raise CheckpointError(f"denoising from a {prediction} model is not supported, only from velocity")
         assert isinstance(self.noise, Interpolant)
         levels = sigma.flatten().double().tolist()
-        times = [self.noise.to_native(s) for s in levels]
-        slopes = [self.noise.velocity(t) for t in times]
-        scale, time, signal, noise, level = (
-            x.new_tensor(values)[:, None, None, None]
-            for values in (
-                [self.noise.input_scale(s) for s in levels], times, *map(list, zip(*slopes, strict=True)), levels
-            )
-        )  # fmt: skip
-        velocity = self.network(scale * x, time.flatten(), label)[:, : x.shape[1]].to(x.dtype)
+        slopes = [self.noise.velocity(self.noise.to_native(s)) for s in levels]
+        signal, noise, level = (
+            x.new_tensor(values)[:, None, None, None] for values in (*map(list, zip(*slopes, strict=True)), levels)
+        )
+        velocity = self.predict(x, sigma, label)
         # x = data + sigma·noise and velocity = signal·data + noise'·noise are two equations for the data.
         data: Tensor = (velocity * level - noise * x) / (signal * level - noise)
         return data
@@ -146,14 +141,7 @@ def build_trunk(path: str, tensors: Mapping[str, Tensor], facts: Mapping[str, An
     assert isinstance(network, DiffusionTransformer)
     channels, side = shape["in_channels"], shape["input_size"]
     latent = channels not in (1, 3)
-    space = InputSpace(
-        "latents" if latent else "pixels",
-        channels,
-        side,
-        image_channels=3 if latent else channels,
-        image_side=side * VAE_FACTOR if latent else side,
-        resize="adm",
-    )
+    space = input_space(channels, side, latent, "adm")
     layers = dry_walk(network, space, torch.zeros(1, dtype=torch.int64, device="meta"), path)
     load_weights(network, tensors, path)
     default = f"blocks.{max(0, shape['depth'] // 2 - 1)}"

@@ -16,11 +16,9 @@ from torch import Tensor, nn
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import UnknownLayer, UsageError
 from diffscope.families._conventions import PlainSigma
-from diffscope.families.base import Classes, Denoiser, InputSpace, Layer
+from diffscope.families.base import Classes, Denoiser, Layer, input_space
 from diffscope.families.networks.hooked import HookedNetwork, watched
 
-VAE_FACTOR = 8
-"""Image side over latent side, until the image encoder itself is read."""
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 """They return what their last part returns, or are never called."""
 
@@ -59,15 +57,10 @@ def wrap(
     if default_layer is not None and default_layer not in network.names:
         raise UnknownLayer(f"no layer '{default_layer}' among {', '.join(network.names[:8])}")
     kind = type("WrappedDenoiser", (WrappedDenoiser,), {"family": family})
-    latent = latent_scale is not None
     denoiser: Denoiser = kind(
         network_class=type(module).__name__,
         network=network,
-        space=InputSpace(
-            "latents" if latent else "pixels", channels, side,
-            image_channels=3 if latent else channels, image_side=side * VAE_FACTOR if latent else side,
-            resize="lanczos",
-        ),
+        space=input_space(channels, side, latent_scale is not None, "lanczos"),
         noise=PlainSigma(*sigma_range),
         classes=Classes(),
         layers=found,

@@ -31,6 +31,9 @@ from diffscope.errors import CheckpointError, NoiseLevelError, UnknownLayer, Usa
 from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
 
+VAE_FACTOR = 8
+"""Image side over latent side, of the VAE that the published models share."""
+
 
 @dataclass(frozen=True)
 class Match:
@@ -175,6 +178,14 @@ class Denoiser(ABC):
     def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
         """The posterior mean of the data given x = data + sigma · noise; x (B, C, H, W), sigma (B,) or (1,)."""
 
+    def predict(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+        """The network's own prediction for x = data + sigma · noise, cut to the data's channels (as `denoise`)."""
+        levels = sigma.flatten().double().tolist()
+        scale = x.new_tensor([self.noise.input_scale(s) for s in levels])[:, None, None, None]
+        time = x.new_tensor([self.noise.to_native(s) for s in levels])
+        output: Tensor = self.network(scale * x, time, label)
+        return output[:, : x.shape[1]].to(x.dtype)
+
     def encode(self, images: Tensor, noise: Tensor | None) -> Tensor:
         """Images (B, C, S, S) in [-1, 1] → the network's input space.
 
@@ -236,6 +247,13 @@ def file_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise CheckpointError(f"{checkpoint.path}: 'arguments' in its metadata is not a JSON object")
     return {**given, **checkpoint.arguments}
+
+
+def input_space(channels: int, side: int, latent: bool, resize: Literal["lanczos", "adm"]) -> InputSpace:
+    """Of a model on pixels, or on latents of the VAE that the published models share (three channels, `VAE_FACTOR`)."""
+    if latent:
+        return InputSpace("latents", channels, side, 3, side * VAE_FACTOR, resize)
+    return InputSpace("pixels", channels, side, channels, side, resize)
 
 
 def dry_walk(network: WalkedNetwork, space: InputSpace, label: Tensor | None, path: str) -> tuple[Layer, ...]:

@@ -33,13 +33,12 @@ from diffscope.families.base import (
     config_value,
     dry_walk,
     file_arguments,
+    input_space,
     load_weights,
 )
 from diffscope.families.networks.hooked import HookedNetwork
 from diffscope.families.networks.library import diffusers_class
 
-VAE_FACTOR = 8
-"""Image side over latent side, until the image encoder itself is read."""
 LATENT_SCALE = 0.18215  # default scaling_factor of diffusers' AutoencoderKL
 
 _SETTINGS: dict[str, Any] = {  # defaults of diffusers' DDPMScheduler
@@ -82,18 +81,15 @@ class DiffusersDenoiser(Denoiser):
         return torch.full((1,), self.classes.count, device=device)
 
     def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
-        levels = sigma.flatten().double().tolist()
-        scale, level = (
-            x.new_tensor(values)[:, None, None, None]
-            for values in ([self.noise.input_scale(s) for s in levels], levels)
-        )
-        time = x.new_tensor([self.noise.to_native(s) for s in levels])
-        output: Tensor = self.network(scale * x, time, label)[:, : x.shape[1]].to(x.dtype)
+        output = self.predict(x, sigma, label)
+        level = sigma.flatten().to(x)[:, None, None, None]
         prediction = self.constructor["schedule"]["prediction_type"]
         if prediction == "epsilon":
             output = x - level * output
         elif prediction == "v_prediction":
             # v = alpha·noise - beta·data, where the network's input is alpha·x and beta = sigma·alpha.
+            scale = x.new_tensor([self.noise.input_scale(s) for s in sigma.flatten().double().tolist()])
+            scale = scale[:, None, None, None]
             output = scale * (scale * x - level * output)
         return output
 
@@ -252,14 +248,7 @@ def _space(arguments: Mapping[str, Any], is_dit: bool, latent_scale: float | Non
     channels = as_type(arguments.get("in_channels", 4 if is_dit else 3), 1, "in_channels", path)
     side = arguments["sample_size"]
     latent = latent_scale is not None or channels not in (1, 3)
-    return InputSpace(
-        "latents" if latent else "pixels",
-        channels,
-        side,
-        image_channels=3 if latent else channels,
-        image_side=side * VAE_FACTOR if latent else side,
-        resize="adm" if is_dit else "lanczos",
-    )
+    return input_space(channels, side, latent, "adm" if is_dit else "lanczos")
 
 
 def _hooked(module: nn.Module, is_dit: bool) -> HookedNetwork:

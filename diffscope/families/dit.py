@@ -43,15 +43,8 @@ class DiTDenoiser(TransformerDenoiser):
     family: ClassVar[str] = "dit"
 
     def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
-        levels = sigma.flatten().double().tolist()
-        scale, level = (
-            x.new_tensor(values)[:, None, None, None]
-            for values in ([self.noise.input_scale(s) for s in levels], levels)
-        )
-        time = x.new_tensor([self.noise.to_native(s) for s in levels])
-        noise = self.network(scale * x, time, label)[:, : x.shape[1]].to(x.dtype)
-        data: Tensor = x - level * noise
-        return data
+        level = sigma.flatten().to(x)[:, None, None, None]
+        return x - level * self.predict(x, sigma, label)
 
 
 def recognise(checkpoint: Checkpoint) -> Match | None:

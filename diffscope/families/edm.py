@@ -17,10 +17,15 @@ from torch import Tensor
 
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import CheckpointError, UsageError
-from diffscope.families._preconditioned import EDMPrecond, PreconditionedDenoiser, Preconditioner
+from diffscope.families._preconditioned import (
+    EDMPrecond,
+    PreconditionedDenoiser,
+    Preconditioner,
+    mid_of_unet,
+    null_class_warnings,
+)
 from diffscope.families.base import (
     Classes,
-    InputSpace,
     Match,
     as_type,
     build_on_meta,
@@ -28,6 +33,7 @@ from diffscope.families.base import (
     config_value,
     dry_walk,
     file_arguments,
+    input_space,
     load_weights,
 )
 from diffscope.families.networks.dhariwal_unet import CHANNELS_PER_HEAD, DhariwalUNet
@@ -162,18 +168,10 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> ED
     noise = PRECONDITIONERS[precond_class](**settings, **({"u": u} if precond_class == "iDDPMPrecond" else {}))
 
     network = build_on_meta(lambda: NETWORKS[network_class](**arguments), checkpoint.path)
-    space = InputSpace("pixels", channels, side, channels, side, "lanczos")
+    space = input_space(channels, side, latent=False, resize="lanczos")
     layers = dry_walk(network, space, None, checkpoint.path)
     load_weights(network, tensors, checkpoint.path)
-    lowest = min(layer.shape[-1] for layer in layers if layer.name.startswith("enc."))
-    mid = [layer.name for layer in layers if layer.name.startswith("enc.") and layer.shape[-1] == lowest][-1]
     classes = Classes(arguments["label_dim"], null_trained=given.get("label_dropout", 0) > 0)
-    warnings: tuple[str, ...] = ()
-    if classes.count and not classes.null_trained:
-        warnings = (
-            "the model is class-conditional and was never trained on the null label; "
-            "--class label uses the images' own labels",
-        )
     return EDMDenoiser(
         network_class=f"{precond_class}({network_class})",
         network=network,
@@ -181,7 +179,7 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> ED
         noise=noise,
         classes=classes,
         layers=layers,
-        default_layer=mid,
+        default_layer=mid_of_unet(layers),
         evidence=f"{match.why}; {why}",
         constructor={
             "precond": precond_class,
@@ -189,7 +187,7 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> ED
             **arguments,
             **{key: "inf" if value == math.inf else value for key, value in settings.items()},
         },
-        warnings=warnings,
+        warnings=null_class_warnings(classes),
     )
 
 

@@ -16,10 +16,9 @@ from torch import Tensor
 
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import CheckpointError
-from diffscope.families._preconditioned import EDMPrecond, PreconditionedDenoiser
+from diffscope.families._preconditioned import EDMPrecond, PreconditionedDenoiser, mid_of_unet, null_class_warnings
 from diffscope.families.base import (
     Classes,
-    InputSpace,
     Match,
     as_type,
     build_on_meta,
@@ -27,11 +26,11 @@ from diffscope.families.base import (
     config_value,
     dry_walk,
     file_arguments,
+    input_space,
     load_weights,
 )
 from diffscope.families.networks.edm2_unet import EDM2UNet
 
-VAE_FACTOR = 8
 LATENT_CHANNELS = 4
 
 # The latents' mean and standard deviation over ImageNet, and what EDM2 brings the latter to.
@@ -83,24 +82,10 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> ED
     network = build_on_meta(lambda: EDM2UNet(**arguments), checkpoint.path)
     channels, side = arguments["img_channels"], arguments["img_resolution"]
     latent = channels == LATENT_CHANNELS
-    space = InputSpace(
-        "latents" if latent else "pixels",
-        channels,
-        side,
-        image_channels=3 if latent else channels,
-        image_side=side * VAE_FACTOR if latent else side,
-        resize="adm",
-    )
+    space = input_space(channels, side, latent, "adm")
     layers = dry_walk(network, space, None, checkpoint.path)
     load_weights(network, tensors, checkpoint.path)
-    lowest = min(layer.shape[-1] for layer in layers)
     classes = Classes(arguments["label_dim"], null_trained=False)
-    warnings: tuple[str, ...] = ()
-    if classes.count:
-        warnings = (
-            "the model is class-conditional and was never trained on the null label; "
-            "--class label uses the images' own labels",
-        )
     return EDM2Denoiser(
         network_class="Precond(UNet)",
         network=network,
@@ -108,10 +93,10 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> ED
         noise=EDMPrecond(sigma_data=sigma_data),
         classes=classes,
         layers=layers,
-        default_layer=[n.name for n in layers if n.name.startswith("enc.") and n.shape[-1] == lowest][-1],
+        default_layer=mid_of_unet(layers),
         evidence=match.why,
         constructor={**arguments, "sigma_data": sigma_data},
-        warnings=warnings,
+        warnings=null_class_warnings(classes),
         latent_scale=_FINAL_STD if latent else None,
     )
 
