@@ -68,62 +68,61 @@ class Features:
     """float32 (B, V, d) on the device."""
 
 
-class Extractor:
-    """Streams features; unreadable images are left out and collected in `skipped` as {file, why}."""
+@dataclass(frozen=True)
+class Batch:
+    """Views of some images and their noise, ready for the network."""
 
-    def __init__(self, denoiser: Denoiser, source: Source, plan: Plan, strict: bool = False) -> None:
-        self.denoiser, self.source, self.plan, self.strict = denoiser, source, plan, strict
+    indices: tuple[int, ...]
+    """Of the images in their source, B of them."""
+    signal: Tensor
+    """(B·V, C, S, S) in the network's input space, the views of an image side by side."""
+    noise: Tensor | None
+    """The same shape, standard normal; None for clean input."""
+
+    def at(self, sigma: float) -> Tensor:
+        """data + sigma · noise."""
+        return self.signal if self.noise is None else torch.add(self.signal, self.noise, alpha=sigma)
+
+
+class Inputs:
+    """Decodes, augments and encodes images; unreadable ones are left out and collected in `skipped` as {file, why}.
+
+    What was made is kept, up to `keep` bytes, for further checkpoints of the same protocol: they are given the same
+    images, views and noise without any of it being made again.
+    """
+
+    def __init__(self, source: Source, plan: Plan, strict: bool = False, keep: int = 0) -> None:
+        self.source, self.plan, self.strict = source, plan, strict
         self.device = torch.device(plan.device)
         self.skipped: list[dict[str, str]] = []
-        space = denoiser.space
-        self.target = Target(space.image_side, space.image_channels, space.resize)
-        denoiser.to(self.device)
-        denoiser.network.set_precision(DTYPES[plan.precision])
+        self._room = keep
+        self._kept: dict[tuple[int, ...], tuple[list[Batch], list[dict[str, str]]]] = {}
 
-    def run(self, indices: Sequence[int]) -> Iterator[Features]:
-        """Features of the images at `indices`, batch by batch, level by level, in the order of execution."""
-        wanted = {layer.name: number for number, layer in enumerate(self.plan.layers)}
-        for batch, images in self._batches(indices):
+    def batches(self, denoiser: Denoiser, indices: Sequence[int]) -> Iterator[Batch]:
+        """The images at `indices` as `denoiser` takes them."""
+        key = tuple(indices)
+        if key in self._kept:
+            batches, skipped = self._kept[key]
+            self.skipped += skipped
+            yield from batches
+            return
+        before, made = len(self.skipped), []
+        for batch, images in self._decoded(key, target_of(denoiser)):
             with torch.inference_mode():
-                signal, noise = self._signal_and_noise(batch, images)
-                label = self._label(batch)
-            for level, sigma in enumerate(self.plan.sigmas):
-                yield from self._level(batch, signal, noise, sigma, label, level, wanted)
+                signal, noise = self._signal_and_noise(denoiser, batch, images)
+            made.append(Batch(batch, signal, noise))
+            self._room -= signal.nbytes + (0 if noise is None else noise.nbytes)
+            if self._room < 0:
+                made.clear()
+            yield Batch(batch, signal, noise)
+        if self._room >= 0:
+            self._kept[key] = (made, self.skipped[before:])
 
-    def _level(
-        self,
-        batch: tuple[int, ...],
-        signal: Tensor,
-        noise: Tensor | None,
-        sigma: float,
-        label: Tensor | None,
-        level: int,
-        wanted: dict[str, int],
-    ) -> Iterator[Features]:
-        pooled: list[tuple[int, Tensor]] = []
-        # The contexts stand around the consumer of the walk: inside a generator they would leak to its caller.
-        with torch.inference_mode(), arithmetic(self.plan.precision, self.device):
-            x = signal if noise is None else torch.add(signal, noise, alpha=sigma)
-            for name, activation in self.denoiser.walk(x, sigma, label, wanted):
-                if name in wanted:
-                    pooled.append((wanted[name], self._pooled(activation)))
-                    if len(pooled) == len(wanted):
-                        break
-        for number, z in pooled:
-            yield Features(batch, level, number, z.view(len(batch), self.plan.views, -1))
-
-    def _pooled(self, activation: Tensor) -> Tensor:
-        if self.plan.pool == "flatten":
-            z = activation.flatten(1).float()
-        elif activation.dim() == 4:
-            z = activation.mean((2, 3), dtype=torch.float32)
-        else:
-            z = activation.mean(1, dtype=torch.float32) if activation.dim() == 3 else activation.float()
-        return torch.nn.functional.normalize(z, dim=1) if self.plan.normalize else z
-
-    def _signal_and_noise(self, batch: tuple[int, ...], images: np.ndarray) -> tuple[Tensor, Tensor | None]:
+    def _signal_and_noise(
+        self, denoiser: Denoiser, batch: tuple[int, ...], images: np.ndarray
+    ) -> tuple[Tensor, Tensor | None]:
         """Data in the network's input space and its noise, both (B·V, C, S, S), the views of an image side by side."""
-        plan, space = self.plan, self.denoiser.space
+        plan, space = self.plan, denoiser.space
         noisy = plan.input == "noisy"
         shape = (space.channels, space.side, space.side)
         pixels = torch.from_numpy(images).to(self.device, non_blocking=True)
@@ -135,39 +134,30 @@ class Extractor:
         latent_noise = drawn(Stream.LATENT) if noisy and space.kind == "latents" else None
         if self.source.kind == "latents":
             mean, std = (part.repeat_interleave(plan.views, 0) for part in pixels.unbind(1))
-            signal = self.denoiser.scale_latents(mean, std, latent_noise)
+            signal = denoiser.scale_latents(mean, std, latent_noise)
         else:
             views = [augmented_view(pixels, batch, v, plan.augmentation, plan.seed) for v in range(plan.views)]
-            signal = self.denoiser.encode(torch.stack(views, 1).flatten(0, 1), latent_noise)
+            signal = denoiser.encode(torch.stack(views, 1).flatten(0, 1), latent_noise)
         return signal, drawn(Stream.NOISE) if noisy else None
 
-    def _label(self, batch: tuple[int, ...]) -> Tensor | None:
-        chosen = self.plan.class_label
-        if chosen == "null":
-            return self.denoiser.label(None, self.device)
-        if chosen == "label":
-            assert self.source.labels is not None
-            classes = torch.from_numpy(self.source.labels[list(batch)]).repeat_interleave(self.plan.views)
-        else:
-            classes = torch.full((1,), int(chosen))
-        return self.denoiser.label(classes, self.device)
-
-    def _batches(self, indices: Sequence[int]) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+    def _decoded(self, indices: Sequence[int], target: Target) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
         """Readable images in batches; with workers, the next batch is decoded while this one is used."""
         size = self.plan.batch_size
         chunks = [indices[start : start + size] for start in range(0, len(indices), size)]
         if not self.plan.workers:
-            decoded: Iterator[list[np.ndarray | DataError]] = ([self._read(int(i)) for i in chunk] for chunk in chunks)
+            decoded: Iterator[list[np.ndarray | DataError]] = (
+                [self._read(int(i), target) for i in chunk] for chunk in chunks
+            )
             yield from self._readable(chunks, decoded)
             return
         with ThreadPoolExecutor(self.plan.workers) as pool:
-            yield from self._readable(chunks, self._ahead(pool, chunks))
+            yield from self._readable(chunks, self._ahead(pool, chunks, target))
 
     def _ahead(
-        self, pool: ThreadPoolExecutor, chunks: Sequence[Sequence[int]]
+        self, pool: ThreadPoolExecutor, chunks: Sequence[Sequence[int]], target: Target
     ) -> Iterator[list[np.ndarray | DataError]]:
         def submit(chunk: Sequence[int]) -> list[Future[np.ndarray | DataError]]:
-            return [pool.submit(self._read, int(i)) for i in chunk]
+            return [pool.submit(self._read, int(i), target) for i in chunk]
 
         pending = submit(chunks[0]) if chunks else []
         for following in [*chunks[1:], None]:
@@ -189,11 +179,70 @@ class Extractor:
             if kept:
                 yield tuple(index for index, _ in kept), np.stack([image for _, image in kept])
 
-    def _read(self, index: int) -> np.ndarray | DataError:
+    def _read(self, index: int, target: Target) -> np.ndarray | DataError:
         try:
-            return self.source.read(index, self.target)
+            return self.source.read(index, target)
         except DataError as error:
             return error
+
+
+class Extractor:
+    """Streams features of the images that `inputs` reads."""
+
+    def __init__(self, denoiser: Denoiser, inputs: Inputs, plan: Plan) -> None:
+        self.denoiser, self.inputs, self.plan = denoiser, inputs, plan
+        self.device = inputs.device
+        denoiser.to(self.device)
+        denoiser.network.set_precision(DTYPES[plan.precision])
+
+    def run(self, indices: Sequence[int]) -> Iterator[Features]:
+        """Features of the images at `indices`, batch by batch, level by level, in the order of execution."""
+        wanted = {layer.name: number for number, layer in enumerate(self.plan.layers)}
+        for batch in self.inputs.batches(self.denoiser, indices):
+            with torch.inference_mode():
+                label = batch_label(self.denoiser, self.inputs.source, self.plan, batch.indices)
+            for level, sigma in enumerate(self.plan.sigmas):
+                yield from self._level(batch, sigma, label, level, wanted)
+
+    def _level(
+        self, batch: Batch, sigma: float, label: Tensor | None, level: int, wanted: dict[str, int]
+    ) -> Iterator[Features]:
+        pooled: list[tuple[int, Tensor]] = []
+        # The contexts stand around the consumer of the walk: inside a generator they would leak to its caller.
+        with torch.inference_mode(), arithmetic(self.plan.precision, self.device):
+            for name, activation in self.denoiser.walk(batch.at(sigma), sigma, label, wanted):
+                if name in wanted:
+                    pooled.append((wanted[name], self._pooled(activation)))
+                    if len(pooled) == len(wanted):
+                        break
+        for number, z in pooled:
+            yield Features(batch.indices, level, number, z.view(len(batch.indices), self.plan.views, -1))
+
+    def _pooled(self, activation: Tensor) -> Tensor:
+        if self.plan.pool == "flatten":
+            z = activation.flatten(1).float()
+        elif activation.dim() == 4:
+            z = activation.mean((2, 3), dtype=torch.float32)
+        else:
+            z = activation.mean(1, dtype=torch.float32) if activation.dim() == 3 else activation.float()
+        return torch.nn.functional.normalize(z, dim=1) if self.plan.normalize else z
+
+
+def target_of(denoiser: Denoiser) -> Target:
+    """What a source must bring its images to for this model."""
+    space = denoiser.space
+    return Target(space.image_side, space.image_channels, space.resize)
+
+
+def batch_label(denoiser: Denoiser, source: Source, plan: Plan, indices: Sequence[int]) -> Tensor | None:
+    """What the network is told of the classes of these images, one for each view."""
+    chosen, device = plan.class_label, torch.device(plan.device)
+    if chosen == "null":
+        return denoiser.label(None, device)
+    if chosen == "label":
+        assert source.labels is not None
+        return denoiser.label(torch.from_numpy(source.labels[list(indices)]).repeat_interleave(plan.views), device)
+    return denoiser.label(torch.full((1,), int(chosen)), device)
 
 
 def resolve_device(name: str | None) -> str:

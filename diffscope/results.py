@@ -36,14 +36,19 @@ class Row:
     """`code: sentence`, why a value is null or to be read with care."""
     sigma_requested: float | None = None
     """Where the model has discrete levels and another one was asked for."""
+    checkpoint: str | None = None
+    """The path, in a result of several checkpoints."""
+    step: int | None = None
+    """How far training was, there."""
 
     def __getitem__(self, key: str) -> Any:
         return getattr(self, key) if key in _ROW_FIELDS else self.values[key]
 
     def to_json(self) -> dict[str, Any]:
+        snapshot = {} if self.checkpoint is None else {"checkpoint": self.checkpoint, "step": self.step}
         requested = {} if self.sigma_requested is None else {"sigma_requested": self.sigma_requested}
         head = {"layer": self.layer, "sigma": self.sigma, **requested, "t": self.t, "n": self.n, "d": self.d}
-        return {**head, **self.values, "notes": list(self.notes)}
+        return {**snapshot, **head, **self.values, "notes": list(self.notes)}
 
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> Row:
@@ -52,7 +57,7 @@ class Row:
         return Row(**head, values=values, notes=tuple(record["notes"]))
 
 
-_ROW_FIELDS = ("layer", "sigma", "sigma_requested", "t", "n", "d")
+_ROW_FIELDS = ("layer", "sigma", "sigma_requested", "t", "n", "d", "checkpoint", "step")
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,73 @@ class WindowRow:
 
 
 @dataclass(frozen=True)
+class Minimum:
+    """Where ICR was lowest in a training run."""
+
+    step: int
+    icr: float
+    low_step: int
+    high_step: int
+    """Snapshots that cannot be distinguished from the lowest: from low_step to high_step."""
+
+
+@dataclass(frozen=True)
+class OnsetRow:
+    """What one layer at one noise level says of a training run (`studies/onset.py`)."""
+
+    layer: str
+    sigma: float
+    state: str
+    """"turned", "falling", "flat" or "unclear"."""
+    minimum: Minimum | None
+    fired_at: int | None
+    """Step at which the rule fired; None where it did not."""
+    rise: float | None
+    """Of ICR from the checkpoint to keep to the last one, relative; with its paired 95 % interval."""
+    rise_low: float | None
+    rise_high: float | None
+    keep: str | None
+    """Path of the checkpoint to keep."""
+    keep_step: int | None
+    rule: str
+    """The preset: "long" or "short"."""
+    fluctuation: float | None
+    """Relative scatter of ICR from snapshot to snapshot, of which no error over images knows."""
+    false_alarms: float | None
+    """Share of runs that only flatten out in which the rule fires, at this fluctuation: in runs of 100 snapshots for
+    the long preset, of 20 for the short one; None where it has not been simulated."""
+    images_needed: int | None
+    """Of an unclear state: how many images would decide."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OverlayAgainst:
+    """A column of `--overlay` against ICR of one layer at one noise level."""
+
+    layer: str
+    sigma: float
+    n: int
+    """Snapshots that have both."""
+    rank_correlation: float | None
+    """Spearman's; None where fewer than three snapshots have both or one of the two is constant."""
+    lead: int | None
+    """Snapshots by which ICR's turn comes earlier than the column's; negative: later."""
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """A column of numbers that the user has of the same run: FID, a memorization ratio."""
+
+    column: str
+    points: tuple[tuple[int, float], ...]
+    """(step, value), by rising step."""
+    turn_step: int | None
+    """Of its minimum, the last one where it is reached several times; None where that is its first or last point."""
+    against: tuple[OverlayAgainst, ...]
+
+
+@dataclass(frozen=True)
 class Result:
     """Everything that one command measured, with what the numbers depend on."""
 
@@ -92,8 +164,17 @@ class Result:
     window: tuple[WindowRow, ...] = ()
     timing: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    checkpoints: tuple[Mapping[str, Any], ...] = ()
+    """Of a series: path, sha256, step of each, in order; `why` where one was left out."""
+    onset: tuple[OnsetRow, ...] = ()
+    overlay: tuple[Overlay, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
+        series = {
+            "checkpoints": [dict(checkpoint) for checkpoint in self.checkpoints],
+            "onset": [{**asdict(row), "notes": list(row.notes)} for row in self.onset],
+            "overlay": [asdict(column) for column in self.overlay],
+        }
         return {
             "diffscope": self.version,
             "schema": SCHEMA,
@@ -103,6 +184,7 @@ class Result:
             "protocol": dict(self.protocol),
             "rows": [row.to_json() for row in self.rows],
             "window": [{**asdict(w), "notes": list(w.notes)} for w in self.window],
+            **(series if self.checkpoints else {}),
             "warnings": list(self.warnings),
             "timing": dict(self.timing),
         }
@@ -119,7 +201,21 @@ class Result:
             window=tuple(WindowRow(**{**w, "notes": tuple(w["notes"])}) for w in record["window"]),
             timing=record["timing"],
             warnings=tuple(record.get("warnings", ())),
+            checkpoints=tuple(record.get("checkpoints", ())),
+            onset=tuple(_onset_from_json(row) for row in record.get("onset", ())),
+            overlay=tuple(_overlay_from_json(column) for column in record.get("overlay", ())),
         )
+
+
+def _onset_from_json(record: Mapping[str, Any]) -> OnsetRow:
+    minimum = None if record["minimum"] is None else Minimum(**record["minimum"])
+    return OnsetRow(**{**record, "minimum": minimum, "notes": tuple(record["notes"])})
+
+
+def _overlay_from_json(record: Mapping[str, Any]) -> Overlay:
+    points = tuple((int(step), float(value)) for step, value in record["points"])
+    against = tuple(OverlayAgainst(**entry) for entry in record["against"])
+    return Overlay(record["column"], points, record["turn_step"], against)
 
 
 def dumps(result: Result) -> str:

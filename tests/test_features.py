@@ -17,7 +17,7 @@ from diffscope import families, features
 from diffscope.checkpoints import Checkpoint, read
 from diffscope.errors import DataError, UsageError
 from diffscope.families.base import Denoiser
-from diffscope.features import Extractor, Plan, arithmetic, resolve_device, resolve_precision
+from diffscope.features import Extractor, Inputs, Plan, arithmetic, resolve_device, resolve_precision, target_of
 from diffscope.sources.base import Source, Target, open_source
 from diffscope.views import Augmentation, view_noise
 
@@ -68,10 +68,14 @@ def plan(denoiser: Denoiser, layers: Sequence[str] = (), **changed: Any) -> Plan
 Found = dict[tuple[int, int], torch.Tensor]
 
 
+def extractor(denoiser: Denoiser, source: Source, used: Plan, strict: bool = False) -> Extractor:
+    return Extractor(denoiser, Inputs(source, used, strict), used)
+
+
 def extracted(denoiser: Denoiser, source: Source, used: Plan, strict: bool = False) -> Found:
     """(level, layer) → (N, V, d), in the order of the images."""
     found: dict[tuple[int, int], list[torch.Tensor]] = {}
-    for part in Extractor(denoiser, source, used, strict).run(range(len(source))):
+    for part in extractor(denoiser, source, used, strict).run(range(len(source))):
         assert part.z.dtype == torch.float32
         assert part.z.shape[:2] == (len(part.indices), used.views)
         found.setdefault((part.level, part.layer), []).append(part.z)
@@ -104,7 +108,7 @@ def test_indices_levels_and_layers_come_in_order(case: tuple[Denoiser, Source]) 
     denoiser, source = case
     used = plan(denoiser, layers=[layer.name for layer in denoiser.layers][:2], workers=2)
     order = [11, 3, 19, 0, 7, 8, 2, 5, 4]
-    parts = list(Extractor(denoiser, source, used).run(order))
+    parts = list(extractor(denoiser, source, used).run(order))
     batches = [order[:7], order[7:]]
     assert [(p.indices, p.level, p.layer) for p in parts] == [
         (tuple(batch), level, layer) for batch in batches for level in range(3) for layer in range(2)
@@ -117,7 +121,7 @@ def test_indices_levels_and_layers_come_in_order(case: tuple[Denoiser, Source]) 
 def test_nothing_to_do(case: tuple[Denoiser, Source]) -> None:
     denoiser, source = case
     for workers in (0, 2):
-        assert list(Extractor(denoiser, source, plan(denoiser, workers=workers)).run([])) == []
+        assert list(extractor(denoiser, source, plan(denoiser, workers=workers)).run([])) == []
 
 
 def test_layers_together_equal_layers_alone(case: tuple[Denoiser, Source]) -> None:
@@ -153,7 +157,7 @@ def test_the_noise_is_the_keyed_one_times_sigma() -> None:
     denoiser, source, seed = toy(), open_source("synthetic:count=5"), 3
     used = plan(denoiser, layers=["linear"], seed=seed)
     found = extracted(denoiser, source, used)
-    x = torch.from_numpy(np.stack([source.read(i, Extractor(denoiser, source, used).target) for i in range(5)]))
+    x = torch.from_numpy(np.stack([source.read(i, target_of(denoiser)) for i in range(5)]))
     projection = denoiser.network.get_buffer("projection").double()
     for level, sigma in enumerate(SIGMAS):
         for view in range(2):
@@ -194,7 +198,7 @@ def test_clean_input_is_scaled_as_the_network_expects(tmp_path: Path) -> None:
     denoiser, source = unet(), pictures(tmp_path)
     used = plan(denoiser, input="clean", augmentation=Augmentation("none"), batch_size=COUNT, views=1)
     found = extracted(denoiser, source, used)
-    target = Extractor(denoiser, source, used).target
+    target = target_of(denoiser)
     x = torch.from_numpy(np.stack([source.read(i, target) for i in range(COUNT)])) / 127.5 - 1
     with torch.inference_mode():
         expected = dict(denoiser.walk(x, SIGMAS[1], None))[denoiser.default_layer].mean((2, 3))
@@ -215,7 +219,7 @@ def test_tokens_are_averaged_over_positions() -> None:
     tensors = load_file(DATA / "sit" / "sit_patch4.safetensors")
     state = {key.removeprefix("sd/"): value for key, value in tensors.items() if key.startswith("sd/")}
     denoiser = families.load(Checkpoint("SiT.pt", "state-dict", state, "model", ""), config={"num_heads": "4"})
-    z = Extractor(denoiser, open_source("synthetic:count=1"), plan(toy()))._pooled(torch.ones(3, 16, 32).cumsum(1))
+    z = extractor(denoiser, open_source("synthetic:count=1"), plan(toy()))._pooled(torch.ones(3, 16, 32).cumsum(1))
     assert z.shape == (3, 32)
     assert torch.all(z == 8.5)
 
@@ -261,12 +265,12 @@ def test_unreadable_images_are_left_out_and_named(tmp_path: Path, workers: int) 
     broken = [0, 9]
     for index in broken:
         (tmp_path / source.name(index)).write_bytes(b"no picture")
-    extractor = Extractor(denoiser, source, plan(denoiser, workers=workers))
-    parts = [p for p in extractor.run(range(COUNT)) if (p.level, p.layer) == (0, 0)]
+    reading = extractor(denoiser, source, plan(denoiser, workers=workers))
+    parts = [p for p in reading.run(range(COUNT)) if (p.level, p.layer) == (0, 0)]
     kept = [index for index in range(COUNT) if index not in broken]
     assert [index for p in parts for index in p.indices] == kept
-    assert [entry["file"] for entry in extractor.skipped] == [source.name(index) for index in broken]
-    assert all(entry["why"] for entry in extractor.skipped)
+    assert [entry["file"] for entry in reading.inputs.skipped] == [source.name(index) for index in broken]
+    assert all(entry["why"] for entry in reading.inputs.skipped)
     # The images beside a broken one keep their draws, which are keyed by the index.
     z = torch.cat([p.z for p in parts])
     torch.testing.assert_close(z, whole[0, 0][kept], rtol=0, atol=4e-6 * float(z.abs().max()))
@@ -276,9 +280,9 @@ def test_a_batch_without_a_readable_image(tmp_path: Path) -> None:
     denoiser, source = unet(), pictures(tmp_path)
     for index in range(7):
         (tmp_path / source.name(index)).write_bytes(b"no picture")
-    extractor = Extractor(denoiser, source, plan(denoiser))
-    assert {index for p in extractor.run(range(COUNT)) for index in p.indices} == set(range(7, COUNT))
-    assert len(extractor.skipped) == 7
+    reading = extractor(denoiser, source, plan(denoiser))
+    assert {index for p in reading.run(range(COUNT)) for index in p.indices} == set(range(7, COUNT))
+    assert len(reading.inputs.skipped) == 7
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -360,7 +364,7 @@ def test_the_stream_leaves_no_context_to_its_consumer(monkeypatch: pytest.Monkey
     """A generator that is suspended inside a `with` would hand its mode to whoever asks next."""
     monkeypatch.setattr(features, "cpu_capabilities", lambda: {"amx_bf16": False})
     denoiser, before = toy(), state_of_arithmetic()
-    stream = Extractor(denoiser, open_source("synthetic:count=4"), plan(denoiser)).run(range(4))
+    stream = extractor(denoiser, open_source("synthetic:count=4"), plan(denoiser)).run(range(4))
     next(stream)
     assert state_of_arithmetic() == before
     assert not torch.is_inference_mode_enabled()
@@ -377,3 +381,31 @@ def test_devices_and_precisions() -> None:
         resolve_precision("fp64", "cpu")
     with pytest.raises(UsageError, match="CUDA only"):
         resolve_precision("tf32", "cpu")
+
+
+def test_what_was_made_for_one_checkpoint_serves_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    denoiser, source = unet(), pictures(tmp_path)
+    (tmp_path / "class0" / "00.png").write_bytes(b"no picture")
+    used = plan(denoiser)
+    fresh = extractor(denoiser, source, used)
+    expected = [part.z for part in fresh.run(range(COUNT))]
+    kept = Inputs(source, used, keep=10**9)
+    first = [part.z for part in Extractor(denoiser, kept, used).run(range(COUNT))]
+    monkeypatch.setattr(type(source), "read", lambda *_: pytest.fail("decoded again"))
+    again = [part.z for part in Extractor(unet(), kept, used).run(range(COUNT))]
+    for a, b, c in zip(expected, first, again, strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(a, c)
+    assert kept.skipped == 2 * fresh.inputs.skipped
+
+
+@pytest.mark.parametrize("keep", [0, 20_000])
+def test_what_has_no_room_is_made_again(keep: int, tmp_path: Path) -> None:
+    denoiser, source = unet(), pictures(tmp_path)
+    used = plan(denoiser)
+    inputs = Inputs(source, used, keep=keep)
+    runs = [[part.z for part in Extractor(denoiser, inputs, used).run(range(COUNT))] for _ in range(3)]
+    assert sum(batch.signal.nbytes + batch.noise.nbytes for made, _ in inputs._kept.values() for batch in made) <= keep
+    for zs in zip(*runs, strict=True):
+        assert torch.equal(zs[0], zs[1])
+        assert torch.equal(zs[0], zs[2])

@@ -27,7 +27,7 @@ from diffscope import registry
 from diffscope.errors import EstimationError
 from diffscope.metrics._guards import guarded, size_problem
 from diffscope.moments import Moments, PooledMoments
-from diffscope.numerics import jackknife_se
+from diffscope.numerics import jackknife_se, threads_for
 
 __all__ = [
     "SPECTRAL_SE_LIMIT",
@@ -71,9 +71,10 @@ class Measurement:
 
 def measure_all(moments: Moments, context: Context) -> Measurement:
     """Check the moments, then measure everything that this folder offers; EstimationError where a check refuses."""
-    moments, notes = guarded(moments, context.feature_eps, context.pooled_positions, context.reduce)
-    members = registry.load("diffscope.metrics").values()
-    return merged([Measurement({}, notes), *(member.measure(moments, context) for member in members)])
+    with threads_for(moments.d):
+        moments, notes = guarded(moments, context.feature_eps, context.pooled_positions, context.reduce)
+        members = registry.load("diffscope.metrics").values()
+        return merged([Measurement({}, notes), *(member.measure(moments, context) for member in members)])
 
 
 def merged(parts: Sequence[Measurement]) -> Measurement:

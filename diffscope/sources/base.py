@@ -84,12 +84,19 @@ class Source(ABC):
         """SHA-256 (hex) of all names and sizes, and of the contents and labels of the images at `indices`.
 
         Where the source lies does not enter, nor does the order of `indices`. Names and sizes of all images
-        enter because they decide which images a seeded subset takes.
+        enter because they decide which images a seeded subset takes. Remembered: all snapshots of a run ask for it.
         """
+        chosen = tuple(sorted({int(index) for index in indices}))
+        remembered: dict[tuple[int, ...], str] = self.__dict__.setdefault("_fingerprints", {})
+        if chosen not in remembered:
+            remembered[chosen] = self._fingerprint(chosen)
+        return remembered[chosen]
+
+    def _fingerprint(self, chosen: tuple[int, ...]) -> str:
         digest = hashlib.sha256(f"{self.kind} {len(self)}\n".encode())
         for index in range(len(self)):
             digest.update(f"{self.name(index)}\0{self.size(index)}\n".encode(errors="surrogateescape"))
-        for index in sorted({int(index) for index in indices}):
+        for index in chosen:
             label = "" if self.labels is None else int(self.labels[index])
             digest.update(f"{index} {self.checksum(index):08x} {label}\n".encode())
         return digest.hexdigest()

@@ -17,7 +17,7 @@ import numpy as np
 
 from diffscope import __version__
 from diffscope.errors import NonFinite, StoreError
-from diffscope.features import Extractor
+from diffscope.features import Extractor, Inputs
 from diffscope.store import write_atomically
 from diffscope.studies.measurement import Listener, check_unreadable
 from diffscope.studies.settings import Job
@@ -54,7 +54,7 @@ def export(job: Job, path: Path, listener: Listener | None = None) -> dict[str, 
     arrays["index"][:] = order
     if job.source.labels is not None:
         arrays["label"][:] = job.source.labels[order]
-    extractor = Extractor(job.denoiser, job.source, plan, job.settings.strict)
+    extractor = Extractor(job.denoiser, Inputs(job.source, plan, job.settings.strict), plan)
     for block in range(job.blocks):
         indices = job.block(block)
         if block in done:
@@ -64,7 +64,7 @@ def export(job: Job, path: Path, listener: Listener | None = None) -> dict[str, 
         for array in arrays.values():
             array.flush()
         skipped += [int(index) for index in indices if int(index) not in read]
-        check_unreadable(job, len(skipped), extractor.skipped)
+        check_unreadable(job, len(skipped), extractor.inputs.skipped)
         done.append(block)
         _write_journal(journal, done, skipped)
     if skipped:
@@ -122,7 +122,7 @@ def _fill(
         name = plan.layers[features.layer].name
         z = features.z.cpu().numpy()
         if not np.isfinite(z).all():
-            image = extractor.source.name(features.indices[int(np.argwhere(~np.isfinite(z))[0, 0])])
+            image = extractor.inputs.source.name(features.indices[int(np.argwhere(~np.isfinite(z))[0, 0])])
             raise NonFinite(
                 f"image {image}: features of {name} are not finite in {plan.precision}; use --precision fp32"
             )

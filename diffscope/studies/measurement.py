@@ -19,7 +19,7 @@ import torch
 
 from diffscope import seeding
 from diffscope.errors import DataError, EstimationError, MemoryLimit, NeedTwoViews, NonFinite, TooFewImages
-from diffscope.features import SPACING, Extractor, Plan
+from diffscope.features import SPACING, Extractor, Inputs, Plan
 from diffscope.metrics.base import Context, measure_all
 from diffscope.metrics.icr import size_problem
 from diffscope.moments import BlockAccumulator, BlockMoments, Moments, NonFiniteFeature, accumulator_nbytes, nbytes
@@ -61,9 +61,12 @@ def total_passes(job: Job) -> int:
     return len(job.indices) * job.plan.views * len(job.levels)
 
 
-def measure(job: Job, listener: Listener | None = None, folder: Path | None = None) -> Measured:
+def measure(
+    job: Job, listener: Listener | None = None, folder: Path | None = None, inputs: Inputs | None = None
+) -> Measured:
     """All metrics of every layer at every noise level; finished blocks are kept in `folder`, else in the cache.
 
+    `inputs` are those that jobs of one protocol share, but for the checkpoint.
     Raises TooFewImages where no layer's covariance can be determined (a layer that is too wide among others gets
     rows of nulls), MemoryLimit before the run, DataError where too many images cannot be read.
     """
@@ -77,7 +80,7 @@ def measure(job: Job, listener: Listener | None = None, folder: Path | None = No
     protocol = whole.protocol
     parts = Parts(folder or cache_folder(), protocol.hash())
     parts.claim()
-    resumed = _run_blocks(job, parts, listener)
+    resumed = _run_blocks(job, parts, listener, inputs)
     run_seconds = time.perf_counter() - start
     skipped = tuple(entry for number in range(job.blocks) for entry in _skipped(parts, number))
     used = len(job.indices) - len(skipped)
@@ -181,7 +184,7 @@ def _half_of_memory() -> int:
         return 4 << 30
 
 
-def _run_blocks(job: Job, parts: Parts, listener: Listener) -> int:
+def _run_blocks(job: Job, parts: Parts, listener: Listener, inputs: Inputs | None) -> int:
     """Measure the blocks that are not on disk yet; how many were there."""
     done = parts.finished()
     per_image = job.plan.views * len(job.levels)
@@ -190,14 +193,14 @@ def _run_blocks(job: Job, parts: Parts, listener: Listener) -> int:
     if done:
         listener.say(f"{len(done)} of {job.blocks} blocks were measured before; going on from there")
     unreadable = sum(len(_skipped(parts, number)) for number in done)
-    extractor = Extractor(job.denoiser, job.source, job.plan, job.settings.strict)
+    extractor = Extractor(job.denoiser, inputs or Inputs(job.source, job.plan, job.settings.strict), job.plan)
     foresight = _Foresight(job, listener, missing=job.blocks - len(done))
     for number in range(job.blocks):
         if number in done:
             continue
-        before = len(extractor.skipped)
+        before = len(extractor.inputs.skipped)
         arrays = _block(job, extractor, number, listener, foresight)
-        skipped = extractor.skipped[before:]
+        skipped = extractor.inputs.skipped[before:]
         unreadable += len(skipped)
         check_unreadable(job, unreadable, skipped)
         parts.write(number, arrays, {"skipped": skipped})
@@ -233,7 +236,7 @@ def _block(
         try:
             sums[features.level, features.layer].update(features.z)
         except NonFiniteFeature as error:
-            image = extractor.source.name(features.indices[error.position])
+            image = extractor.inputs.source.name(features.indices[error.position])
             layer, sigma = plan.layers[features.layer].name, plan.sigmas[features.level]
             raise NonFinite(
                 f"image {image}: features of layer {layer} at sigma {sigma:g} are not finite in {plan.precision}; "
