@@ -27,6 +27,13 @@ SPACING = {"fp32": 2.0**-23, "tf32": 2.0**-10, "bf16": 2.0**-7, "fp16": 2.0**-10
 """Distance of neighbouring numbers at 1, of what the network computes in."""
 
 
+def cure(precision: str) -> str:
+    """What to do where a network's numbers are not finite."""
+    if precision in ("fp32", "tf32"):
+        return "its weights have diverged or the file is damaged: take another checkpoint"
+    return "use --precision fp32"
+
+
 @dataclass(frozen=True)
 class Plan:
     """What to extract; part of the protocol but for the last three fields."""

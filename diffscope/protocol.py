@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from diffscope.errors import ProtocolMismatch
@@ -25,8 +25,8 @@ CHECKPOINT_FIELDS = frozenset({"checkpoint", "weights", "family", "constructor"}
 class Protocol:
     """Every field is plain JSON."""
 
-    checkpoint: str
-    """sha256 of the file."""
+    checkpoint: str | None
+    """sha256 of the file; None in what several checkpoints share."""
     weights: str
     """ema or model."""
     family: str
@@ -62,6 +62,10 @@ class Protocol:
     generator: str
     """Name and version of the random numbers."""
     estimator: str = ESTIMATOR
+
+    def shared(self) -> Protocol:
+        """What is the same for all snapshots of a training run."""
+        return replace(self, checkpoint=None)
 
     def to_json(self) -> dict[str, Any]:
         """All fields and their hash."""

@@ -147,7 +147,8 @@ class Overlay:
     points: tuple[tuple[int, float], ...]
     """(step, value), by rising step."""
     turn_step: int | None
-    """Of its minimum, the last one where it is reached several times; None where that is its first or last point."""
+    """Of its minimum, the last one where it is reached several times in a row; None where that is its first or last
+    point."""
     against: tuple[OverlayAgainst, ...]
 
 

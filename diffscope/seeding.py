@@ -24,6 +24,7 @@ class Stream(IntEnum):
     NOISE = 3
     LATENT = 4
     SYNTHETIC = 5
+    SAMPLE = 6
 
 
 def generator(seed: int, stream: Stream, image: int = 0, view: int = 0) -> np.random.Generator:

@@ -14,12 +14,15 @@ import tempfile
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from diffscope.errors import StoreError
 
 Arrays = dict[str, np.ndarray]
+Record = dict[str, Any]
+"""Plain JSON."""
 
 
 def cache_folder() -> Path:
@@ -104,3 +107,29 @@ class Parts:
 
     def _path(self, number: int) -> Path:
         return self.folder / f"part-{number:03d}.safetensors"
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+class Records:
+    """Small finished results by key, which later runs of the same kind go on from: one JSON file each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def read(self, key: str) -> Record | None:
+        """None where there is none, or one that cannot be read: it is then made again."""
+        try:
+            found = json.loads(self._path(key).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def write(self, key: str, record: Mapping[str, object]) -> None:
+        text = json.dumps(record, allow_nan=False)
+        write_atomically(self._path(key), lambda path: _write_text(path, text))
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.json"

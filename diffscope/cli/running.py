@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ def run_and_report(
     if out is not None:
         prepare_folder(out)
         if not overwrite:
-            refuse_other_protocol(job, out)
+            refuse_other_protocol(job.protocol.to_json(), out)
     with terminal.progress(total_passes(job), command, unit="passes") as advance:
         result, measured = sweep(job, command, Listener(advance, terminal.note), out, self_check)
     tell_skipped(result)
@@ -103,7 +103,7 @@ def prepare_folder(out: Path) -> None:
         raise StoreError(f"--out {out}: cannot be written to: {error.strerror or error}; choose another") from None
 
 
-def refuse_other_protocol(job: Job, out: Path) -> None:
+def refuse_other_protocol(protocol: Mapping[str, Any], out: Path) -> None:
     """StoreError where `out` holds a result that depends on something else: it would be lost in silence."""
     from diffscope.errors import DataError, ProtocolMismatch
     from diffscope.protocol import require_equal
@@ -117,7 +117,7 @@ def refuse_other_protocol(job: Job, out: Path) -> None:
     except DataError as error:
         raise StoreError(f"{error}; it would be replaced: choose another --out, or --overwrite") from None
     try:
-        require_equal(earlier, job.protocol.to_json(), (), f"{path} and this run")
+        require_equal(earlier, protocol, (), f"{path} and this run")
     except ProtocolMismatch as error:
         reason = str(error).split("; measure both")[0]
         raise StoreError(f"{reason}; choose another --out, or --overwrite") from None

@@ -145,18 +145,18 @@ class Denoiser(ABC):
     encoder: Autoencoder | None = None
     """A latent model's own image encoder, from `use_encoder`."""
 
-    def use_encoder(self, path: str | None) -> None:
-        """Read the VAE of a latent model. Raises CheckpointError where it is missing or has no use."""
+    def use_encoder(self, path: str | None, encoder: Autoencoder | None = None) -> None:
+        """Read the VAE of a latent model, or take one read before. CheckpointError where it is missing or of no use."""
         if self.latent_scale is None:
             if path is not None:
                 raise CheckpointError(f"--vae {path}: this model works on pixels and takes no image encoder")
             return
-        if path is None:
+        if path is None and encoder is None:
             raise CheckpointError(
                 "this model works on VAE latents: give its image encoder, a diffusers folder of sd-vae-ft-ema, "
                 "with --vae PATH, or latents made beforehand (.npz) as --data"
             )
-        encoder = Autoencoder(path)
+        encoder = encoder or Autoencoder(str(path))
         side = self.space.side * encoder.factor
         if encoder.latent_channels != self.space.channels:
             raise CheckpointError(
@@ -257,7 +257,22 @@ def input_space(channels: int, side: int, latent: bool, resize: Literal["lanczos
 
 
 def dry_walk(network: WalkedNetwork, space: InputSpace, label: Tensor | None, path: str) -> tuple[Layer, ...]:
-    """Names and shapes of all layers, from a walk that computes nothing (network and label on the meta device)."""
+    """Names and shapes of all layers, from a walk that computes nothing (network and label on the meta device).
+
+    Remembered by what the network is made of: for a small one it takes as long as a tenth of a measurement, and the
+    snapshots of a run are all alike.
+    """
+    parts = tuple((name, tuple(tensor.shape)) for name, tensor in network.state_dict().items())
+    key = (repr(network), parts, space, None if label is None else tuple(label.shape))
+    if key not in _WALKED:
+        _WALKED[key] = _dry_walk(network, space, label, path)
+    return _WALKED[key]
+
+
+_WALKED: dict[tuple[object, ...], tuple[Layer, ...]] = {}
+
+
+def _dry_walk(network: WalkedNetwork, space: InputSpace, label: Tensor | None, path: str) -> tuple[Layer, ...]:
     x = torch.empty(1, space.channels, space.side, space.side, device="meta")
     walk: Iterator[tuple[str, Tensor]] = network.walk(x, torch.empty(1, device="meta"), label)
     try:

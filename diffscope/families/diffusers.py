@@ -36,6 +36,7 @@ from diffscope.families.base import (
     input_space,
     load_weights,
 )
+from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.families.networks.hooked import HookedNetwork
 from diffscope.families.networks.library import diffusers_class
 
@@ -67,8 +68,8 @@ class DiffusersDenoiser(Denoiser):
     vae: str | None = None
     """Folder of the pipeline's own image encoder."""
 
-    def use_encoder(self, path: str | None) -> None:
-        super().use_encoder(path or self.vae)
+    def use_encoder(self, path: str | None, encoder: Autoencoder | None = None) -> None:
+        super().use_encoder(path or self.vae, encoder)
 
     def label(self, classes: Tensor | None, device: torch.device) -> Tensor | None:
         """Class indices (B,) int64; the null class is index `count`."""

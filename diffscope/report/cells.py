@@ -6,7 +6,7 @@ A number that is null is shown as `–`; digits stop where they stop meaning som
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from diffscope.results import Row
@@ -57,11 +57,11 @@ def lowest(rows: Iterable[Row]) -> Row | None:
     return min(measured, key=lambda row: float(row.values["icr"]), default=None)
 
 
-def layers_by_icr(rows: Iterable[Row]) -> list[str]:
-    """Layers by their lowest ICR, best first; those without any ICR last."""
-    best = {layer: lowest(group) for layer, group in by_layer(rows).items()}
-    icr = {layer: math.inf if row is None else float(row.values["icr"]) for layer, row in best.items()}
-    return sorted(icr, key=lambda layer: icr[layer])
+def best_first(groups: Mapping[str, Sequence[Row]]) -> list[str]:
+    """Names of the groups by their lowest ICR, best first; those without any ICR last."""
+    best = {name: lowest(group) for name, group in groups.items()}
+    icr = {name: math.inf if row is None else float(row.values["icr"]) for name, row in best.items()}
+    return sorted(icr, key=lambda name: icr[name])
 
 
 def metric(key: str, show: Callable[[Any], str] = number) -> Callable[[Row], str]:

@@ -1,4 +1,4 @@
-"""ICR over log sigma as a few lines of characters, legible without colour.
+"""ICR over log sigma, or over the steps of a training run, as a few lines of characters, legible without colour.
 
 ICR 0.372 ┤○
           │  ○                          ○
@@ -12,36 +12,75 @@ ICR 0.372 ┤○
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+from diffscope.report import training
 from diffscope.report.cells import lowest, number, share
-from diffscope.results import Row, WindowRow
+from diffscope.results import OnsetRow, Row, WindowRow
 
 HEIGHT = 9
 WIDTH = 60
 LABEL = 8
 NEEDED = LABEL + 2 + WIDTH + 3
-"""Characters of the longest line."""
+"""Characters of the longest line over sigma."""
+NEEDED_BY_STEPS = NEEDED + 5
 
 LEGEND = "◆ lowest ICR   ● not distinguishable from it   ○ other levels   │ 95 % interval"
+LEGEND_OF_STEPS = "◆ lowest ICR   ● not told apart from it   ○ others   │ 95 % interval   : onset"
 
 
-def draw(rows: Sequence[Row], window: WindowRow | None) -> list[str]:
+@dataclass(frozen=True)
+class Across:
+    """A horizontal axis."""
+
+    at: Callable[[Row], float]
+    """Where a row stands, on an even scale."""
+    label: Callable[[Row], str]
+    unit: str
+
+
+LEVELS = Across(lambda row: math.log(row.sigma), lambda row: number(row.sigma, 2), "σ")
+STEPS = Across(training.step, lambda row: training.short(training.step(row)), "step")
+
+
+def over_levels(rows: Sequence[Row], window: WindowRow | None) -> list[str]:
     """The plot of one layer, rows by rising sigma; no lines where fewer than two levels have an ICR."""
+    low, high = (None, None) if window is None else (window.low, window.high)
+    if low is None or high is None:
+        return _draw(rows, LEVELS, lambda row: False)
+    return _draw(rows, LEVELS, lambda row: low <= row.sigma <= high)
+
+
+def over_steps(rows: Sequence[Row], onset: OnsetRow | None) -> list[str]:
+    """The plot of one series, rows by rising step; no lines where fewer than two snapshots have an ICR."""
+    minimum = None if onset is None else onset.minimum
+    if onset is None or minimum is None:
+        return _draw(rows, STEPS, lambda row: False)
+    fired = next((row for row in rows if row.step == onset.fired_at), None)
+    return _draw(rows, STEPS, lambda row: minimum.low_step <= training.step(row) <= minimum.high_step, fired)
+
+
+def _draw(rows: Sequence[Row], across: Across, near: Callable[[Row], bool], ruled: Row | None = None) -> list[str]:
+    """`near` says what cannot be told apart from the lowest; a dotted rule stands at one row, behind all others."""
     measured = [row for row in rows if row.values.get("icr") is not None]
     best = lowest(measured)
     if best is None or len(measured) < 2:
         return []
     bottom, top = _range(measured)
     canvas = [[" "] * WIDTH for _ in range(HEIGHT)]
+    if ruled in measured:
+        for line in canvas:
+            line[_column(ruled, measured, across)] = ":"
     for row in measured:
-        column = _column(row.sigma, measured)
+        column = _column(row, measured, across)
         low, high = _ends(row)
-        for line in range(_line(high, bottom, top), _line(low, bottom, top) + 1):
-            canvas[line][column] = "│"
+        for i in range(_line(high, bottom, top), _line(low, bottom, top) + 1):
+            canvas[i][column] = "│"
     for row in sorted(measured, key=lambda row: row is best):  # the minimum last: nothing is drawn over it
-        canvas[_line(row["icr"], bottom, top)][_column(row.sigma, measured)] = _marker(row, best, window)
-    return [*_with_scale(canvas, bottom, top), *_axis(measured)]
+        marker = "◆" if row is best else "●" if near(row) else "○"
+        canvas[_line(row["icr"], bottom, top)][_column(row, measured, across)] = marker
+    return [*_with_scale(canvas, bottom, top), *_axis(measured, across)]
 
 
 def _ends(row: Row) -> tuple[float, float]:
@@ -61,17 +100,9 @@ def _line(icr: float, bottom: float, top: float) -> int:
     return round((HEIGHT - 1) * (top - icr) / (top - bottom))
 
 
-def _column(level: float, measured: Sequence[Row]) -> int:
-    first, last = math.log(measured[0].sigma), math.log(measured[-1].sigma)
-    return 1 + round((WIDTH - 3) * (math.log(level) - first) / (last - first)) if last > first else WIDTH // 2
-
-
-def _marker(row: Row, best: Row, window: WindowRow | None) -> str:
-    if row is best:
-        return "◆"
-    if window is None or window.low is None or window.high is None:
-        return "○"
-    return "●" if window.low <= row.sigma <= window.high else "○"
+def _column(row: Row, measured: Sequence[Row], across: Across) -> int:
+    first, last = across.at(measured[0]), across.at(measured[-1])
+    return 1 + round((WIDTH - 3) * (across.at(row) - first) / (last - first)) if last > first else WIDTH // 2
 
 
 def _with_scale(canvas: Sequence[Sequence[str]], bottom: float, top: float) -> list[str]:
@@ -82,24 +113,24 @@ def _with_scale(canvas: Sequence[Sequence[str]], bottom: float, top: float) -> l
     ]
 
 
-def _axis(measured: Sequence[Row]) -> list[str]:
-    """Ticks at levels that were measured, as many as their labels leave room for; first and last always."""
+def _axis(measured: Sequence[Row], across: Across) -> list[str]:
+    """Ticks at rows that were measured, as many as their labels leave room for; first and last always."""
     ticks, labels = ["─"] * WIDTH, [" "] * (WIDTH + 8)
-    last = _span(measured[-1], measured)
+    last = _span(measured[-1], measured, across)
     free = 0
     for row in measured:
-        start, end, text = _span(row, measured)
+        start, end, text = _span(row, measured, across)
         if row is not measured[-1] and (start < free or end >= last[0]):
             continue
-        ticks[_column(row.sigma, measured)] = "┬"
+        ticks[_column(row, measured, across)] = "┬"
         labels[start:end] = text
         free = end + 1
     margin = " " * (LABEL + 1)
-    return [f"{margin}└{''.join(ticks)}", f"{margin} {''.join(labels).rstrip()}  σ"]
+    return [f"{margin}└{''.join(ticks)}", f"{margin} {''.join(labels).rstrip()}  {across.unit}"]
 
 
-def _span(row: Row, measured: Sequence[Row]) -> tuple[int, int, str]:
-    """Where a tick's label stands, centred under its level."""
-    text = number(row.sigma, 2)
-    start = max(0, _column(row.sigma, measured) - len(text) // 2)
+def _span(row: Row, measured: Sequence[Row], across: Across) -> tuple[int, int, str]:
+    """Where a tick's label stands, centred under its row."""
+    text = across.label(row)
+    start = max(0, _column(row, measured, across) - len(text) // 2)
     return start, start + len(text), text

@@ -33,9 +33,9 @@ def _write_all(result: Result, folder: Path, figures: bool) -> list[Path]:
     write_csv(result, csv_path)
     if not figures:
         return [json_path, csv_path]
-    from diffscope.report.figure import draw_sweep  # matplotlib takes a second to load
+    from diffscope.report.figures import draw  # matplotlib takes a second to load
 
-    return [json_path, csv_path, *draw_sweep(result, folder)]
+    return [json_path, csv_path, *draw(result, folder)]
 
 
 def _rename(source: Path, target: Path) -> Path:

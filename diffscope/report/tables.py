@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from diffscope.report import verdict
+from diffscope.report import training, verdict
 from diffscope.report.cells import COLUMNS, sentences
-from diffscope.results import Result
+from diffscope.results import Result, Row
 
 
 def write_csv(result: Result, path: Path) -> None:
@@ -28,10 +29,10 @@ def write_csv(result: Result, path: Path) -> None:
 
 
 def _head_first(keys: dict[str, None], left_out: set[str]) -> list[str]:
-    """`sigma_requested` stands beside `sigma`, also where the first row lacks it."""
-    head = [
-        key for key in ("layer", "sigma", "sigma_requested", "t", "n", "d") if key in keys or key != "sigma_requested"
-    ]
+    """`sigma_requested` stands beside `sigma`, also where the first row lacks it; of a series, the snapshot first."""
+    optional = ("checkpoint", "step", "sigma_requested")
+    order = ("checkpoint", "step", "layer", "sigma", "sigma_requested", "t", "n", "d")
+    head = [key for key in order if key in keys or key not in optional]
     return [*head, *(key for key in keys if key not in {*head, *left_out, "notes"})]
 
 
@@ -45,20 +46,43 @@ def _field(value: Any) -> str:
 
 def markdown_table(result: Result) -> str:
     """Title, the table of rows, the verdict and the notes, for GITHUB_STEP_SUMMARY."""
-    some_notes = any(row.notes for row in result.rows)
-    columns = {heading: show for heading, show in COLUMNS.items() if heading != "notes" or some_notes}
+    columns, verdicts = _of_training(result) if result.command == "track" else _of_levels(result)
+    name = training.run_name(result) if result.command == "track" else str(result.checkpoint.get("path", ""))
     lines = [
-        f"### diffscope {result.command}: {_cell(str(result.checkpoint.get('path', '')))}",
+        f"### diffscope {result.command}: {_cell(name)}",
         "",
         _line(list(columns)),
-        _line([":---" if heading in ("layer", "notes") else "---:" for heading in columns]),
+        _line([":---" if heading in LEFT else "---:" for heading in columns]),
         *(_line([_cell(show(row)) for show in columns.values()]) for row in result.rows),
     ]
-    verdicts = [f"- **{_cell(w.layer)}**: {_cell(verdict.finding(result, w))}" for w in verdict.ranked(result)]
     notes = [f"- {_cell(sentence)}" for sentence in sentences(note for row in result.rows for note in row.notes)]
     for block in (verdicts, notes):
         lines += ["", *block] if block else []
     return "\n".join(lines) + "\n"
+
+
+LEFT = ("layer", "checkpoint", "mark", "notes")
+
+Columns = dict[str, Callable[[Row], str]]
+
+
+def _of_levels(result: Result) -> tuple[Columns, list[str]]:
+    some_notes = any(row.notes for row in result.rows)
+    columns = {heading: show for heading, show in COLUMNS.items() if heading != "notes" or some_notes}
+    verdicts = [f"- **{_cell(w.layer)}**: {_cell(verdict.finding(result, w))}" for w in verdict.ranked(result)]
+    return columns, verdicts
+
+
+def _of_training(result: Result) -> tuple[Columns, list[str]]:
+    """The series stands in every line; after the verdicts the user's own columns and what was left out."""
+    columns = {"layer": COLUMNS["layer"], "σ": COLUMNS["σ"], **training.columns(result)}
+    verdicts = [
+        f"- **{_cell(f'{training.place(onset)}: {training.HEADLINE[training.verdict(onset)]}')}**. "
+        f"{_cell(training.finding(result, onset))}"
+        for onset in training.by_urgency(result.onset)
+    ]
+    others = [*training.overlay_lines(result), *training.left_out(result)]
+    return columns, [*verdicts, *(f"- {_cell(line)}" for line in others)]
 
 
 def _line(cells: list[str]) -> str:

@@ -1,7 +1,7 @@
 """What a user reads in the terminal: results on stdout, everything else on stderr.
 
 The one file that knows Rich. What the words and plots say is made of plain strings elsewhere (`cells`, `curve`,
-`verdict`, `inspection`); here they meet a console with its width, encoding and colours.
+`verdict`, `training`, `inspection`); here they meet a console with its width, encoding and colours.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from rich.segment import Segments
 from rich.table import Table
 from rich.text import Text
 
-from diffscope.report import curve, inspection, verdict
-from diffscope.report.cells import COLUMNS, NULL, by_layer, layers_by_icr, number, percent, sentences, share
+from diffscope.report import curve, inspection, training, verdict
+from diffscope.report.cells import COLUMNS, NULL, best_first, by_layer, number, percent, sentences, share
 from diffscope.report.streams import carry, one_line
-from diffscope.results import Result, Row, WindowRow
+from diffscope.results import OnsetRow, Result, Row, WindowRow
 
 UNBOUND = 1000
 """Columns where nobody has said how wide: a pipe or a file, whose reader should find whole rows."""
@@ -33,6 +33,16 @@ READABLE = 100
 
 DROPPED_FIRST = (["ICR raw"], ["eff. rank"], ["trace s", "trace ξ"], ["t"])
 """Columns of the table of rows that a narrow terminal goes without, in this order."""
+
+SNAPSHOT_DROPPED_FIRST = (
+    ["trace s", "trace ξ"],
+    ["alignment", "uniformity"],
+    ["eff. rank"],
+    ["held-out ICR"],
+    ["loss", "held-out loss"],
+    ["checkpoint"],
+)
+"""The same of the table of snapshots."""
 
 PLOTS = 4
 """Layers whose curves and verdicts are written out; of more, a reader wants the ranking."""
@@ -82,7 +92,7 @@ def _line(prefix: str, style: str, text: str) -> None:
 
 
 @contextmanager
-def progress(total: int, description: str, unit: str = "images") -> Iterator[Callable[[int], None]]:
+def progress(total: int, description: str, unit: str = "images") -> Iterator[Callable[[float], None]]:
     """Gives `advance(n)`; a bar on stderr with done/total, rate and time left if that is a terminal, else nothing."""
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb" or _drawing:
         yield lambda n: None
@@ -112,18 +122,33 @@ def print_rows(result: Result, console: Console) -> None:
     """One line a row, the layer once a group; beneath, every note's sentence once."""
     groups = list(by_layer(result.rows).values())
     headings = [heading for heading in COLUMNS if heading != "notes" or any(row.notes for row in result.rows)]
-    dropped: list[str] = []
-    for together in DROPPED_FIRST:
-        if _width(headings, _cells(groups, headings), console) <= console.width:
-            break
-        headings = [heading for heading in headings if heading not in together]
-        dropped += together
+    headings, dropped = _fitting(headings, DROPPED_FIRST, lambda headings: _cells(groups, headings), console)
     _print_table(headings, _cells(groups, headings), console, left=("layer", "notes"))
-    if dropped:
-        _paragraph(f"Left out at this width: {', '.join(dropped)}.", console)
+    _say_dropped(dropped, console)
     for sentence in sentences(note for row in result.rows for note in row.notes):
         _paragraph(sentence, console)
     console.print()
+
+
+def _fitting(
+    headings: Sequence[str],
+    dropped_first: Sequence[Sequence[str]],
+    cells: Callable[[Sequence[str]], list[list[str]]],
+    console: Console,
+) -> tuple[list[str], list[str]]:
+    """Headings of the columns that have room, `cells` being those of a table with given headings; and of the others."""
+    fitting, dropped = list(headings), list[str]()
+    for together in dropped_first:
+        if _width(fitting, cells(fitting), console) <= console.width:
+            break
+        dropped += [heading for heading in together if heading in fitting]
+        fitting = [heading for heading in fitting if heading not in together]
+    return fitting, dropped
+
+
+def _say_dropped(dropped: Sequence[str], console: Console) -> None:
+    if dropped:
+        _paragraph(f"Left out at this width: {', '.join(dropped)}.", console)
 
 
 def _cells(groups: Sequence[Sequence[Row]], headings: Sequence[str]) -> list[list[str]]:
@@ -161,11 +186,11 @@ def print_curve(result: Result, console: Console) -> None:
         _paragraph(f"No plot at this width: it takes {curve.NEEDED} columns.", console)
         return
     groups, windows = by_layer(result.rows), {window.layer: window for window in result.window}
-    shown = layers_by_icr(result.rows)[:PLOTS] if len(groups) > PLOTS else list(groups)
-    plots = {layer: curve.draw(groups[layer], windows.get(layer)) for layer in shown}
+    shown = best_first(groups)[:PLOTS] if len(groups) > PLOTS else list(groups)
+    plots = {layer: curve.over_levels(groups[layer], windows.get(layer)) for layer in shown}
     drawn = {layer: lines for layer, lines in plots.items() if lines}
     for layer, lines in drawn.items():
-        console.print(Text(one_line(f"{layer}: ICR over σ", console.encoding), "bold"), soft_wrap=True)
+        _heading(f"{layer}: ICR over σ", console)
         console.print(Text(carry("\n".join(lines), console.encoding)), soft_wrap=True)
         console.print()
     if drawn:
@@ -196,6 +221,90 @@ def _ranked(window: WindowRow) -> list[str]:
     low, high = number(window.low), number(window.high)
     reach = low if low == high else f"{low} to {high}"
     return [window.layer, share(window.icr), number(window.sigma), number(window.t), reach, verdict.shape(window)]
+
+
+def print_training(result: Result, console: Console) -> None:
+    """A training run: table, plot and verdict of each series, then the user's own columns and what was left out."""
+    groups = training.by_series(result.rows)
+    _print_snapshots(result, groups, console)
+    _print_courses(result, groups, console)
+    _print_verdicts(result, console)
+    for sentence in training.overlay_lines(result):
+        _paragraph(sentence, console)
+    if result.overlay:
+        console.print()
+    for sentence in training.left_out(result):
+        _paragraph(sentence, console)
+
+
+def _print_snapshots(result: Result, groups: Mapping[str, Sequence[Row]], console: Console) -> None:
+    columns = training.columns(result)
+    shown = {name: training.selection(rows, training.onset_of(result, rows[0])) for name, rows in groups.items()}
+
+    def cells(headings: Sequence[str], rows: Sequence[Row]) -> list[list[str]]:
+        return [[columns[heading](row) for heading in headings] for row in rows]
+
+    together = [row for rows in shown.values() for row in rows]
+    headings, dropped = _fitting(
+        list(columns), SNAPSHOT_DROPPED_FIRST, lambda headings: cells(headings, together), console
+    )
+    for name, rows in shown.items():
+        if len(groups) > 1:
+            _heading(training.place(rows[0]), console)
+        _print_table(headings, cells(headings, rows), console, left=("checkpoint", "mark", "notes"))
+        if len(rows) < len(groups[name]):
+            _paragraph(f"{len(rows)} of {len(groups[name])} snapshots; all are in result.json.", console)
+        if len(groups) > 1:
+            console.print()
+    _say_dropped(dropped, console)
+    for sentence in sentences(note for row in result.rows for note in row.notes):
+        _paragraph(sentence, console)
+    console.print()
+
+
+def _print_courses(result: Result, groups: Mapping[str, Sequence[Row]], console: Console) -> None:
+    """ICR over steps for each series, of many for the best few."""
+    if console.width < curve.NEEDED_BY_STEPS:
+        _paragraph(f"No plot at this width: it takes {curve.NEEDED_BY_STEPS} columns.", console)
+        return
+    shown = best_first(groups)[:PLOTS] if len(groups) > PLOTS else list(groups)
+    plots = {name: curve.over_steps(groups[name], training.onset_of(result, groups[name][0])) for name in shown}
+    drawn = {name: lines for name, lines in plots.items() if lines}
+    for name, lines in drawn.items():
+        _heading(f"{training.place(groups[name][0])}: ICR over {training.steps_count(result)}", console)
+        console.print(Text(carry("\n".join(lines), console.encoding)), soft_wrap=True)
+        console.print()
+    if drawn:
+        console.print(Text(carry(curve.LEGEND_OF_STEPS, console.encoding)), soft_wrap=True)
+        if len(groups) > len(shown):
+            _paragraph(f"The {len(shown)} series of lowest ICR, of {len(groups)}.", console)
+        console.print()
+
+
+def _print_verdicts(result: Result, console: Console) -> None:
+    """Of several series a list, then a paragraph a series, then what the verdicts mean."""
+    onsets = training.by_urgency(result.onset)
+    if len(onsets) > 1:
+        headings = ["layer", "σ", "verdict", "lowest ICR", "at step", "keep step", "fired at"]
+        _print_table(headings, [_listed(onset) for onset in onsets], console, left=("layer", "verdict"))
+        console.print()
+    told = onsets[:PLOTS]
+    for onset in told:
+        heading = f"{training.place(onset)}: {training.HEADLINE[training.verdict(onset)]}."
+        _paragraph(training.finding(result, onset), console, heading)
+    verdicts = list(dict.fromkeys(training.verdict(onset) for onset in told))
+    for name in verdicts:
+        _paragraph(training.MEANING[name], console, f"What {name} means:" if len(verdicts) > 1 else "What to do:")
+
+
+def _listed(onset: OnsetRow) -> list[str]:
+    icr, at = (None, None) if onset.minimum is None else (onset.minimum.icr, onset.minimum.step)
+    steps = [NULL if step is None else f"{step:,}" for step in (at, onset.keep_step, onset.fired_at)]
+    return [onset.layer, number(onset.sigma), training.verdict(onset), share(icr), *steps]
+
+
+def _heading(text: str, console: Console) -> None:
+    console.print(Text(one_line(text, console.encoding), "bold"), soft_wrap=True)
 
 
 def print_comparison(records: Sequence[Mapping[str, Any]], console: Console) -> None:

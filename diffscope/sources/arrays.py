@@ -28,17 +28,21 @@ def accepts(path: str) -> bool:
 
 
 def open(path: str) -> Source:
-    return ArraySource(path)
+    images = _images(path)
+    labels = _npz.load(path, *LABEL_KEYS) if path.lower().endswith(".npz") else None
+    return ArraySource(images, path, _npz.labels(labels, len(images), path))
+
+
+def in_memory(images: np.ndarray) -> Source:
+    """uint8 [N, H, W, C] or [N, H, W] that somebody holds already; DataError where it is anything else."""
+    return ArraySource(_checked(images, "the array"), "array")
 
 
 class ArraySource(Source):
     kind = "images"
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._images = _images(path)
-        if path.lower().endswith(".npz"):
-            self.labels = _npz.labels(_npz.load(path, *LABEL_KEYS), len(self._images), path)
+    def __init__(self, images: np.ndarray, path: str, labels: np.ndarray | None = None) -> None:
+        self._images, self.path, self.labels = images, path, labels
 
     def __len__(self) -> int:
         return len(self._images)
@@ -67,6 +71,10 @@ def _images(path: str) -> np.ndarray:
             present = ", ".join(_npz.keys(path)) or "nothing"
             raise DataError(f"{path} has {present}. Expected images as {', '.join(IMAGE_KEYS)}; rename the array.")
         array = found
+    return _checked(array, path)
+
+
+def _checked(array: np.ndarray, path: str) -> np.ndarray:
     images = array[..., None] if array.ndim == 3 else array
     what = f"{path} holds {array.dtype} {list(array.shape)}"
     if array.dtype != np.uint8:

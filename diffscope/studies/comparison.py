@@ -17,6 +17,12 @@ def compare(old: Result, new: Result) -> list[dict[str, Any]]:
     Raises ProtocolMismatch, naming the field, where anything but the checkpoint differs; levels and layers may be
     subsets of each other, for all draws are keyed and shared.
     """
+    for result in (old, new):
+        if result.checkpoints:
+            raise DataError(
+                f"a result of {result.command} holds {len(result.checkpoints)} checkpoints, compared in it already; "
+                "give results of icr or sweep"
+            )
     require_equal(old.protocol, new.protocol, CHECKPOINT_FIELDS | {"layers", "sigmas"}, "the two results")
     if old.data["skipped"] != new.data["skipped"]:
         raise DataError("the two results left out different unreadable images; measure both with --strict")

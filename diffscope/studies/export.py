@@ -17,7 +17,7 @@ import numpy as np
 
 from diffscope import __version__
 from diffscope.errors import NonFinite, StoreError
-from diffscope.features import Extractor, Inputs
+from diffscope.features import Extractor, Inputs, cure
 from diffscope.store import write_atomically
 from diffscope.studies.measurement import Listener, check_unreadable
 from diffscope.studies.settings import Job
@@ -124,7 +124,7 @@ def _fill(
         if not np.isfinite(z).all():
             image = extractor.inputs.source.name(features.indices[int(np.argwhere(~np.isfinite(z))[0, 0])])
             raise NonFinite(
-                f"image {image}: features of {name} are not finite in {plan.precision}; use --precision fp32"
+                f"image {image}: features of {name} are not finite in {plan.precision}; {cure(plan.precision)}"
             )
         rows = [place[index] for index in features.indices]
         arrays[name][features.level][:, rows] = z.transpose(1, 0, 2)

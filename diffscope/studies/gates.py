@@ -2,6 +2,7 @@
 
 KEY OP NUMBER   on a row, with OP one of > >= < <= == !=
 window==none    no layer has a U
+onset           (track) ICR has turned
 change>2%       (compare) worse by more than 2 %, and significantly so; change<-2% likewise
 """
 
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffscope.errors import DiffscopeError, GateHeld, UsageError
+from diffscope.results import OnsetRow
 
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne, ">": operator.gt, "<": operator.lt,
@@ -37,10 +39,12 @@ def parse(text: str, keys: Collection[str], percent: bool = False) -> Gate:
     """UsageError where the expression has another form or its key is none of `keys`."""
     if re.fullmatch(r"\s*window\s*==\s*none\s*", text) and "window" in keys:
         return Gate(text, "window", "==", 0.0)
+    if text.strip() == "onset" and "onset" in keys:
+        return Gate(text, "onset", "==", 1.0)
     match = _FORM.fullmatch(text)
     if not match or (match[4] and not percent):
         raise UsageError(f"--fail-if '{text}': expected KEY OP NUMBER with OP one of > >= < <= == !=")
-    if match[1] not in keys or match[1] == "window":
+    if match[1] not in keys or match[1] in ("window", "onset"):
         raise UsageError(f"--fail-if '{text}': no key '{match[1]}'; one of {', '.join(sorted(keys))}")
     try:
         number = float(match[3])
@@ -49,13 +53,17 @@ def parse(text: str, keys: Collection[str], percent: bool = False) -> Gate:
     return Gate(text, match[1], match[2], number / 100 if match[4] else number)
 
 
-def check(gates: Sequence[Gate], records: Sequence[Mapping[str, Any]]) -> None:
+def check(gates: Sequence[Gate], records: Sequence[Mapping[str, Any]], onset: Sequence[OnsetRow] = ()) -> None:
     """Raise GateHeld with a line for every gate that holds; DiffscopeError where a value is null: it passes no gate."""
     held, nulls = [], []
     for gate in gates:
         if gate.key == "window":
             if all(record.get("shape") != "u" for record in records):
                 held.append("--fail-if window==none: no layer has a semantic window")
+            continue
+        if gate.key == "onset":
+            turned = [row for row in onset if row.state == "turned"]
+            held += [f"--fail-if onset: {row.layer} at sigma {row.sigma:.4g}: keep {row.keep}" for row in turned]
             continue
         for record in records:
             at = (

@@ -19,7 +19,7 @@ import torch
 
 from diffscope import seeding
 from diffscope.errors import DataError, EstimationError, MemoryLimit, NeedTwoViews, NonFinite, TooFewImages
-from diffscope.features import SPACING, Extractor, Inputs, Plan
+from diffscope.features import SPACING, Extractor, Inputs, Plan, cure
 from diffscope.metrics.base import Context, measure_all
 from diffscope.metrics.icr import size_problem
 from diffscope.moments import BlockAccumulator, BlockMoments, Moments, NonFiniteFeature, accumulator_nbytes, nbytes
@@ -159,7 +159,7 @@ def _check_memory(job: Job) -> None:
     widths = [job.plan.width(layer) for layer in job.plan.layers]
     in_work = sum(accumulator_nbytes(views, d) for d in widths) * levels
     reading = (2 * job.blocks + 8) * nbytes(views, max(widths))
-    limit = job.settings.max_memory or _half_of_memory()
+    limit = job.settings.max_memory or half_of_memory()
     need = in_work + reading
     if need > limit:
         raise MemoryLimit(
@@ -177,7 +177,7 @@ def memory_of(plan: Plan) -> int:
     return sum(accumulator_nbytes(plan.views, plan.width(layer)) for layer in plan.layers) * len(plan.sigmas)
 
 
-def _half_of_memory() -> int:
+def half_of_memory() -> int:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     except (ValueError, OSError, AttributeError):
@@ -240,7 +240,7 @@ def _block(
             layer, sigma = plan.layers[features.layer].name, plan.sigmas[features.level]
             raise NonFinite(
                 f"image {image}: features of layer {layer} at sigma {sigma:g} are not finite in {plan.precision}; "
-                "use --precision fp32"
+                f"{cure(plan.precision)}"
             ) from None
         if features.layer == last:
             listener.advance(len(features.indices) * plan.views)

@@ -1,11 +1,12 @@
-"""Results as a sweep would give them, from a formula: U-shaped ICR with intervals, traces that fall and rise."""
+"""Results from formulas: of a sweep, with U-shaped ICR, intervals and traces, and of training runs of every state."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
-from diffscope.results import Result, Row, WindowRow
+from diffscope.results import Minimum, OnsetRow, Overlay, OverlayAgainst, Result, Row, WindowRow
 
 
 def levels(count: int, low: float = 0.002, high: float = 20.0) -> list[float]:
@@ -67,3 +68,135 @@ def sweep(layers: int = 1, count: int = 12) -> Result:
     rows = [row(name, sigma, offset) for name, offset in zip(names, offsets, strict=True) for sigma in levels(count)]
     windows = [window(name, min(r["icr"] for r in rows if r.layer == name)) for name in names]
     return result(rows, windows if count >= 5 else ())
+
+
+# --- training runs
+
+LAYER, SIGMA = "enc.8x8_block3", 0.3
+
+
+def snapshot(i: int, icr: float | None, layer: str = LAYER, sigma: float = SIGMA, held_out: bool = False) -> Row:
+    """The i-th of a series, 12,800 images apart; without ICR it has no other value either, and a note that says why."""
+    step = 12_800 * (i + 1)
+    path = f"runs/limited/snapshot-{step:07d}.safetensors"
+    names = ("icr", "icr_low", "icr_high", "icr_raw", "trace_s", "trace_xi", "trace_s_l2", "trace_xi_l2")
+    values: dict[str, object] = dict.fromkeys((*names, "alignment", "alignment_raw", "uniformity", "effective_rank"))
+    notes: tuple[str, ...] = ("rank_deficient: too few images for d = 256; measure more",)
+    if icr is not None:
+        xi, s = 2 + 3 * icr, 5 * (1 - icr)
+        values = {
+            **{"icr": icr, "icr_low": 0.96 * icr, "icr_high": 1.045 * icr, "icr_raw": 0.93 * icr},
+            **{"trace_s": s, "trace_xi": xi, "trace_s_l2": s / (s + xi + 1), "trace_xi_l2": xi / (s + xi + 1)},
+            **{"alignment": 2 * xi / (s + xi + 1), "alignment_raw": 2 * xi, "uniformity": -2.5 - 0.01 * i},
+            **{"effective_rank": 40 + 0.8 * i, "replicates": [math.log(icr) + 0.01 * math.cos(g) for g in range(16)]},
+        }
+        notes = ()
+    if held_out:
+        worse = 1 + 0.004 * i
+        values |= {"loss": 0.021 * 0.985**i, "loss_se": 2e-4, "loss_holdout": 0.021 * 0.985**i * worse**3}
+        values |= {"loss_holdout_se": 3e-4, "icr_holdout": None, "icr_holdout_low": None, "icr_holdout_high": None}
+        if icr is not None:
+            values |= {
+                f"icr_holdout{end}": worse * icr * by for end, by in (("", 1.02), ("_low", 0.97), ("_high", 1.07))
+            }
+    return Row(layer, sigma, math.log(sigma) / 4, 5000, 256, values, notes, checkpoint=path, step=step)
+
+
+def course(state: str, count: int) -> list[float]:
+    """ICR of a run that falls and turns, falls throughout, or is flat after its first snapshots."""
+    turn = {"turned": 0.4 * count, "falling": 2.0 * count, "flat": 0.2 * count, "unclear": 0.7 * count}[state]
+    rise = {"turned": 0.35, "falling": 0.0, "flat": 0.0, "unclear": 0.03}[state]
+    fall = [0.45 - 0.2 * (1 - math.exp(-3 * min(i, turn) / max(turn, 1))) for i in range(count)]
+    return [
+        low * (1 + rise * max(0.0, i - turn) / count) * (1 + 0.006 * math.sin(2.7 * i)) for i, low in enumerate(fall)
+    ]
+
+
+def onset(rows: Sequence[Row], state: str, fired: bool = True, notes: tuple[str, ...] = ()) -> OnsetRow:
+    """The verdict on one series, its numbers read from the rows."""
+    known = [row for row in rows if row.values["icr"] is not None]
+    if not known:
+        return OnsetRow(rows[0].layer, rows[0].sigma, state, None, None, *(None,) * 5, "short", *(None,) * 3, notes)
+    best = min(known, key=lambda row: float(row["icr"]))
+    at = known.index(best)
+    near = [row for row in known[max(0, at - 3) : at + 4] if row["icr"] < 1.02 * best["icr"]]
+    keep = known[max(0, at - 1)] if state == "turned" and fired else best
+    rise = known[-1]["icr"] / keep["icr"] - 1
+    turned = state == "turned"
+    return OnsetRow(
+        layer=best.layer,
+        sigma=best.sigma,
+        state=state,
+        minimum=Minimum(best["step"], best["icr"], near[0]["step"], near[-1]["step"]),
+        fired_at=known[min(at + 8, len(known) - 1)].step if turned and fired else None,
+        rise=None if known[-1] is keep else rise,
+        rise_low=None if known[-1] is keep else rise - 0.03,
+        rise_high=None if known[-1] is keep else rise + 0.03,
+        keep=keep.checkpoint,
+        keep_step=keep.step,
+        rule="long" if len(known) >= 30 else "short",
+        fluctuation=0.0098,
+        false_alarms=0.018,
+        images_needed=12_400 if state == "unclear" else None,
+        notes=notes,
+    )
+
+
+def training(rows: Sequence[Row], onsets: Sequence[OnsetRow] = (), overlay: Sequence[Overlay] = ()) -> Result:
+    steps = {row["checkpoint"]: row["step"] for row in rows}
+    listed = [{"path": path, "sha256": "0" * 64, "step": step, "step_unit": "images"} for path, step in steps.items()]
+    return dataclasses.replace(
+        result(rows, path=str(listed[-1]["path"])),
+        command="track",
+        checkpoints=tuple(listed),
+        onset=tuple(onsets),
+        overlay=tuple(overlay),
+    )
+
+
+def track(state: str = "turned", count: int = 24, fired: bool = True, held_out: bool = False) -> Result:
+    rows = [snapshot(i, icr, held_out=held_out) for i, icr in enumerate(course(state, count))]
+    return training(rows, [onset(rows, state, fired)])
+
+
+def track_of_layers(layers: int, count: int = 24, levels: Sequence[float] = (SIGMA,)) -> Result:
+    """Series of several layers and noise levels; every third has turned, the others still fall."""
+    series = [
+        [
+            snapshot(i, icr + 0.01 * layer + 0.02 * j, f"blocks.{layer}", level)
+            for i, icr in enumerate(course(state, count))
+        ]
+        for layer, state in ((layer, "falling" if layer % 3 else "turned") for layer in range(layers))
+        for j, level in enumerate(levels)
+    ]
+    onsets = [onset(rows, "falling" if int(rows[0].layer[7:]) % 3 else "turned") for rows in series]
+    return training([row for rows in series for row in rows], onsets)
+
+
+def track_with_nulls() -> Result:
+    """Every fourth snapshot without ICR, one file left out."""
+    rows = [snapshot(i, icr if i % 4 != 2 else None) for i, icr in enumerate(course("turned", 24))]
+    made = training(rows, [onset(rows, "turned", notes=("snapshots_skipped: no ICR with replicates at step 38400",))])
+    missing = {"path": "runs/limited/broken.pt", "sha256": None, "step": None, "why": "not a checkpoint: a zip of text"}
+    return dataclasses.replace(made, checkpoints=(*made.checkpoints, missing))
+
+
+def track_of_nothing(count: int = 3) -> Result:
+    rows = [snapshot(i, None) for i in range(count)]
+    return training(rows, [onset(rows, "unclear", notes=("few_snapshots: none with ICR and replicates (limit 2)",))])
+
+
+def overlay(column: str, turn: int | None, leads: int | None, correlation: float | None, count: int = 24) -> Overlay:
+    """A column that falls to its turn and rises."""
+    values = [
+        abs(i - (count if turn is None else turn)) * 0.9 + 3 + 0.3 * math.sin(i) * (i != turn) for i in range(count)
+    ]
+    points = tuple((12_800 * (i + 1), value) for i, value in enumerate(values))
+    against = (OverlayAgainst(LAYER, SIGMA, count, correlation, leads),)
+    return Overlay(column, points, None if turn is None else points[turn][0], against)
+
+
+def track_with_all() -> Result:
+    made = track(held_out=True)
+    columns = (overlay("fid", 11, 2, 0.83), overlay("memorization_third", None, None, -0.71))
+    return dataclasses.replace(made, overlay=columns)

@@ -23,8 +23,16 @@ def test_writes_json_csv_and_pictures_and_nothing_else(tmp_path: Path) -> None:
     assert read_result(str(written[0])).to_json() == made_results.sweep().to_json()
 
 
+def test_a_run_has_pictures_of_its_own(tmp_path: Path) -> None:
+    made = made_results.track_with_all()
+    written = write_result(made, tmp_path)
+    pictures = [f"{name}.{kind}" for name in ("icr", "traces", "companions") for kind in ("png", "svg")]
+    assert [path.name for path in written] == ["result.json", "result.csv", *pictures]
+    assert read_result(str(written[0])).to_json() == made.to_json()
+
+
 def test_without_figures_matplotlib_is_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "diffscope.report.figure", None)
+    monkeypatch.setitem(__import__("sys").modules, "diffscope.report.figures", None)
     assert [path.name for path in write_result(made_results.sweep(), tmp_path, figures=False)] == [
         "result.json",
         "result.csv",

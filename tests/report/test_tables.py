@@ -72,3 +72,27 @@ def test_markdown_escapes_names() -> None:
     text = markdown_table(made_results.result([made_results.row("a|b<c>", 0.3)], path="x`y*\n.pt"))
     assert "| a\\|b\\<c\\> |" in text
     assert "x\\`y\\* .pt" in text
+
+
+def test_csv_of_a_run_begins_with_the_snapshot(tmp_path: Path) -> None:
+    made = made_results.track_with_all()
+    write_csv(made, tmp_path / "a.csv")
+    header = (tmp_path / "a.csv").read_bytes().split(b"\r\n")[0].decode().split(",")
+    assert header[:7] == ["checkpoint", "step", "layer", "sigma", "t", "n", "d"]
+    assert {"loss_holdout", "icr_holdout_low"} <= set(header)
+    first = read(tmp_path / "a.csv")[0]
+    assert (first["checkpoint"], first["step"]) == (made.rows[0].checkpoint, "12800")
+    write_csv(made_results.sweep(), tmp_path / "b.csv")
+    assert not {"checkpoint", "step"} & set(read(tmp_path / "b.csv")[0])
+
+
+def test_markdown_of_a_run_has_its_verdict_its_columns_and_what_was_left_out() -> None:
+    text = markdown_table(made_results.track_with_all())
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert text.startswith("### diffscope track: limited\n")
+    assert len(table) == 2 + 24
+    assert len({line.count("|") for line in table}) == 1
+    assert "| enc.8x8_block3 | 0.3 | 128,000 | snapshot-0128000.safetensors | 0.2608 |" in text
+    assert "- **enc.8x8_block3, σ = 0.3: turned, onset of memorization**. Lowest ICR 0.2608" in text
+    assert "- fid: rank correlation with ICR +0.83" in text
+    assert "- Left out: broken.pt: not a checkpoint" in markdown_table(made_results.track_with_nulls())

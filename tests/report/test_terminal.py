@@ -291,3 +291,88 @@ def test_progress_shows_done_total_and_rate_and_lets_messages_pass(streams: Stre
     assert "skipped a.png" in err.text()
     assert "inside" not in err.text()
     assert terminal.stderr_console() is not terminal.stderr_console()  # none is left behind
+
+
+def printed(streams: Streams, result: Result, *stream: Any, **environment: str) -> str:
+    out, _ = streams(*stream, **environment)
+    terminal.print_training(result, terminal.stdout_console())
+    return out.text()
+
+
+def test_a_run_has_its_table_its_plot_and_its_verdict(streams: Streams) -> None:
+    text = printed(streams, made_results.track_with_all())
+    rows = [line.rstrip() for line in text.splitlines() if "   snapshot-" in line]
+    marked = [row.split() for row in rows if row.endswith(("keep", "lowest", "onset fired"))]
+    assert [line[0] for line in marked] == ["115,200", "128,000", "230,400"]
+    assert "held-out loss" in text
+    assert "held-out ICR" in text
+    assert text.count("ICR over training images seen") == 1
+    assert "◆" in text.split("ICR over training images seen")[1].split("└")[0]
+    assert text.index("turned, onset of memorization") < text.index("What to do:") < text.index("fid: rank")
+    assert "Left out" not in text
+    assert "loss" not in printed(streams, made_results.track())
+
+
+def test_the_onset_is_a_dotted_column_of_the_plot(streams: Streams) -> None:
+    for fired in (True, False):
+        text = printed(streams, made_results.track(fired=fired))
+        plot = [line for line in text.splitlines() if line[9:10] in ("┤", "│")]
+        columns = {i for line in plot for i, character in enumerate(line) if character == ":"}
+        assert len(plot) == 9
+        assert len(columns) == int(fired)
+
+
+def test_several_series_have_headings_and_a_list_of_verdicts_turned_ones_first(streams: Streams) -> None:
+    text = printed(streams, made_results.track_of_layers(6))
+    assert [f"blocks.{i}, σ = 0.3" in text.splitlines() for i in range(6)] == [True] * 6
+    listed = [line.split() for line in text.split("verdict ")[1].splitlines() if line.startswith("blocks.")]
+    assert [line[0] for line in listed[:6]] == ["blocks.0", "blocks.3", "blocks.1", "blocks.2", "blocks.4", "blocks.5"]
+    assert "The 4 series of lowest ICR, of 6." in text
+    assert "What fired means:" in text
+    assert "What falling means:" in text
+
+
+def test_a_long_run_is_shown_in_part_and_never_without_its_marks(streams: Streams) -> None:
+    text = printed(streams, made_results.track(count=100))
+    shown = [line.split()[0] for line in text.splitlines() if "   snapshot-" in line]
+    steps = [int(step.replace(",", "")) // 12_800 for step in shown]
+    assert steps == sorted(set(steps))
+    assert steps[:5] == [1, 2, 3, 4, 5]
+    assert steps[-10:] == list(range(91, 101))
+    assert 30 <= len(steps) <= 33
+    assert f"{len(steps)} of 100 snapshots; all are in result.json." in text
+    for mark in ("keep", "lowest", "onset fired"):
+        assert any(line.rstrip().endswith(mark) for line in text.splitlines())
+    assert "snapshots; all are" not in printed(streams, made_results.track(count=30))
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+@pytest.mark.parametrize("columns", ["30", "80", "200"])
+def test_a_run_without_greek_is_said_in_ascii(streams: Streams, encoding: str, columns: str) -> None:
+    for made in (made_results.track_with_all(), made_results.track_with_nulls(), made_results.track_of_layers(6)):
+        text = printed(streams, made, encoding, COLUMNS=columns)
+        assert text.isascii()
+        assert "sigma" in text
+        assert ("* lowest ICR   # not" in text) == (columns != "30")
+
+
+@pytest.mark.parametrize("columns", ["30", "60", "80", "100", "140"])
+def test_numbers_of_a_run_are_never_cut(streams: Streams, columns: str) -> None:
+    text = printed(streams, made_results.track_with_all(), COLUMNS=columns)
+    assert "0.4500   [0.4320, 0.4703]" in text
+    assert "…" not in text
+    assert "Left out at this width: trace s" in " ".join(text.split())
+    assert max(map(len, (line for line in text.splitlines() if "┤" in line or "└" in line)), default=0) <= int(columns)
+
+
+def test_a_run_without_icr_gives_its_reasons(streams: Streams) -> None:
+    text = printed(streams, made_results.track_of_nothing())
+    assert "rank_deficient: too few images for d = 256; measure more" in text
+    assert "undecided. No snapshot has an ICR that can be compared. few_snapshots:" in text
+    assert "┤" not in text
+    for count in (1, 2):
+        assert "0.4500" in printed(streams, made_results.track("unclear", count))
+
+
+def test_what_was_left_out_is_named_with_its_reason(streams: Streams) -> None:
+    assert "Left out: broken.pt: not a checkpoint: a zip of text" in printed(streams, made_results.track_with_nulls())

@@ -1,0 +1,98 @@
+"""diffscope track: ICR over a training run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diffscope.cli import options
+from diffscope.errors import UsageError
+
+Checkpoints = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="CKPT...", help="Snapshots of one run, or their folder.", show_default=False),
+]
+StepFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--step-from",
+        metavar="REGEX",
+        help=r"Where a path tells the training step, as one group, such as 'ckpt-(\d+)'.",
+        show_default="the file, or its name",
+    ),
+]
+Holdout = Annotated[
+    str | None,
+    typer.Option(
+        "--holdout",
+        metavar="DATA",
+        help="Images not trained on: their ICR, and the denoising loss on both.",
+        show_default=False,
+    ),
+]
+OverlayFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--overlay",
+        metavar="CSV",
+        help="Numbers you have of the run: a column step, any others beside it.",
+        show_default=False,
+    ),
+]
+Rule = Annotated[
+    str, typer.Option("--rule", help="Of the onset: long (from 30 snapshots on), short, or auto; --watch: long.")
+]
+WatchFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--watch", metavar="DIR", help="Stay, and measure each snapshot as it appears there.", show_default=False
+    ),
+]
+Every = Annotated[float, typer.Option("--every", metavar="SECONDS", help="Between two looks of --watch.")]
+OnOnset = Annotated[
+    str | None,
+    typer.Option(
+        "--on-onset",
+        metavar="CMD",
+        help="Run by the shell when memorization sets in, with DIFFSCOPE_STEP, DIFFSCOPE_KEEP and DIFFSCOPE_KEEP_STEP.",
+        show_default=False,
+    ),
+]
+
+
+@options.with_measuring
+def run(
+    measuring: options.Measuring,
+    checkpoints: Checkpoints = None,
+    step_from: StepFrom = None,
+    holdout: Holdout = None,
+    overlay: OverlayFile = None,
+    rule: Rule = "auto",
+    watch: WatchFolder = None,
+    every: Every = 5.0,
+    on_onset: OnOnset = None,
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    fail_if: options.FailIf = None,
+) -> None:
+    """ICR over a training run: where was it lowest, does the model memorize by now, which checkpoint is to keep?
+
+    With --watch DIR --fail-if onset it stays beside the training and ends with 3 when it should stop.
+
+    Example: diffscope track runs/*.pt --data images/ --sigma 0.3 --out track/
+    """
+    if (watch is None) == (not checkpoints):
+        raise UsageError("expected the snapshots of a run (track CKPT...), or --watch DIR, and not both")
+    if every <= 0:
+        raise UsageError(f"--every {every:g}: expected seconds, more than 0")
+    from diffscope.cli.tracking import Run, follow, track_once
+
+    chosen = Run(measuring, step_from, holdout, overlay, rule, on_onset, out, overwrite, json, quiet, fail_if or [])
+    if watch is not None:
+        follow(chosen, str(watch), every)
+    else:
+        track_once(chosen, checkpoints or [])

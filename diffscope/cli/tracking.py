@@ -1,0 +1,203 @@
+"""What `track` does with a run: all snapshots at once, or each as it appears."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from diffscope.cli import options
+from diffscope.cli.output import print_json, reader_may_leave
+from diffscope.cli.running import prepare_folder, refuse_other_protocol, summarise_for_github, tell_skipped
+from diffscope.errors import CheckpointError, DiffscopeError
+from diffscope.report import terminal
+from diffscope.report.files import write_result
+from diffscope.report.training import training_line
+from diffscope.results import OnsetRow, Result
+from diffscope.sources.base import open_source
+from diffscope.studies import overlay as overlays
+from diffscope.studies.gates import check, parse
+from diffscope.studies.measurement import row_keys
+from diffscope.studies.onset import preset
+from diffscope.studies.opening import Loading
+from diffscope.studies.series import LeftOut, Snapshot, check_series, find_snapshots, snapshot_of, step_pattern
+from diffscope.studies.tracking import Tracker
+from diffscope.studies.watch import Watch
+
+HELD_OUT_KEYS = (
+    "icr_holdout",
+    "icr_holdout_low",
+    "icr_holdout_high",
+    "loss",
+    "loss_se",
+    "loss_holdout",
+    "loss_holdout_se",
+)
+
+
+@dataclass
+class Run:
+    """What the user asked for."""
+
+    measuring: options.Measuring
+    step_from: str | None
+    holdout: str | None
+    overlay: Path | None
+    rule: str
+    on_onset: str | None
+    out: Path | None
+    overwrite: bool
+    json: bool
+    quiet: bool
+    fail_if: Sequence[str]
+    checked: bool = field(default=False, init=False)
+    """Whether what stands in `out` has been found to be of this run."""
+    told: set[tuple[str, float]] = field(default_factory=set, init=False)
+    """Layers and noise levels whose onset has been acted on."""
+
+    def __post_init__(self) -> None:
+        keys = {*row_keys(), "step", *HELD_OUT_KEYS, "onset"}
+        self.gates = [parse(text, keys) for text in self.fail_if]
+        preset(self.rule, 0)
+        step_pattern(self.step_from)
+        self.columns = None if self.overlay is None else overlays.read_columns(str(self.overlay))
+        if self.out is not None:
+            prepare_folder(self.out)
+
+    def tracker(self, online: bool) -> Tracker:
+        m = self.measuring
+        return Tracker(
+            open_source(m.data),
+            m.settings(),
+            Loading(m.family, options.key_values(m.config), m.weights, m.vae),
+            holdout=None if self.holdout is None else open_source(self.holdout),
+            folder=self.out,
+            rule="long" if online and self.rule == "auto" else self.rule,
+            online=online,
+            say=terminal.note,
+        )
+
+    def write(self, result: Result) -> list[Path]:
+        if self.out is None:
+            return []
+        if not self.checked and not self.overwrite:
+            refuse_other_protocol(result.protocol, self.out)
+        self.checked = True
+        return write_result(result, self.out)
+
+    def act(self, judged: Sequence[OnsetRow]) -> None:
+        """Run the user's command for what has newly turned; DiffscopeError where it fails."""
+        for row in judged:
+            place = (row.layer, row.sigma)
+            if self.on_onset is None or row.state != "turned" or place in self.told:
+                continue
+            self.told.add(place)
+            about = {"STEP": row.fired_at, "KEEP": row.keep, "KEEP_STEP": row.keep_step, "LAYER": row.layer}
+            named = {f"DIFFSCOPE_{key}": "" if value is None else str(value) for key, value in about.items()}
+            # What it prints goes to stderr: stdout is for results.
+            done = subprocess.run(self.on_onset, shell=True, env=os.environ | named, stdout=2, check=False)
+            if done.returncode:
+                raise DiffscopeError(f"--on-onset '{self.on_onset}' ended with exit code {done.returncode}")
+
+
+def track_once(run: Run, paths: Sequence[str]) -> None:
+    tracker = run.tracker(online=False)
+    snapshots, left_out = find_snapshots(paths, run.step_from, run.measuring.weights)
+    _leave_out(tracker, left_out)
+    tracker.choose_level(snapshots)
+    with terminal.progress(len(snapshots), "track", unit="snapshots") as advance:
+        tracker.progress = advance
+        _take_all(tracker, snapshots)
+    result = tracker.result(run.columns)
+    tell_skipped(result)
+    for path in run.write(result):
+        terminal.note(f"wrote {path}")
+    _report(run, result)
+    run.act(result.onset)
+    check(run.gates, _last_rows(result), result.onset)
+
+
+def _take_all(tracker: Tracker, snapshots: Sequence[Snapshot]) -> None:
+    """After the first that had to be measured, say how long the rest will take if that is more than a minute."""
+    said = False
+    for number, snapshot in enumerate(snapshots, start=1):
+        start = time.perf_counter()
+        measured = tracker.take(snapshot)
+        if measured is None:
+            terminal.warn(f"left out: {tracker.left_out[snapshot.path]}")
+        elif measured.fresh and not said:
+            said = True
+            expected = (time.perf_counter() - start) * (len(snapshots) - number)
+            if expected > 60:
+                terminal.note(f"{len(snapshots) - number} snapshots to go, about {expected / 60:.0f} min")
+
+
+def _leave_out(tracker: Tracker, left_out: Sequence[LeftOut]) -> None:
+    tracker.leave_out(left_out)
+    for entry in left_out:
+        terminal.warn(f"left out: {entry.why}")
+
+
+def follow(run: Run, folder: str, every: float) -> None:
+    """Until a gate holds or the user interrupts; either way the result so far is reported."""
+    tracker, watch = run.tracker(online=True), Watch(folder, every)
+    terminal.note(f"watching {folder}: a snapshot is measured when it has not changed for {every:g} s; end with Ctrl-C")
+    try:
+        while True:
+            appeared = _appeared(run, tracker, watch)
+            for snapshot in appeared:
+                measured = tracker.take(snapshot)
+                if measured is None:
+                    terminal.warn(f"left out, until it changes: {tracker.left_out[snapshot.path]}")
+                    continue
+                result = tracker.result(run.columns)
+                if measured.fresh or snapshot is appeared[-1]:
+                    run.write(result)
+                if not (run.json or run.quiet):
+                    rows = [row for row in result.rows if row.step == snapshot.step]
+                    with reader_may_leave():
+                        for row in rows:
+                            print(training_line(row, result.onset), flush=True)
+                run.act(result.onset)
+                check(run.gates, _last_rows(result), result.onset)
+            time.sleep(every)
+    finally:
+        if tracker.taken:
+            _report(run, tracker.result(run.columns))
+
+
+def _appeared(run: Run, tracker: Tracker, watch: Watch) -> list[Snapshot]:
+    """What has newly appeared, by step. The noise level is chosen on the first of them, if it must be."""
+    found = []
+    for path in watch.look():
+        try:
+            found.append(snapshot_of(path, step_pattern(run.step_from), run.measuring.weights))
+        except CheckpointError as error:
+            tracker.leave_out([LeftOut(path, str(error))])
+            terminal.warn(f"left out, until it changes: {error}")
+    found.sort(key=lambda snapshot: snapshot.step)
+    if found and not tracker.taken:
+        check_series(found)
+        tracker.choose_level(found)
+    return found
+
+
+def _last_rows(result: Result) -> list[dict[str, Any]]:
+    last = max(row.step or 0 for row in result.rows)
+    return [row.to_json() for row in result.rows if row.step == last]
+
+
+def _report(run: Run, result: Result) -> None:
+    with reader_may_leave():
+        if run.json:
+            print_json(result.to_json())
+        elif run.quiet:
+            for row in result.rows:
+                print("null" if row["icr"] is None else repr(row["icr"]))
+        else:
+            terminal.print_training(result, terminal.stdout_console())
+    summarise_for_github(result)

@@ -1,0 +1,201 @@
+"""Pictures of a sweep over noise levels: ICR with its window, traces, and layers side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from diffscope.report.cells import best_first, by_layer, lowest, number
+from diffscope.report.figures.canvas import (
+    BEST,
+    DISTINCT,
+    ICR,
+    OTHERS,
+    PALETTE,
+    RULE,
+    SHADE,
+    WIDTH,
+    Axes,
+    Figure,
+    Line2D,
+    NullLocator,
+    Patch,
+    band,
+    curve_handles,
+    curve_style,
+    gap,
+    legend,
+    legend_height,
+    line,
+    literal,
+    plain_numbers,
+    say_no_icr,
+    title,
+)
+from diffscope.report.figures.traces import measured, traces_figure
+from diffscope.results import Result, Row, WindowRow
+
+SIGMA = "noise level σ (noise-to-signal ratio)"
+
+
+def figures(result: Result) -> dict[str, Figure]:
+    """icr and traces, for more than eight layers also layers.
+
+    Where only one noise level was measured there is no curve: icr then shows the layers side by side, and traces is
+    not drawn, as it is not where the result has none.
+    """
+    groups = by_layer(result.rows)
+    one_level = all(len(rows) == 1 for rows in groups.values())
+    drawn = {"icr": _layers_figure(result, groups) if one_level else _icr_figure(result, groups)}
+    if not one_level and measured(result.rows):
+        drawn["traces"] = _traces_figure(result, groups)
+    if len(groups) > DISTINCT and not one_level:
+        drawn["layers"] = _layers_figure(result, groups)
+    return drawn
+
+
+# --- ICR over sigma
+
+
+def _icr_figure(result: Result, groups: dict[str, list[Row]]) -> Figure:
+    shown, window = _shown(groups), _window_of_best(result)
+    handles = [] if len(shown) == 1 else curve_handles(shown, len(groups) - len(shown), "layers")
+    handles += [] if window is None else _window_handles(window, len(shown) == 1)
+    figure = Figure(figsize=(WIDTH, 4.0 + legend_height(handles)))
+    axes = figure.add_subplot()
+    for layer in [layer for layer in groups if layer not in shown]:
+        line(axes, groups[layer], _sigma, "icr", color=OTHERS, linewidth=0.8, zorder=1.5)
+    for i, layer in enumerate(shown):
+        _icr_curve(axes, groups[layer], i, alpha=0.16 if len(shown) <= 3 else 0.08)
+    if window is not None:
+        _mark_window(axes, window)
+    _log_sigma(axes, result.rows, SIGMA)
+    axes.set_ylabel(ICR)
+    if lowest(result.rows) is None:
+        say_no_icr(axes)
+    top = _time_axis(axes, groups[shown[0]])
+    (top or axes).set_title(_name(result, shown if len(groups) == 1 else []))
+    legend(figure, handles)
+    return figure
+
+
+def _icr_curve(axes: Axes, rows: Sequence[Row], i: int, alpha: float) -> None:
+    """Line, band and markers; the lowest point filled, the others hollow."""
+    line(axes, rows, _sigma, "icr", **curve_style(i), markerfacecolor="white", zorder=3 + 0.1 * (DISTINCT - i))
+    band(axes, rows, _sigma, "icr", color=PALETTE[i], alpha=alpha)
+    best = lowest(rows)
+    if best is not None:
+        axes.plot([best.sigma], [best["icr"]], **curve_style(i), zorder=5, markersize=7, clip_on=False)
+
+
+def _window_of_best(result: Result) -> WindowRow | None:
+    """The window of the layer of lowest ICR: those of several layers would lie over one another."""
+    known = [window for window in result.window if window.icr is not None and window.sigma is not None]
+    return min(known, key=lambda window: window.icr or 0.0, default=None)
+
+
+def _mark_window(axes: Axes, window: WindowRow) -> None:
+    """Shades the levels that cannot be told apart from the best, and dashes the recommended one."""
+    if window.low is not None and window.high is not None and window.low < window.high:
+        axes.axvspan(window.low, window.high, color=SHADE, linewidth=0, zorder=0.5)
+    if window.sigma is not None:
+        axes.axvline(window.sigma, **RULE, zorder=2)
+
+
+def _window_handles(window: WindowRow, one_layer: bool) -> list[Any]:
+    level = (
+        f"recommended σ = {number(window.sigma)}" if window.shape == "u" else f"lowest at σ = {number(window.sigma)}"
+    )
+    of = "" if one_layer else f" ({window.layer})"
+    rule = Line2D([], [], **RULE, label=literal(f"{level}{of}"))
+    if window.low is None or window.high is None or window.low >= window.high:
+        return [rule]
+    return [rule, Patch(color=SHADE, label=f"window {number(window.low)} to {number(window.high)}")]
+
+
+def _time_axis(axes: Axes, rows: Sequence[Row]) -> Axes | None:
+    """A second axis on top with the model's own noise variable, exact at measured levels.
+
+    Only where it runs one way and says something else than sigma does.
+    """
+    steps = [after.t - before.t for before, after in pairwise(rows)]
+    one_way = all(step > 0 for step in steps) or all(step < 0 for step in steps)
+    if len(rows) < 3 or not one_way or all(abs(row.t - row.sigma) <= 1e-6 * row.sigma for row in rows):
+        return None
+    ticks = rows[:: -(-len(rows) // 7)]  # seven labels have room
+    top = axes.twiny()
+    top.set_xscale("log")
+    top.set_xlim(axes.get_xlim())
+    top.set_xticks([row.sigma for row in ticks], [number(row.t).replace("-", "−") for row in ticks])
+    top.xaxis.set_minor_locator(NullLocator())
+    top.set_xlabel("t (the model's own noise variable)", fontsize=9)
+    top.tick_params(axis="x", pad=2)
+    top.grid(False)
+    top.spines["top"].set_visible(True)
+    return top
+
+
+# --- traces over sigma
+
+
+def _traces_figure(result: Result, groups: dict[str, list[Row]]) -> Figure:
+    shown = _shown(groups)
+    few = "" if len(groups) == len(shown) else f" ({len(shown)} of {len(groups)} layers)"
+    name = _name(result, shown if len(groups) == 1 else []) + few
+    return traces_figure(groups, shown, _sigma, lambda axes: _log_sigma(axes, result.rows, "noise level σ"), name)
+
+
+# --- layers side by side
+
+
+def _layers_figure(result: Result, groups: dict[str, list[Row]]) -> Figure:
+    """Lowest ICR of every layer with its interval, in the order of the network from top to bottom."""
+    figure = Figure(figsize=(WIDTH, max(2.0, 1.3 + 0.19 * len(groups))))
+    axes = figure.add_subplot()
+    first = lowest(result.rows)
+    for y, rows in enumerate(groups.values()):
+        row = lowest(rows)
+        if row is None:
+            axes.text(0.02, y, "no ICR", transform=axes.get_yaxis_transform(), fontsize=9, color="#606060", va="center")
+        else:
+            _dot(axes, row, y, is_first=row is first and len(groups) > 1)
+    axes.set_yticks(range(len(groups)), [literal(layer) for layer in groups])
+    axes.set_ylim(len(groups) - 0.4, -0.6)
+    axes.margins(x=0.05 if len(groups) > 1 else 1.0)
+    levels = {row.sigma for row in result.rows}
+    axes.set_xlabel(f"{ICR}, at σ = {number(levels.pop())}" if len(levels) == 1 else f"{ICR}, lowest over σ")
+    axes.set_title(_name(result, [] if first is None or len(groups) == 1 else [f"lowest at {first.layer}"]))
+    return figure
+
+
+def _dot(axes: Axes, row: Row, y: int, is_first: bool) -> None:
+    color, marker = (PALETTE[1], "D") if is_first else (PALETTE[0], "o")
+    axes.plot([gap(row.values.get(key)) for key in ("icr_low", "icr_high")], [y, y], color=color)
+    axes.plot([row["icr"]], [y], color=color, marker=marker, markersize=6)
+
+
+# --- what these pictures share
+
+
+def _shown(groups: dict[str, list[Row]]) -> list[str]:
+    """Layers drawn in colour: all in the order of the network, or the best where they are too many."""
+    return list(groups) if len(groups) <= DISTINCT else best_first(groups)[:BEST]
+
+
+def _sigma(row: Row) -> float:
+    return row.sigma
+
+
+def _log_sigma(axes: Axes, rows: Sequence[Row], label: str) -> None:
+    levels = [row.sigma for row in rows]
+    axes.set_xscale("log")
+    axes.set_xlim(min(levels) / 1.25, max(levels) * 1.25)
+    plain_numbers(axes.xaxis, max(levels) / min(levels))
+    axes.set_xlabel(label)
+
+
+def _name(result: Result, parts: Sequence[str]) -> str:
+    """The checkpoint's file name, and what else the title says."""
+    return title(Path(str(result.checkpoint.get("path", ""))).name, *parts)

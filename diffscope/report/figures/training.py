@@ -1,0 +1,382 @@
+"""Pictures of a training run: ICR over steps with its minimum and onset, traces, and what else the features say.
+
+Traces over training have the form of figure 8 of Li et al., 2026, https://arxiv.org/abs/2606.09718.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from diffscope.report import training
+from diffscope.report.cells import best_first, lowest, number, share
+from diffscope.report.figures.canvas import (
+    BEST,
+    DISTINCT,
+    ICR,
+    INK,
+    OTHERS,
+    PALETTE,
+    RULE,
+    SHADE,
+    WIDTH,
+    Axes,
+    Figure,
+    FuncFormatter,
+    Line2D,
+    MaxNLocator,
+    Patch,
+    band,
+    curve_handles,
+    curve_style,
+    gap,
+    legend,
+    legend_height,
+    line,
+    literal,
+    plain_numbers,
+    say_no_icr,
+    shortened,
+    title,
+)
+from diffscope.report.figures.traces import measured, traces_figure
+from diffscope.results import OnsetRow, Overlay, OverlayAgainst, Result, Row
+
+MARKED = 40
+"""Snapshots of a series up to which each has its marker; of more they would hide the curve."""
+
+OVERLAYS = 4
+"""Columns of the user's that have room."""
+
+COMPANIONS = {
+    "alignment": "alignment of unit features (0: views agree)",
+    "alignment_raw": "alignment of raw features (2 tr Σξ)",
+    "uniformity": "uniformity (lower: more spread out)",
+    "effective_rank": "effective rank (directions)",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the pictures show of a result."""
+
+    result: Result
+    groups: dict[str, list[Row]]
+    shown: list[str]
+    """Series drawn in colour."""
+    best: str
+    """The series of lowest ICR: what is marked is marked of it, as marks of several would lie over one another."""
+    onset: OnsetRow | None
+    """Of that series."""
+    dense: bool
+    """Too many snapshots for markers."""
+
+    @property
+    def one(self) -> bool:
+        return len(self.groups) == 1
+
+    @property
+    def marked(self) -> list[Row]:
+        return self.groups[self.best]
+
+    @property
+    def of(self) -> str:
+        """What a legend adds to a mark where several series are drawn."""
+        return "" if self.one else f" ({self.best})"
+
+    def style(self, i: int) -> dict[str, Any]:
+        return {**curve_style(i), "marker": None} if self.dense else curve_style(i)
+
+
+def figures(result: Result) -> dict[str, Figure]:
+    """icr always; traces and companions where something of them was measured."""
+    groups = training.by_series(result.rows)
+    ranked = best_first(groups)
+    run = Run(
+        result,
+        groups,
+        shown=list(groups) if len(groups) <= DISTINCT else ranked[:BEST],
+        best=ranked[0],
+        onset=training.onset_of(result, groups[ranked[0]][0]),
+        dense=max(map(len, groups.values())) > MARKED,
+    )
+    drawn = {"icr": _icr_figure(run)}
+    if measured(result.rows):
+        drawn["traces"] = _traces_figure(run)
+    if any(row.values.get(key) is not None for row in result.rows for key in COMPANIONS):
+        drawn["companions"] = _companions_figure(run)
+    return drawn
+
+
+# --- ICR, and below it losses and the user's own columns
+
+
+def _icr_figure(run: Run) -> Figure:
+    has_loss = any(row.values.get(key) is not None for row in run.marked for key in ("loss", "loss_holdout"))
+    columns = run.result.overlay[:OVERLAYS]
+    handles = [*_curve_handles(run), *_mark_handles(run)]
+    if any(column.turn_step is not None for column in columns):
+        handles.append(Line2D([], [], **TURN, linestyle="none", label="turn of an overlay column"))
+    if len(run.result.overlay) > OVERLAYS:
+        more = len(run.result.overlay) - OVERLAYS
+        handles.append(Line2D([], [], linestyle="none", label=f"{more} more overlay columns in result.json"))
+    panels = [3.4, *([1.35] if has_loss else []), *(1.35 for _ in columns)]
+    figure = Figure(figsize=(WIDTH, 0.9 + sum(panels) + legend_height(handles)))
+    first, *below = figure.subplots(len(panels), 1, sharex=True, height_ratios=panels, squeeze=False)[:, 0]
+    _icr_panel(first, run)
+    if has_loss:
+        _loss_panel(below.pop(0), run)
+    for axes, column in zip(below, columns, strict=True):
+        _overlay_panel(axes, run, column)
+    for axes in figure.axes:
+        _mark_run(axes, run)
+    _steps(figure.axes[-1], run, [point[0] for column in columns for point in column.points])
+    figure.suptitle(_title(run), fontsize=10)
+    legend(figure, handles)
+    return figure
+
+
+def _icr_panel(axes: Axes, run: Run) -> None:
+    for name in [name for name in run.groups if name not in run.shown]:
+        line(axes, run.groups[name], training.step, "icr", color=OTHERS, linewidth=0.8, zorder=1.5)
+    alpha = 0.16 if len(run.shown) <= 3 else 0.08
+    for i, name in enumerate(run.shown):
+        rows, zorder = run.groups[name], 3 + 0.1 * (DISTINCT - i)
+        line(axes, rows, training.step, "icr", **run.style(i), markerfacecolor="white", zorder=zorder)
+        band(axes, rows, training.step, "icr", color=PALETTE[i], alpha=alpha)
+        _alone(axes, rows, i)
+        _held_out(axes, run, rows, i, alpha)
+        _lowest_point(axes, rows, i, training.onset_of(run.result, rows[0]))
+    kept = _kept(run)
+    if kept is not None:
+        axes.plot([training.step(kept)], [kept["icr"]], **RING, zorder=6, clip_on=False)
+    axes.set_ylabel(ICR)
+    if lowest(run.result.rows) is None:
+        say_no_icr(axes)
+
+
+def _alone(axes: Axes, rows: Sequence[Row], i: int) -> None:
+    """The interval of a snapshot between two without ICR, where a band has no width, as a bar."""
+    known = [row.values.get("icr_low") is not None and row.values.get("icr_high") is not None for row in rows]
+    for before, row, is_known, after in zip([False, *known], rows, known, [*known[1:], False], strict=False):
+        if is_known and not before and not after:
+            steps = [training.step(row)] * 2
+            axes.plot(steps, [row["icr_low"], row["icr_high"]], color=PALETTE[i], linewidth=1.2, zorder=2)
+
+
+HELD_OUT: dict[str, Any] = {"linewidth": 0.9, "alpha": 0.75, "markersize": 3}
+TURN: dict[str, Any] = {"color": INK, "marker": "D", "markersize": 6}
+RING: dict[str, Any] = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "color": INK, "linestyle": "none"}
+
+
+def _held_out(axes: Axes, run: Run, rows: Sequence[Row], i: int, alpha: float) -> None:
+    """Thinner and lighter than what it stands beside; its band only where it is the only one."""
+    line(axes, rows, training.step, "icr_holdout", **{**run.style(i), **HELD_OUT}, zorder=2.5)
+    if run.one:
+        band(axes, rows, training.step, "icr_holdout", color=PALETTE[i], alpha=alpha / 2)
+
+
+def _lowest_point(axes: Axes, rows: Sequence[Row], i: int, onset: OnsetRow | None) -> None:
+    minimum = None if onset is None else onset.minimum
+    best = next((row for row in rows if minimum and row.step == minimum.step), None) or lowest(rows)
+    if best is not None:
+        axes.plot(
+            [training.step(best)],
+            [gap(best.values.get("icr"))],
+            **curve_style(i),
+            zorder=5,
+            markersize=7,
+            clip_on=False,
+        )
+
+
+def _kept(run: Run) -> Row | None:
+    """The row of the checkpoint to keep, where the verdict gives one and the picture has its point."""
+    found = (row for row in run.marked if run.onset is not None and row.checkpoint == run.onset.keep)
+    return next((row for row in found if row.values.get("icr") is not None), None)
+
+
+def _loss_panel(axes: Axes, run: Run) -> None:
+    """Of the best series' noise level: losses of different levels have little in common."""
+    looks = {"loss": ("training", "-", INK), "loss_holdout": ("held-out (bands: 95 %)", (0, (4, 2)), "white")}
+    for key, (label, dashes, face) in looks.items():
+        rows = [row for row in run.marked if row.values.get(key) is not None]
+        if not rows:
+            continue
+        steps = [training.step(row) for row in rows]
+        errors = [1.96 * (row.values.get(f"{key}_se") or 0.0) for row in rows]
+        low, high = ([row[key] + side * e for row, e in zip(rows, errors, strict=True)] for side in (-1, 1))
+        marker = None if run.dense else "o"
+        look: dict[str, Any] = {"marker": marker, "markersize": 3.5, "linewidth": 1.2, "markerfacecolor": face}
+        axes.plot(steps, [row[key] for row in rows], color=INK, linestyle=dashes, label=label, **look)
+        axes.fill_between(steps, low, high, color=INK, alpha=0.15, linewidth=0)
+    values = [row[key] for row in run.marked for key in looks if row.values.get(key) is not None]
+    if min(values) > 0 and max(values) > 10 * min(values):
+        axes.set_yscale("log", nonpositive="mask")
+        plain_numbers(axes.yaxis, max(values) / min(values))
+    _small_title(axes, f"denoising loss at σ = {number(run.marked[0].sigma)} (MSE a pixel)")
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=2, fontsize=8.5, borderaxespad=0, handlelength=2.4)
+
+
+def _overlay_panel(axes: Axes, run: Run, column: Overlay) -> None:
+    steps, values = [point[0] for point in column.points], [point[1] for point in column.points]
+    marker = None if len(steps) > MARKED else "o"
+    axes.plot(steps, values, color=INK, linewidth=1.2, marker=marker, markersize=3.5, markerfacecolor="white")
+    turn = "no turn within the run"
+    if column.turn_step is not None:
+        value = dict(column.points)[column.turn_step]
+        axes.plot([column.turn_step], [value], **TURN, zorder=5, clip_on=False)
+        turn = f"turns at {training.short(column.turn_step)}"
+    known = [a for a in column.against if (a.layer, a.sigma) == (run.marked[0].layer, run.marked[0].sigma)]
+    parts = [turn, *(part for against in known for part in _against(against))]
+    _small_title(axes, f"{shortened(column.column, 20)}: {', '.join(parts)}")
+
+
+def _against(against: OverlayAgainst) -> list[str]:
+    """How far the column's turn is from that of ICR, and how alike the two are."""
+    parts = []
+    if against.lead is not None:
+        count = f"{abs(against.lead)} snapshot{'' if abs(against.lead) == 1 else 's'}"
+        parts.append("with ICR" if against.lead == 0 else f"{count} {'after' if against.lead > 0 else 'before'} ICR")
+    if against.rank_correlation is not None:
+        parts.append(f"rank correlation {against.rank_correlation:+.2f}".replace("-", "−"))
+    return parts
+
+
+def _small_title(axes: Axes, text: str) -> None:
+    axes.set_title(literal(text), loc="left", fontsize=8.5, pad=3)
+
+
+# --- traces and companions over steps
+
+
+def _traces_figure(run: Run) -> Figure:
+    few = "" if len(run.groups) == len(run.shown) else f" ({len(run.shown)} of {len(run.groups)} series)"
+
+    def dress(axes: Axes) -> None:
+        axes.update_datalim(
+            [(training.step(run.marked[0]), 0.0)]
+        )  # so that the margin above is one of the whole height
+        _mark_run(axes, run)
+        _steps(axes, run)
+
+    name = _subject(run) + few
+    return traces_figure(run.groups, run.shown, training.step, dress, name, not run.dense, _rule_handles(run))
+
+
+def _companions_figure(run: Run) -> Figure:
+    """Those that were measured, two side by side."""
+    keys = [key for key in COMPANIONS if any(row.values.get(key) is not None for row in run.result.rows)]
+    names = [] if run.one else curve_handles(run.shown, len(run.groups) - len(run.shown), "series")
+    handles = [*names, *_rule_handles(run)]
+    lines = -(-len(keys) // 2)
+    figure = Figure(figsize=(1.15 * WIDTH, 0.6 + 2.1 * lines + legend_height(handles)))
+    for i, key in enumerate(keys, start=1):
+        axes = figure.add_subplot(lines, min(2, len(keys)), i)
+        for name in [name for name in run.groups if name not in run.shown]:
+            line(axes, run.groups[name], training.step, key, color=OTHERS, linewidth=0.8, zorder=1.5)
+        for j, name in enumerate(run.shown):
+            line(axes, run.groups[name], training.step, key, **run.style(j), markerfacecolor="white", zorder=3)
+        axes.set_title(COMPANIONS[key], fontsize=9.5)
+        _mark_run(axes, run)
+        _steps(axes, run)
+        if i + 2 <= len(keys):
+            axes.set_xlabel("")
+    figure.suptitle(_subject(run), fontsize=10)
+    legend(figure, handles)
+    return figure
+
+
+# --- what they share
+
+
+def _mark_run(axes: Axes, run: Run) -> None:
+    """Shades the snapshots that cannot be told apart from the lowest, and dashes the step at which the rule fired."""
+    if run.onset is None:
+        return
+    minimum, fired_at = run.onset.minimum, run.onset.fired_at
+    if minimum is not None and minimum.low_step < minimum.high_step:
+        axes.axvspan(minimum.low_step, minimum.high_step, color=SHADE, linewidth=0, zorder=0.5)
+    if fired_at is not None:
+        axes.axvline(fired_at, **RULE, zorder=2)
+
+
+def _rule_handles(run: Run) -> list[Any]:
+    """Of what `_mark_run` draws."""
+    if run.onset is None:
+        return []
+    minimum, fired_at = run.onset.minimum, run.onset.fired_at
+    handles: list[Any] = []
+    if minimum is not None and minimum.low_step < minimum.high_step:
+        reach = f"{training.short(minimum.low_step)} to {training.short(minimum.high_step)}"
+        handles.append(Patch(color=SHADE, label=literal(f"not distinguishable from the lowest ICR: {reach}{run.of}")))
+    if fired_at is not None:
+        label = f"memorization onset fired at {training.short(fired_at)}{run.of}"
+        handles.append(Line2D([], [], **RULE, label=literal(label)))
+    return handles
+
+
+def _curve_handles(run: Run) -> list[Any]:
+    held_out = any(row.values.get("icr_holdout") is not None for row in run.result.rows)
+    if run.one:
+        look = {**run.style(0), "markerfacecolor": "white"}
+        curve = Line2D([], [], **look, label="ICR, training images" if held_out else "ICR (band: 95 % interval)")
+        thin = Line2D([], [], **{**run.style(0), **HELD_OUT}, label="ICR, held-out images (bands: 95 % intervals)")
+        return [curve, thin] if held_out else [curve]
+    names = [f"{name}{_state(training.onset_of(run.result, run.groups[name][0]))}" for name in run.shown]
+    curves = curve_handles(names, len(run.groups) - len(run.shown), "series")
+    curves.append(Patch(color=INK, alpha=0.15, linewidth=0, label="bands: 95 % intervals"))
+    return [*curves, Line2D([], [], color=INK, **HELD_OUT, label="thin: held-out images")] if held_out else curves
+
+
+def _state(onset: OnsetRow | None) -> str:
+    if onset is None:
+        return ""
+    return f": {onset.state}" + ("" if onset.fired_at is None else f", fired at {training.short(onset.fired_at)}")
+
+
+def _mark_handles(run: Run) -> list[Any]:
+    """The minimum, how far it reaches, where the rule fired, and what to keep."""
+    handles: list[Any] = []
+    minimum = None if run.onset is None else run.onset.minimum
+    if minimum is not None:
+        look: dict[str, Any] = {"color": PALETTE[0] if run.one else INK, "marker": "o", "markersize": 7}
+        label = f"lowest ICR {share(minimum.icr)} at {training.short(minimum.step)}{run.of}"
+        handles.append(Line2D([], [], **look, linestyle="none", label=literal(label)))
+    handles += _rule_handles(run)
+    kept = _kept(run)
+    if kept is not None:
+        name = training.file_names(run.result).get(kept.checkpoint or "", kept.checkpoint or "")
+        label = f"keep {shortened(name, 40)}, step {training.short(training.step(kept))}{run.of}"
+        handles.append(Line2D([], [], **{**RING, "markersize": 10}, label=literal(label)))
+    return handles
+
+
+def _title(run: Run) -> str:
+    onset = run.onset
+    if onset is None:
+        return _subject(run)
+    keep = "" if onset.keep_step is None else f"keep step {training.short(onset.keep_step)}"
+    told = {
+        "fired": f"turned: {keep}",
+        "retrospective": f"turned, seen looking back: {keep}",
+        "falling": "still falling: no sign of memorization",
+        "flat": "flat: not memorizing",
+        "unclear": "undecided"
+        + ("" if onset.images_needed is None else f": about {onset.images_needed:,} images would decide"),
+    }[training.verdict(onset)]
+    return f"{_subject(run)}\n{literal(told + run.of)}"
+
+
+def _subject(run: Run) -> str:
+    return title(training.run_name(run.result), training.shared(run.result.rows))
+
+
+def _steps(axes: Axes, run: Run, others: Sequence[int] = ()) -> None:
+    steps = [*(training.step(row) for row in run.result.rows), *others]
+    margin = 0.03 * (max(steps) - min(steps)) or max(1.0, 0.5 * max(steps))
+    axes.set_xlim(min(steps) - margin, max(steps) + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: training.short(value)))
+    axes.set_xlabel(training.steps_count(run.result))
