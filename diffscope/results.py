@@ -150,6 +150,9 @@ class Overlay:
     """Of its minimum, the last one where it is reached several times in a row; None where that is its first or last
     point."""
     against: tuple[OverlayAgainst, ...]
+    low: tuple[tuple[int, float], ...] = ()
+    high: tuple[tuple[int, float], ...] = ()
+    """Ends of an interval, from columns of the same name with _low and _high."""
 
 
 @dataclass(frozen=True)
@@ -214,12 +217,45 @@ def _onset_from_json(record: Mapping[str, Any]) -> OnsetRow:
 
 
 def _overlay_from_json(record: Mapping[str, Any]) -> Overlay:
-    points = tuple((int(step), float(value)) for step, value in record["points"])
+    points, low, high = (
+        tuple((int(step), float(value)) for step, value in record[key]) for key in ("points", "low", "high")
+    )
     against = tuple(OverlayAgainst(**entry) for entry in record["against"])
-    return Overlay(record["column"], points, record["turn_step"], against)
+    return Overlay(record["column"], points, record["turn_step"], against, low, high)
 
 
-def dumps(result: Result) -> str:
+@dataclass(frozen=True)
+class TableResult:
+    """The same of a command whose rows are records of their own: neighbors, memorization."""
+
+    version: str
+    command: str
+    checkpoint: Mapping[str, Any]
+    data: Mapping[str, Any]
+    protocol: Mapping[str, Any]
+    rows: tuple[Mapping[str, Any], ...]
+    """Plain JSON, all with the same keys."""
+    timing: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Further keys of `result.json`."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "diffscope": self.version,
+            "schema": SCHEMA,
+            "command": self.command,
+            "checkpoint": dict(self.checkpoint),
+            "data": dict(self.data),
+            "protocol": dict(self.protocol),
+            "rows": [dict(row) for row in self.rows],
+            **self.more,
+            "warnings": list(self.warnings),
+            "timing": dict(self.timing),
+        }
+
+
+def dumps(result: Result | TableResult) -> str:
     """The text of `result.json`; a number that is not finite is our mistake and raises."""
     return json.dumps(result.to_json(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 

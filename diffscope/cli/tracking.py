@@ -47,6 +47,7 @@ class Run:
     step_from: str | None
     holdout: str | None
     overlay: Path | None
+    column: Sequence[str]
     rule: str
     on_onset: str | None
     out: Path | None
@@ -64,7 +65,10 @@ class Run:
         self.gates = [parse(text, keys) for text in self.fail_if]
         preset(self.rule, 0)
         step_pattern(self.step_from)
-        self.columns = None if self.overlay is None else overlays.read_columns(str(self.overlay))
+        self.columns = None
+        if self.overlay is not None:
+            path = str(self.overlay)
+            self.columns = overlays.chosen(overlays.read_columns(path), self.column, path)
         if self.out is not None:
             prepare_folder(self.out)
 

@@ -9,18 +9,20 @@ from typing import Any
 
 from diffscope.report import training, verdict
 from diffscope.report.cells import COLUMNS, sentences
-from diffscope.results import Result, Row
+from diffscope.results import Result, Row, TableResult
 
 
-def write_csv(result: Result, path: Path) -> None:
+def write_csv(result: Result | TableResult, path: Path) -> None:
     """One line a row with the keys of `result.json`, as RFC 4180 has it; a null is an empty field.
 
     Lists (`replicates`) are left out, notes joined by "; ". Floats are written so that they read back unchanged.
     """
-    records = [row.to_json() for row in result.rows]
+    records = result.to_json()["rows"]
     keys = dict.fromkeys(key for record in records for key in record)
     listed = {key for record in records for key, value in record.items() if isinstance(value, (list, dict))}
-    columns = [*_head_first(keys, listed), "notes"]
+    columns = [*_head_first(keys, listed), *(["notes"] if "notes" in keys else [])]
+    if isinstance(result, TableResult):
+        columns = [key for key in keys if key not in listed]
     # the csv module ends lines itself, with CR LF; a file name that is not UTF-8 is still written
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file)

@@ -123,10 +123,10 @@ def print_rows(result: Result, console: Console) -> None:
     groups = list(by_layer(result.rows).values())
     headings = [heading for heading in COLUMNS if heading != "notes" or any(row.notes for row in result.rows)]
     headings, dropped = _fitting(headings, DROPPED_FIRST, lambda headings: _cells(groups, headings), console)
-    _print_table(headings, _cells(groups, headings), console, left=("layer", "notes"))
+    print_table(headings, _cells(groups, headings), console, left=("layer", "notes"))
     _say_dropped(dropped, console)
     for sentence in sentences(note for row in result.rows for note in row.notes):
-        _paragraph(sentence, console)
+        print_text(sentence, console)
     console.print()
 
 
@@ -148,7 +148,7 @@ def _fitting(
 
 def _say_dropped(dropped: Sequence[str], console: Console) -> None:
     if dropped:
-        _paragraph(f"Left out at this width: {', '.join(dropped)}.", console)
+        print_text(f"Left out at this width: {', '.join(dropped)}.", console)
 
 
 def _cells(groups: Sequence[Sequence[Row]], headings: Sequence[str]) -> list[list[str]]:
@@ -176,14 +176,14 @@ def print_self_check(result: Result, console: Console) -> None:
     ]
     if rows:
         headings = ["layer", "σ", "ICR", "from half", "change", "95 % interval"]
-        _print_table(headings, rows, console, left=("layer",))
+        print_table(headings, rows, console, left=("layer",))
         console.print()
 
 
 def print_curve(result: Result, console: Console) -> None:
     """ICR over log sigma for each layer, of many layers for the best few; nothing where there is no curve."""
     if console.width < curve.NEEDED:
-        _paragraph(f"No plot at this width: it takes {curve.NEEDED} columns.", console)
+        print_text(f"No plot at this width: it takes {curve.NEEDED} columns.", console)
         return
     groups, windows = by_layer(result.rows), {window.layer: window for window in result.window}
     shown = best_first(groups)[:PLOTS] if len(groups) > PLOTS else list(groups)
@@ -196,7 +196,7 @@ def print_curve(result: Result, console: Console) -> None:
     if drawn:
         console.print(Text(carry(curve.LEGEND, console.encoding)), soft_wrap=True)
         if len(groups) > len(shown):
-            _paragraph(f"The {len(shown)} layers of lowest ICR, of {len(groups)}.", console)
+            print_text(f"The {len(shown)} layers of lowest ICR, of {len(groups)}.", console)
         console.print()
 
 
@@ -206,15 +206,15 @@ def print_window(result: Result, console: Console) -> None:
     if len(windows) > 1:
         headings = ["rank", "layer", "lowest ICR", "σ", "t", "window", "shape"]
         rows = [[str(rank), *_ranked(window)] for rank, window in enumerate(windows, start=1)]
-        _print_table(headings, rows, console, left=("layer", "shape"))
+        print_table(headings, rows, console, left=("layer", "shape"))
         console.print()
     told = windows[:PLOTS]
     for window in told:
         heading = f"{window.layer}: {verdict.HEADLINE[verdict.shape(window)]}."
-        _paragraph(verdict.finding(result, window), console, heading)
+        print_text(verdict.finding(result, window), console, heading)
     shapes = list(dict.fromkeys(verdict.shape(window) for window in told if window.icr is not None))
     for shape in shapes:
-        _paragraph(verdict.MEANING[shape], console, f"What {shape} means:" if len(shapes) > 1 else "What to do:")
+        print_text(verdict.MEANING[shape], console, f"What {shape} means:" if len(shapes) > 1 else "What to do:")
 
 
 def _ranked(window: WindowRow) -> list[str]:
@@ -230,11 +230,11 @@ def print_training(result: Result, console: Console) -> None:
     _print_courses(result, groups, console)
     _print_verdicts(result, console)
     for sentence in training.overlay_lines(result):
-        _paragraph(sentence, console)
+        print_text(sentence, console)
     if result.overlay:
         console.print()
     for sentence in training.left_out(result):
-        _paragraph(sentence, console)
+        print_text(sentence, console)
 
 
 def _print_snapshots(result: Result, groups: Mapping[str, Sequence[Row]], console: Console) -> None:
@@ -251,21 +251,21 @@ def _print_snapshots(result: Result, groups: Mapping[str, Sequence[Row]], consol
     for name, rows in shown.items():
         if len(groups) > 1:
             _heading(training.place(rows[0]), console)
-        _print_table(headings, cells(headings, rows), console, left=("checkpoint", "mark", "notes"))
+        print_table(headings, cells(headings, rows), console, left=("checkpoint", "mark", "notes"))
         if len(rows) < len(groups[name]):
-            _paragraph(f"{len(rows)} of {len(groups[name])} snapshots; all are in result.json.", console)
+            print_text(f"{len(rows)} of {len(groups[name])} snapshots; all are in result.json.", console)
         if len(groups) > 1:
             console.print()
     _say_dropped(dropped, console)
     for sentence in sentences(note for row in result.rows for note in row.notes):
-        _paragraph(sentence, console)
+        print_text(sentence, console)
     console.print()
 
 
 def _print_courses(result: Result, groups: Mapping[str, Sequence[Row]], console: Console) -> None:
     """ICR over steps for each series, of many for the best few."""
     if console.width < curve.NEEDED_BY_STEPS:
-        _paragraph(f"No plot at this width: it takes {curve.NEEDED_BY_STEPS} columns.", console)
+        print_text(f"No plot at this width: it takes {curve.NEEDED_BY_STEPS} columns.", console)
         return
     shown = best_first(groups)[:PLOTS] if len(groups) > PLOTS else list(groups)
     plots = {name: curve.over_steps(groups[name], training.onset_of(result, groups[name][0])) for name in shown}
@@ -277,7 +277,7 @@ def _print_courses(result: Result, groups: Mapping[str, Sequence[Row]], console:
     if drawn:
         console.print(Text(carry(curve.LEGEND_OF_STEPS, console.encoding)), soft_wrap=True)
         if len(groups) > len(shown):
-            _paragraph(f"The {len(shown)} series of lowest ICR, of {len(groups)}.", console)
+            print_text(f"The {len(shown)} series of lowest ICR, of {len(groups)}.", console)
         console.print()
 
 
@@ -286,15 +286,15 @@ def _print_verdicts(result: Result, console: Console) -> None:
     onsets = training.by_urgency(result.onset)
     if len(onsets) > 1:
         headings = ["layer", "σ", "verdict", "lowest ICR", "at step", "keep step", "fired at"]
-        _print_table(headings, [_listed(onset) for onset in onsets], console, left=("layer", "verdict"))
+        print_table(headings, [_listed(onset) for onset in onsets], console, left=("layer", "verdict"))
         console.print()
     told = onsets[:PLOTS]
     for onset in told:
         heading = f"{training.place(onset)}: {training.HEADLINE[training.verdict(onset)]}."
-        _paragraph(training.finding(result, onset), console, heading)
+        print_text(training.finding(result, onset), console, heading)
     verdicts = list(dict.fromkeys(training.verdict(onset) for onset in told))
     for name in verdicts:
-        _paragraph(training.MEANING[name], console, f"What {name} means:" if len(verdicts) > 1 else "What to do:")
+        print_text(training.MEANING[name], console, f"What {name} means:" if len(verdicts) > 1 else "What to do:")
 
 
 def _listed(onset: OnsetRow) -> list[str]:
@@ -318,10 +318,10 @@ def print_comparison(records: Sequence[Mapping[str, Any]], console: Console) -> 
         values = [number(record["sigma"]), share(record["icr_old"]), share(record["icr_new"])]
         tested = [percent(record["change"]), span, number(record["t"]), _p_value(record["p"]), _direction(record)]
         rows.append([layer, *values, *tested])
-    _print_table(headings, rows, console, left=("layer", "verdict"))
+    print_table(headings, rows, console, left=("layer", "verdict"))
     found = [_direction(record) for record in records]
     lower, higher = found.count("lower"), found.count("higher")
-    _paragraph(f"Of {len(records)} rows ICR is significantly lower in {lower}, higher in {higher}.", console)
+    print_text(f"Of {len(records)} rows ICR is significantly lower in {lower}, higher in {higher}.", console)
 
 
 def _p_value(p: float | None) -> str:
@@ -344,14 +344,14 @@ def print_inspection(record: Mapping[str, Any], console: Console) -> None:
         # In a pipe a fact is one line, without the blanks that a table would fill it up with.
         console.print(Text(f"{name:<{width}}{value}"), soft_wrap=True)
     console.print()
-    _print_table(
+    print_table(
         ["layer", "shape", "features", "FLOPs so far", ""], inspection.layers(record), console, left=("layer", "")
     )
     for text in record.get("warnings", ()):
-        _paragraph(f"warning: {text}", console)
+        print_text(f"warning: {text}", console)
 
 
-def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], console: Console, left: Sequence[str]) -> None:
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], console: Console, left: Sequence[str]) -> None:
     """As wide as its words and numbers are: a narrow terminal breaks the line, where Rich would cut numbers off.
 
     Only notes wrap.
@@ -379,7 +379,7 @@ def _texts(cells: Sequence[str], console: Console) -> list[Text]:
     return [Text(one_line(cell, console.encoding)) for cell in cells]
 
 
-def _paragraph(text: str, console: Console, heading: str = "") -> None:
+def print_text(text: str, console: Console, heading: str = "") -> None:
     """Wrapped for reading; a heading stands at its beginning in bold."""
     start = (one_line(heading, console.encoding) + " " if heading else "", "bold")
     console.print(Text.assemble(start, one_line(text, console.encoding)), width=min(console.width, READABLE))

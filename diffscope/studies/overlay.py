@@ -11,6 +11,7 @@ import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -139,6 +140,30 @@ def _by_step(path: str, name: str, points: list[tuple[int, float]]) -> Points:
     if twice:
         raise DataError(f"{path}: two values of '{name}' at step {twice[0]}; expected one; keep one row for each step")
     return tuple(sorted(points))
+
+
+def chosen(columns: Mapping[str, Points], names: Sequence[str], path: str) -> dict[str, Points]:
+    """These columns, with the ends of their intervals; all where none is named. DataError where one is not there."""
+    for name in names:
+        if name not in columns:
+            raise DataError(f"{path}: no column of numbers '{name}'; expected one of {', '.join(columns)}")
+    wanted = {end for name in names for end in (name, *_ends(name))}
+    return {name: points for name, points in columns.items() if not names or name in wanted}
+
+
+def compare_all(columns: Mapping[str, Points], series: Sequence[Series]) -> tuple[Overlay, ...]:
+    """Every column but those that are the ends of another one's interval: `share_low`, `share_high` of `share`."""
+    ends = {end for name in columns for end in _ends(name)}
+    found = []
+    for name, points in columns.items():
+        if name not in ends:
+            low, high = (columns.get(end, ()) for end in _ends(name))
+            found.append(replace(compare(name, points, series), low=low, high=high))
+    return tuple(found)
+
+
+def _ends(name: str) -> tuple[str, str]:
+    return f"{name}_low", f"{name}_high"
 
 
 def compare(column: str, points: Points, series: Sequence[Series]) -> Overlay:

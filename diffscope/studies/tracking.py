@@ -192,7 +192,7 @@ class Tracker:
                 *({"path": path, "why": why} for path, why in sorted(self.left_out.items())),
             ),
             onset=judged,
-            overlay=tuple(overlay.compare(c, points, self._turns(judged)) for c, points in (columns or {}).items()),
+            overlay=overlay.compare_all(columns or {}, self._turns(judged)),
         )  # fmt: skip
 
     def _measured(self, snapshot: Snapshot, network: Denoiser | None) -> Measured:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from diffscope.errors import DataError
-from diffscope.studies.overlay import Series, compare, read_columns
+from diffscope.studies.overlay import Series, chosen, compare, compare_all, read_columns
 
 
 @pytest.fixture
@@ -187,3 +187,25 @@ def test_every_series_has_its_entry() -> None:
         ("dec", 0.1, 1),
         ("dec", 0.3, 1),
     ]
+
+
+def test_ends_of_an_interval_are_no_columns_of_their_own() -> None:
+    series = [Series("mid", 0.3, [1, 2, 3], [0.3, 0.2, 0.4], 1)]
+    columns = {
+        "share": ((1, 0.0), (2, 0.0), (3, 0.5)),
+        "share_low": ((1, 0.0), (3, 0.4)),
+        "share_high": ((1, 0.1), (3, 0.6)),
+        "fid_low": ((1, 5.0),),
+    }
+    share, fid = compare_all(columns, series)
+    assert (share.column, share.low, share.high) == ("share", columns["share_low"], columns["share_high"])
+    assert (share.points, share.against) == (columns["share"], compare("share", columns["share"], series).against)
+    assert (fid.column, fid.low) == ("fid_low", ())
+
+
+def test_some_columns_are_chosen_with_their_intervals() -> None:
+    columns = {"a": ((1, 1.0),), "a_low": ((1, 0.5),), "a_high": ((1, 1.5),), "b": ((1, 2.0),)}
+    assert list(chosen(columns, ["a"], "x.csv")) == ["a", "a_low", "a_high"]
+    assert chosen(columns, [], "x.csv") == columns
+    with pytest.raises(DataError, match="no column of numbers 'c'"):
+        chosen(columns, ["c"], "x.csv")

@@ -41,6 +41,10 @@ OverlayFile = Annotated[
         show_default=False,
     ),
 ]
+Column = Annotated[
+    list[str] | None,
+    typer.Option("--column", metavar="NAME", help="Of --overlay, this column (repeatable).", show_default="all"),
+]
 Rule = Annotated[
     str, typer.Option("--rule", help="Of the onset: long (from 30 snapshots on), short, or auto; --watch: long.")
 ]
@@ -69,6 +73,7 @@ def run(
     step_from: StepFrom = None,
     holdout: Holdout = None,
     overlay: OverlayFile = None,
+    column: Column = None,
     rule: Rule = "auto",
     watch: WatchFolder = None,
     every: Every = 5.0,
@@ -91,7 +96,11 @@ def run(
         raise UsageError(f"--every {every:g}: expected seconds, more than 0")
     from diffscope.cli.tracking import Run, follow, track_once
 
-    chosen = Run(measuring, step_from, holdout, overlay, rule, on_onset, out, overwrite, json, quiet, fail_if or [])
+    if column and overlay is None:
+        raise UsageError("--column chooses from --overlay, which is not given")
+    chosen = Run(
+        measuring, step_from, holdout, overlay, column or [], rule, on_onset, out, overwrite, json, quiet, fail_if or []
+    )
     if watch is not None:
         follow(chosen, str(watch), every)
     else:

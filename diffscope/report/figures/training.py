@@ -223,6 +223,9 @@ def _overlay_panel(axes: Axes, run: Run, column: Overlay) -> None:
     steps, values = [point[0] for point in column.points], [point[1] for point in column.points]
     marker = None if len(steps) > MARKED else "o"
     axes.plot(steps, values, color=INK, linewidth=1.2, marker=marker, markersize=3.5, markerfacecolor="white")
+    both = sorted(dict(column.low).keys() & dict(column.high).keys())
+    low, high = ([dict(side)[step] for step in both] for side in (column.low, column.high))
+    axes.fill_between(both, low, high, color=INK, alpha=0.16, linewidth=0)
     turn = "no turn within the run"
     if column.turn_step is not None:
         value = dict(column.points)[column.turn_step]
@@ -255,9 +258,7 @@ def _traces_figure(run: Run) -> Figure:
     few = "" if len(run.groups) == len(run.shown) else f" ({len(run.shown)} of {len(run.groups)} series)"
 
     def dress(axes: Axes) -> None:
-        axes.update_datalim(
-            [(training.step(run.marked[0]), 0.0)]
-        )  # so that the margin above is one of the whole height
+        axes.update_datalim([(training.step(run.marked[0]), 0.0)])  # the margin above is then one of the whole height
         _mark_run(axes, run)
         _steps(axes, run)
 
