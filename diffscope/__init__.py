@@ -11,7 +11,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_PUBLIC = ("load", "sweep", "icr", "compare", "track", "wrap", "Monitor")
+_PUBLIC = ("load", "sweep", "icr", "compare", "track", "memorization", "neighbors", "probe", "wrap", "Monitor")
 
 
 def __getattr__(name: str) -> Any:

@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from diffscope.checkpoints import Checkpoint
 from diffscope.families._wrapped import wrap
 from diffscope.families.base import Denoiser
-from diffscope.results import Result
+from diffscope.report.files import write_with_pictures
+from diffscope.results import Result, TableResult
 from diffscope.sources.base import open_source
 from diffscope.studies import opening
 from diffscope.studies.comparison import compare
 from diffscope.studies.measurement import Listener
+from diffscope.studies.memorization import Choices, Examination, Subject, find_subjects
 from diffscope.studies.monitor import Monitor
+from diffscope.studies.neighbors import VIEWS, Question, open_study
 from diffscope.studies.onset import preset
 from diffscope.studies.opening import Loading, open_job
+from diffscope.studies.probe import Probing, plan
+from diffscope.studies.probe import run as _probe
 from diffscope.studies.series import find_snapshots
 from diffscope.studies.settings import Job, Settings
 from diffscope.studies.sweep import sweep as _sweep
 from diffscope.studies.tracking import Tracker
 
-__all__ = ["Monitor", "Settings", "compare", "icr", "load", "prepare_job", "sweep", "track", "wrap"]
+__all__ = [
+    "Monitor",
+    "Settings",
+    "compare",
+    "icr",
+    "load",
+    "memorization",
+    "neighbors",
+    "prepare_job",
+    "probe",
+    "sweep",
+    "track",
+    "wrap",
+]
 
 
 def load(
@@ -73,6 +92,34 @@ def icr(
     return _run("icr", checkpoint, data, listener, {**options, "sigmas": (sigma,)})
 
 
+def probe(
+    checkpoint: str | Denoiser,
+    data: str | Path,
+    test: str | Path | None = None,
+    *,
+    listener: Listener | None = None,
+    folder: str | Path | None = None,
+    family: str | None = None,
+    config: Mapping[str, str] | None = None,
+    weights: str = "ema",
+    vae: str | None = None,
+    **options: Any,
+) -> Result:
+    """Accuracy of a linear probe and of k-NN over noise levels and layers, beside ICR; `result.probe` compares the two.
+
+    data: labelled images; a share of them, or `test`, is the test. folder: where finished parts are kept, else in the
+    cache. options: fields of `Settings` and of `studies.probe.Probing` (test_share, solver, knn, label_noise, ensemble,
+    posterior, both, rank). Raises DataError where the images have no labels.
+    """
+    own = {field.name: options.pop(field.name) for field in fields(Probing) if field.name in options}
+    probing = Probing(**own)
+    job = prepare_job(checkpoint, str(data), Settings(**options), family, config, weights, vae)
+    planned = plan(job, probing, None if test is None else open_source(str(test)))
+    result, forget = _probe(planned, listener, None if folder is None else Path(folder))
+    forget()
+    return result
+
+
 def track(
     checkpoints: str | Path | Sequence[str | Path],
     data: str | Path,
@@ -113,6 +160,84 @@ def track(
     for snapshot in snapshots:
         tracker.take(snapshot)
     return tracker.result()
+
+
+def memorization(
+    checkpoints: str | Path | Denoiser | Sequence[str | Path],
+    data: str | Path,
+    samples: int = 256,
+    *,
+    step_from: str | None = None,
+    folder: str | Path | None = None,
+    save_samples: bool = False,
+    family: str | None = None,
+    config: Mapping[str, str] | None = None,
+    weights: str = "ema",
+    vae: str | None = None,
+    **options: Any,
+) -> TableResult:
+    """The share of samples that copy training images: `result.rows[0]["share"]`, a row for each checkpoint.
+
+    checkpoints: a file, a network from `wrap` that knows its posterior mean, files of one run, or their folder.
+    data: the training images, all of them. folder: where samples and records are kept for the next call.
+    options: fields of `diffscope.studies.memorization.Choices`.
+    """
+    choices, loading = Choices(samples=samples, **options), Loading(family, config or {}, weights, vae)
+    place = None if folder is None else Path(folder)
+    examination = Examination(open_source(str(data)), choices, loading, place, save_samples)
+    if isinstance(checkpoints, Denoiser):
+        examination.take(Subject(f"live:{checkpoints.network_class}", None), checkpoints)
+        return examination.result()
+    paths = [checkpoints] if isinstance(checkpoints, (str, Path)) else checkpoints
+    subjects, left_out = find_subjects([str(path) for path in paths], step_from, weights)
+    examination.expect(subjects)
+    examination.leave_out(left_out)
+    for subject in subjects:
+        examination.take(subject)
+    return examination.result()
+
+
+def neighbors(
+    checkpoints: str | Path | Denoiser | Sequence[str | Path],
+    data: str | Path,
+    sigma: float,
+    *,
+    queries: Sequence[int | str] = (),
+    rows: int = 4,
+    k: int = 5,
+    num_queries: int = 2000,
+    clusters: bool = False,
+    out: str | Path | None = None,
+    listener: Listener | None = None,
+    family: str | None = None,
+    config: Mapping[str, str] | None = None,
+    weights: str = "ema",
+    vae: str | None = None,
+    **options: Any,
+) -> TableResult:
+    """Nearest neighbours by invariant part and by residual: shares of same class in `rows`, who they are in `more`.
+
+    checkpoints: a file, a network from `wrap`, files of one run, or their folder. queries: indices or names of images
+    to show; `rows` of them are chosen where none are given. out: where result.json and the pictures are written.
+    options: fields of `Settings`, here with 15 views and pool "flatten", as in the paper, and all images.
+    """
+    settings = Settings(**{"views": VIEWS, "pool": "flatten", **options, "sigmas": (sigma,)})
+    question = Question(tuple(str(query) for query in queries), rows, k, num_queries, clusters)
+    one = isinstance(checkpoints, (str, Path, Denoiser))
+    listed: Sequence[str | Path | Denoiser] = [checkpoints] if one else checkpoints  # type: ignore[list-item,assignment]
+    found = open_study(
+        [checkpoint if isinstance(checkpoint, Denoiser) else str(checkpoint) for checkpoint in listed],
+        open_source(str(data)),
+        settings,
+        Loading(family, config or {}, weights, vae),
+        question,
+    ).run(None if out is None else Path(out), listener)
+    if out is not None:
+        from diffscope.report.figures.neighbors import draw  # matplotlib takes a second to load
+
+        write_with_pictures(found.result, Path(out), lambda folder: draw(found.result, found.pictures, folder))
+    found.clear()
+    return found.result
 
 
 def _run(

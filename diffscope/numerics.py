@@ -150,3 +150,10 @@ def entropy_rank(weights: FloatArray, floor: float = 0.0) -> float:
 def power_law(d: int, exponent: float) -> FloatArray:
     """Variances j^−exponent for j = 1…d: the common known spectrum of the toy network and the synthetic images."""
     return np.asarray(np.arange(1, d + 1, dtype=np.float64) ** -exponent)
+
+
+def orthogonal_bases(count: int, rank: int, d: int) -> FloatArray:
+    """`count` subspaces of R^d, orthogonal to one another, as [count, d, rank] with orthonormal columns: always the
+    same ones, known to the mixture's network and to its images. count · rank ≤ d."""
+    matrix = np.random.Generator(np.random.Philox(key=0)).standard_normal((d, count * rank))
+    return np.asarray(np.linalg.qr(matrix)[0].T.reshape(count, rank, d).transpose(0, 2, 1))

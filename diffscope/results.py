@@ -40,6 +40,10 @@ class Row:
     """The path, in a result of several checkpoints."""
     step: int | None = None
     """How far training was, there."""
+    augment: str | None = None
+    """In a result of several augmentations."""
+    num_images: int | None = None
+    """In a result of several numbers of images: how many were asked for."""
 
     def __getitem__(self, key: str) -> Any:
         return getattr(self, key) if key in _ROW_FIELDS else self.values[key]
@@ -47,6 +51,7 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         snapshot = {} if self.checkpoint is None else {"checkpoint": self.checkpoint, "step": self.step}
         requested = {} if self.sigma_requested is None else {"sigma_requested": self.sigma_requested}
+        snapshot |= _member(self)
         head = {"layer": self.layer, "sigma": self.sigma, **requested, "t": self.t, "n": self.n, "d": self.d}
         return {**snapshot, **head, **self.values, "notes": list(self.notes)}
 
@@ -57,7 +62,7 @@ class Row:
         return Row(**head, values=values, notes=tuple(record["notes"]))
 
 
-_ROW_FIELDS = ("layer", "sigma", "sigma_requested", "t", "n", "d", "checkpoint", "step")
+_ROW_FIELDS = ("layer", "sigma", "sigma_requested", "t", "n", "d", "checkpoint", "step", "augment", "num_images")
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,23 @@ class WindowRow:
     practical_high: float | None = None
     """Levels whose ICR is within a tenth of the curve's depth of the minimum."""
     notes: tuple[str, ...] = ()
+    augment: str | None = None
+    """In a result of several augmentations."""
+    num_images: int | None = None
+    """In a result of several numbers of images."""
+
+    def to_json(self) -> dict[str, Any]:
+        fields = {key: value for key, value in asdict(self).items() if key not in VARIED}
+        return {**_member(self), **fields, "notes": list(self.notes)}
+
+
+VARIED = ("augment", "num_images")
+"""What one result may hold several of."""
+
+
+def _member(record: Row | WindowRow) -> dict[str, Any]:
+    """Which of them a row is of; nothing in a result of one."""
+    return {key: value for key in VARIED if (value := getattr(record, key)) is not None}
 
 
 @dataclass(frozen=True)
@@ -156,6 +178,37 @@ class Overlay:
 
 
 @dataclass(frozen=True)
+class ProbeRow:
+    """Where the probe of one layer is best over noise levels, and how far from there ICR is lowest."""
+
+    layer: str
+    sigma: float
+    """Level of the best accuracy."""
+    t: float
+    accuracy: float
+    low: float
+    high: float
+    """Levels whose accuracy cannot be told from the best on the same test images: from low to high."""
+    icr_sigma: float | None
+    """Level that ICR recommends."""
+    steps: int | None
+    """Levels of the grid from the best accuracy to the lowest ICR; negative: ICR is lowest at less noise."""
+    decades: float | None
+    """log10(icr_sigma / sigma)."""
+    rank_correlation: float | None
+    """Spearman's, of accuracy and ICR over the levels: −1 where they agree."""
+    shortfall: float | None
+    """Accuracy at the best level less that at the level of lowest ICR."""
+    shortfall_se: float | None
+    """Its paired standard error, both being measured on the same test images."""
+    csnr_sigma: float | None
+    """Level of the highest CSNR."""
+    csnr_rank_correlation: float | None
+    """Spearman's, of accuracy and CSNR over the levels: 1 where they agree."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Result:
     """Everything that one command measured, with what the numbers depend on."""
 
@@ -172,6 +225,9 @@ class Result:
     """Of a series: path, sha256, step of each, in order; `why` where one was left out."""
     onset: tuple[OnsetRow, ...] = ()
     overlay: tuple[Overlay, ...] = ()
+    probe: tuple[ProbeRow, ...] = ()
+    varied: str | None = None
+    """One of VARIED, where the result holds several measurements that differ in it; the protocol lists its values."""
 
     def to_json(self) -> dict[str, Any]:
         series = {
@@ -183,12 +239,14 @@ class Result:
             "diffscope": self.version,
             "schema": SCHEMA,
             "command": self.command,
+            **({} if self.varied is None else {"varied": self.varied}),
             "checkpoint": dict(self.checkpoint),
             "data": dict(self.data),
             "protocol": dict(self.protocol),
             "rows": [row.to_json() for row in self.rows],
-            "window": [{**asdict(w), "notes": list(w.notes)} for w in self.window],
+            "window": [window.to_json() for window in self.window],
             **(series if self.checkpoints else {}),
+            **({"probe": [{**asdict(row), "notes": list(row.notes)} for row in self.probe]} if self.probe else {}),
             "warnings": list(self.warnings),
             "timing": dict(self.timing),
         }
@@ -208,6 +266,8 @@ class Result:
             checkpoints=tuple(record.get("checkpoints", ())),
             onset=tuple(_onset_from_json(row) for row in record.get("onset", ())),
             overlay=tuple(_overlay_from_json(column) for column in record.get("overlay", ())),
+            probe=tuple(ProbeRow(**{**row, "notes": tuple(row["notes"])}) for row in record.get("probe", ())),
+            varied=record.get("varied"),
         )
 
 
@@ -261,21 +321,27 @@ def dumps(result: Result | TableResult) -> str:
 
 
 def read_result(path: str) -> Result:
-    """A `result.json` written before; DataError in one line where it is not one."""
+    """A `result.json` of icr, sweep or track; DataError in one line where it is not one."""
+    record = read_record(path)
+    try:
+        return Result.from_json(record)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: a result with a missing or unknown part ({error}); measure again") from None
+
+
+def read_record(path: str) -> dict[str, Any]:
+    """The contents of any command's `result.json`; DataError in one line where it is not one."""
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}; expected a result.json of diffscope") from None
     except (ValueError, RecursionError):
         raise DataError(f"{path}: not JSON; expected a result.json of diffscope") from None
-    if not isinstance(record, dict) or "diffscope" not in record or "rows" not in record:
+    if not isinstance(record, dict) or not {"diffscope", "rows"} <= record.keys():
         raise DataError(f"{path}: JSON, but not a result of diffscope (no 'diffscope' and 'rows' in it)")
     if record.get("schema") != SCHEMA:
         raise DataError(f"{path}: schema {record.get('schema')}, this version reads {SCHEMA}; measure again")
-    try:
-        return Result.from_json(record)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: a result with a missing or unknown part ({error}); measure again") from None
+    return record
 
 
 def finite(value: float | None) -> float | None:

@@ -188,6 +188,14 @@ def test_nothing_runs_what_a_file_says(module: str) -> None:
     assert unsafe(text(module)) == []
 
 
+def test_one_place_runs_torchscript_and_asks_first() -> None:
+    """`--encoder FILE --allow-torchscript`, the one exception, is made where the refusal stands."""
+    ways = ("torch.jit", "torch.package", "torch.export.load", "torch.ops.load_library")
+    users = {name for name in MODULES if any(way in text(name) for way in ways)}
+    assert users == {"studies.descriptors"}
+    assert "add --allow-torchscript" in text("studies.descriptors")
+
+
 @pytest.mark.parametrize(
     ("library", "place"),
     [

@@ -6,16 +6,17 @@ import re
 import shlex
 import shutil
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 
 import pytest
-from commands import EDM, SIT_PIXELS, Ran, diffscope
+from commands import DATA, EDM, SIT_PIXELS, Ran, diffscope
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 FILES = {"ckpt.pkl": EDM, "sit.pt": SIT_PIXELS}
-"""What stands behind the file names of the README. Beside them: `images/`, and two results of ckpt.pkl at one protocol
-as `old/result.json` and `new/result.json`."""
+"""What stands behind the file names of the README. Beside them: `images/`, `runs/`, and two results of ckpt.pkl at one
+protocol as `old/result.json` and `new/result.json`."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ def folder(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, path in FILES.items():
         shutil.copy(path, folder / name)
     shutil.copytree(pictures, folder / "images")
+    shutil.copytree(DATA / "series", folder / "runs")
+    (folder / "fid.csv").write_text("step,fid\n25600,80\n204800,30\n409600,40\n")
     sweep = ("sweep", folder / "ckpt.pkl", "--data", folder / "images", "--num-levels", 3)
     assert diffscope(*sweep, "--out", folder / "old").code == 0
     shutil.copytree(folder / "old", folder / "new")
@@ -79,7 +82,8 @@ def test_command_lines_are_found() -> None:
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line.text)
 def test_command_lines_run(line: Line, folder: Path, demo_run: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    ran = demo_run if line.argv == ["demo"] else diffscope(*line.argv)
+    argv = [path for word in line.argv for path in (sorted(glob(word)) if "*" in word else [word])]  # as a shell does
+    ran = demo_run if argv == ["demo"] else diffscope(*argv)
     assert ran.code == line.code, ran.err
     assert ran.out
     if "--json" not in line.argv and "--out" in line.argv:

@@ -59,15 +59,15 @@ class Checkpoint:
         return os.path.basename(self.local or self.path)
 
     def sha256(self) -> str:
-        """Of the bytes of the file or files (toy: of its spelling; live: of the tensors), computed at the first call.
+        """Of the bytes of the file or files (analytic models: of the spelling; live: of the tensors).
 
-        Seconds for gigabytes.
+        Computed at the first call: seconds for gigabytes.
         """
         return self._digest
 
     @cached_property
     def _digest(self) -> str:
-        if self.container == "toy":
+        if self.container in ("toy", "mixture"):
             return hashlib.sha256(self.path.encode()).hexdigest()
         digest = hashlib.sha256()
         if self.container == "live":

@@ -40,9 +40,14 @@ STEP_KEYS = ("steps", "step", "global_step")
 ARGUMENT_KEYS = ("args", "config")
 
 
+ANALYTIC = ("toy:", "mixture:")
+"""How models without a file are spelled; what follows are the arguments of their family."""
+EXAMPLE_OF_A_MIXTURE = "mixture:classes=3,rank=4,side=8,delta=0.2"
+
+
 def read(path: str | os.PathLike[str], weights: str = "ema", outline: bool = False) -> Checkpoint:
     """Reads a file, a diffusers folder, a Hub reference ("hf://OWNER/NAME@v1/a.pt"), a published model's
-    short name ("sit:b-2-256") or a toy model ("toy:d=32,side=8").
+    short name ("sit:b-2-256") or an analytic model ("toy:d=32,side=8", "mixture:classes=3").
 
     `weights` is "ema" or "model"; of a file that holds one set, that set is taken and the record says so. An `outline`
     has names, shapes and dtypes of all tensors and the contents of small ones: what a file is, in no time.
@@ -53,7 +58,7 @@ def read(path: str | os.PathLike[str], weights: str = "ema", outline: bool = Fal
     reference = path if os.path.exists(path) else published.resolve(path) or path
     local, revision = locate(reference) if hub.is_reference(reference) else (reference, None)
     try:
-        if path.startswith("toy:"):
+        if path.startswith(ANALYTIC):
             return read_toy(path)
         if os.path.isdir(local):
             folder = read_folder(local, weights, lambda file: read(file).tensors)
@@ -193,18 +198,20 @@ def header_dict(metadata: dict[str, str], key: str) -> dict[str, Any]:
 
 
 def read_toy(path: str) -> Checkpoint:
-    arguments = {}
-    for part in filter(None, path.removeprefix("toy:").split(",")):
-        found = re.fullmatch(r"([a-z_]+)=(-?\d{1,9})", part)
-        if found is None:
-            raise CheckpointError(f"'{part}' is no KEY=INTEGER; a toy model is spelled like toy:d=32,side=8")
-        arguments[found[1]] = int(found[2])
+    kind, _, facts = path.partition(":")
+    arguments: dict[str, int | float] = {}
+    for part in filter(None, facts.split(",")):
+        found = re.fullmatch(r"([a-z_]+)=(-?\d{1,9})(\.\d{1,9})?", part)
+        if found is None or (found[3] and kind == "toy"):
+            number, example = ("INTEGER", "toy:d=32,side=8") if kind == "toy" else ("NUMBER", EXAMPLE_OF_A_MIXTURE)
+            raise CheckpointError(f"'{part}' is no KEY={number}; a {kind} model is spelled like {example}")
+        arguments[found[1]] = float(found[2] + found[3]) if found[3] else int(found[2])
     return Checkpoint(
         path=path,
-        container="toy",
+        container=kind,
         tensors={},
         weights="model",
-        weights_reason="a toy model has no weights",
+        weights_reason=f"a {kind} model has no weights",
         arguments=arguments,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -55,7 +55,30 @@ Out = Annotated[
     Path | None,
     typer.Option("--out", metavar="DIR", help="Write result.json, result.csv and figures there.", show_default=False),
 ]
+AUGMENTATIONS = "none, crop, crop+flip, crop+flip+jitter, crop+flip+jitter+rotate or crop+flip+jitter+rotate+center"
+AugmentOrAll = Annotated[
+    str, typer.Option("--augment", help=f"{AUGMENTATIONS}; all: each of them but none, as one result.")
+]
+Counts = Annotated[
+    str | None,
+    typer.Option(
+        "--num-images",
+        metavar="N[,N...]",
+        help="Images, a seeded subset; several, as 500,1000,2000: nested subsets, each measured anew, as one result.",
+        show_default="all, at most max(5000, 4 x features)",
+    ),
+]
+"""What `sweep` and `icr` have in place of the options of the same names in `Measuring`."""
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a result of another protocol in --out.")]
+
+
+def _count(text: str) -> int:
+    """Of a command that takes one number of images; whether it is above 0 is for the settings to say."""
+    try:
+        return int(text)
+    except ValueError:
+        several = "; several at once: sweep and icr" if "," in text else ""
+        raise UsageError(f"--num-images {text}: expected a number of images{several}") from None
 
 
 @dataclass(frozen=True)
@@ -93,17 +116,12 @@ class Measuring:
         typer.Option(
             "--num-images",
             metavar="N",
+            parser=_count,
             help="Images, a seeded subset.",
             show_default="all, at most max(5000, 4 x features)",
         ),
     ] = None
-    augment: Annotated[
-        str,
-        typer.Option(
-            "--augment",
-            help="none, crop, crop+flip, crop+flip+jitter, crop+flip+jitter+rotate or crop+flip+jitter+rotate+center.",
-        ),
-    ] = "crop+flip+jitter"
+    augment: Annotated[str, typer.Option("--augment", help=f"{AUGMENTATIONS}.")] = "crop+flip+jitter"
     augment_strength: Annotated[
         float, typer.Option("--augment-strength", metavar="F", help="Multiplies all ranges of the augmentation.")
     ] = 1.0
@@ -198,13 +216,55 @@ class Measuring:
         return prepare_job(checkpoint, self.data, settings, self.family, config, self.weights, self.vae)
 
 
+@dataclass(frozen=True)
+class Several:
+    """A setting that takes several values in one result."""
+
+    key: str
+    """augment or num_images."""
+    values: tuple[str | int, ...]
+
+
+def varied(measuring: Measuring, augment: str, num_images: str | None) -> tuple[Measuring, Several | None]:
+    """The options with the command's own two; where one of these has several values, the last stands for all."""
+    counts = _counts(num_images)
+    if augment == "all" and len(counts) > 1:
+        raise UsageError(f"--augment all with --num-images {num_images}: vary one of the two at a time")
+    several = Several("num_images", counts) if len(counts) > 1 else None
+    if augment == "all":
+        from diffscope.studies.variation import EVERY_AUGMENTATION
+
+        several, augment = Several("augment", EVERY_AUGMENTATION), EVERY_AUGMENTATION[-1]
+    return replace(measuring, augment=augment, num_images=counts[-1] if counts else None), several
+
+
+def _counts(text: str | None) -> tuple[int, ...]:
+    """Rising; UsageError where it is not a number or a list of different ones, all above 0."""
+    words = [] if text is None else [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() for word in words):
+        raise UsageError(f"--num-images {text}: expected a number of images, or several such as 500,1000,2000")
+    counts = sorted({int(word) for word in words})
+    if counts and counts[0] < 1:
+        raise UsageError(f"--num-images {text}: expected at least 1")
+    if len(counts) < len(words):
+        raise UsageError(f"--num-images {text}: expected each number once")
+    return tuple(counts)
+
+
 def with_measuring(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Replace the command's parameter `measuring` by the fields of `Measuring`, so that typer shows them as options."""
+    """Replace the command's parameter `measuring` by the fields of `Measuring`, so that typer shows them as options.
+
+    An option that the command declares itself, under the name of such a field, stands in its place.
+    """
     hints = get_type_hints(Measuring, include_extras=True)
     own = get_type_hints(command, include_extras=True)
     # Keyword-only, for options with and without defaults then stand in any order.
+    parameters = inspect.signature(command).parameters
+    taken = [f for f in fields(Measuring) if f.name not in parameters]
     expanded = [
-        inspect.Parameter(
+        parameters[f.name].replace(annotation=own[f.name], kind=inspect.Parameter.KEYWORD_ONLY)
+        if f.name in parameters
+        else inspect.Parameter(
             f.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=inspect.Parameter.empty if f.default is MISSING else f.default,
@@ -214,15 +274,15 @@ def with_measuring(command: Callable[..., Any]) -> Callable[..., Any]:
     ]
     others = [
         p.replace(annotation=own[name], kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, p in inspect.signature(command).parameters.items()
-        if name != "measuring"
+        for name, p in parameters.items()
+        if name not in ("measuring", *(f.name for f in fields(Measuring)))
     ]
     arguments = [p for p in others if p.default is inspect.Parameter.empty]
     options = [p for p in others if p.default is not inspect.Parameter.empty]
     signature = inspect.Signature([*arguments, *expanded, *options])
 
     def run(**values: Any) -> Any:
-        measuring = Measuring(**{f.name: values.pop(f.name) for f in fields(Measuring)})
+        measuring = Measuring(**{f.name: values.pop(f.name) for f in taken})
         return command(measuring=measuring, **values)
 
     run.__signature__ = signature  # type: ignore[attr-defined]

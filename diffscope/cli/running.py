@@ -11,6 +11,7 @@ from diffscope.cli.output import print_json, reader_may_leave
 from diffscope.errors import StoreError
 
 if TYPE_CHECKING:
+    from diffscope.cli.options import Several
     from diffscope.results import Result
     from diffscope.studies.gates import Gate
     from diffscope.studies.settings import Job
@@ -25,22 +26,31 @@ def run_and_report(
     quiet: bool = False,
     overwrite: bool = False,
     self_check: bool = False,
+    several: Several | None = None,
 ) -> None:
-    """Measure, print, write, then hold the gates."""
+    """Measure, print, write, then hold the gates; with several values of a setting, all of this once for all."""
     from diffscope.report import terminal
     from diffscope.report.files import write_result
     from diffscope.studies.gates import check
     from diffscope.studies.measurement import Listener, total_passes
     from diffscope.studies.sweep import sweep
+    from diffscope.studies.variation import measure_all, vary
 
+    variation = None if several is None else vary(job, several.key, several.values)
     for line in warnings_of(job):
         terminal.warn(line)
     if out is not None:
         prepare_folder(out)
         if not overwrite:
-            refuse_other_protocol(job.protocol.to_json(), out)
-    with terminal.progress(total_passes(job), command, unit="passes") as advance:
-        result, measured = sweep(job, command, Listener(advance, terminal.note), out, self_check)
+            refuse_other_protocol(job.protocol.to_json() if variation is None else variation.protocol, out)
+    passes = total_passes(job) if variation is None else sum(map(total_passes, variation.jobs))
+    with terminal.progress(passes, command, unit="passes") as advance:
+        listener = Listener(advance, terminal.note)
+        if variation is None:
+            result, measured = sweep(job, command, listener, out, self_check)
+            parts = [measured.parts]
+        else:
+            result, parts = measure_all(variation, command, listener, out, self_check)
     tell_skipped(result)
     if out is not None:
         for path in write_result(result, out):
@@ -52,7 +62,8 @@ def run_and_report(
             show(result, quiet)
     summarise_for_github(result)
     # Only now: until the result is out, its blocks are all there is of the work.
-    measured.parts.clear()
+    for finished in parts:
+        finished.clear()
     records: list[dict[str, Any]] = (
         [row.to_json() for row in result.rows] if command == "icr" else [vars(window) for window in result.window]
     )
@@ -61,12 +72,16 @@ def run_and_report(
 
 def show(result: Result, quiet: bool = False) -> None:
     from diffscope.report import terminal
+    from diffscope.report.variation import print_variation
 
-    console = terminal.stdout_console()
     if quiet:
         for row in result.rows:
             print("null" if row["icr"] is None else repr(row["icr"]))
         return
+    if result.varied is not None:
+        print_variation(result)
+        return
+    console = terminal.stdout_console()
     terminal.print_rows(result, console)
     terminal.print_self_check(result, console)
     if result.window:
@@ -107,13 +122,13 @@ def refuse_other_protocol(protocol: Mapping[str, Any], out: Path) -> None:
     """StoreError where `out` holds a result that depends on something else: it would be lost in silence."""
     from diffscope.errors import DataError, ProtocolMismatch
     from diffscope.protocol import require_equal
-    from diffscope.results import read_result
+    from diffscope.results import read_record
 
     path = out / "result.json"
     if not path.exists():
         return
     try:
-        earlier = read_result(str(path)).protocol
+        earlier = read_record(str(path)).get("protocol", {})
     except DataError as error:
         raise StoreError(f"{error}; it would be replaced: choose another --out, or --overwrite") from None
     try:

@@ -200,6 +200,15 @@ class Denoiser(ABC):
         assert self.latent_scale is not None
         return self.latent_scale * (mean if noise is None else torch.addcmul(mean, std, noise))
 
+    def decode(self, x: Tensor) -> Tensor:
+        """The network's input space → images (B, C, S, S), meant to lie in [-1, 1]: `encode` backwards."""
+        return x if self.encoder is None else self.encoder.decode(self.unscale_latents(x))
+
+    def unscale_latents(self, x: Tensor) -> Tensor:
+        """`scale_latents` backwards, without noise."""
+        assert self.latent_scale is not None
+        return x / self.latent_scale
+
     def walk(self, x: Tensor, sigma: float, label: Tensor | None, until: Collection[str] | None = None) -> Walk:
         """Layers in order for x = data + sigma · noise, (B, C, H, W); without the output.
 

@@ -50,8 +50,22 @@ class EDM2Denoiser(PreconditionedDenoiser):
     def scale_latents(self, mean: Tensor, std: Tensor, noise: Tensor | None) -> Tensor:
         """Each channel shifted and scaled to mean 0 and standard deviation ½."""
         latents = mean if noise is None else torch.addcmul(mean, std, noise)
-        raw_mean, raw_std = (latents.new_tensor(values)[:, None, None] for values in (_RAW_MEAN, _RAW_STD))
+        raw_mean, raw_std = self._raw(latents)
         return (latents - raw_mean) * (_FINAL_STD / raw_std)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """The VAE's pixels are in [0, 1] here as well."""
+        return x if self.encoder is None else 2 * super().decode(x) - 1
+
+    def unscale_latents(self, x: Tensor) -> Tensor:
+        raw_mean, raw_std = self._raw(x)
+        return x * (raw_std / _FINAL_STD) + raw_mean
+
+    @staticmethod
+    def _raw(like: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each channel, (C, 1, 1), where and as precise as `like`."""
+        mean, std = (like.new_tensor(values)[:, None, None] for values in (_RAW_MEAN, _RAW_STD))
+        return mean, std
 
 
 def recognise(checkpoint: Checkpoint) -> Match | None:

@@ -15,7 +15,6 @@ from diffscope.errors import StoreError
 from diffscope.report.tables import write_csv
 from diffscope.results import Result, TableResult, dumps
 
-
 Draw = Callable[[Path], list[Path]]
 """Writes pictures into a folder; the paths written."""
 

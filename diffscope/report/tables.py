@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from diffscope.report import training, verdict
+from diffscope.report import training, variation, verdict
 from diffscope.report.cells import COLUMNS, sentences
-from diffscope.results import Result, Row, TableResult
+from diffscope.results import VARIED, Result, Row, TableResult
 
 
 def write_csv(result: Result | TableResult, path: Path) -> None:
@@ -31,9 +31,9 @@ def write_csv(result: Result | TableResult, path: Path) -> None:
 
 
 def _head_first(keys: dict[str, None], left_out: set[str]) -> list[str]:
-    """`sigma_requested` stands beside `sigma`, also where the first row lacks it; of a series, the snapshot first."""
-    optional = ("checkpoint", "step", "sigma_requested")
-    order = ("checkpoint", "step", "layer", "sigma", "sigma_requested", "t", "n", "d")
+    """`sigma_requested` stands beside `sigma`, also where the first row lacks it; the snapshot or member first."""
+    optional = ("checkpoint", "step", *VARIED, "sigma_requested")
+    order = ("checkpoint", "step", *VARIED, "layer", "sigma", "sigma_requested", "t", "n", "d")
     head = [key for key in order if key in keys or key not in optional]
     return [*head, *(key for key in keys if key not in {*head, *left_out, "notes"})]
 
@@ -48,7 +48,8 @@ def _field(value: Any) -> str:
 
 def markdown_table(result: Result) -> str:
     """Title, the table of rows, the verdict and the notes, for GITHUB_STEP_SUMMARY."""
-    columns, verdicts = _of_training(result) if result.command == "track" else _of_levels(result)
+    of_kind = _of_training if result.command == "track" else _of_members if result.varied else _of_levels
+    columns, verdicts = of_kind(result)
     name = training.run_name(result) if result.command == "track" else str(result.checkpoint.get("path", ""))
     lines = [
         f"### diffscope {result.command}: {_cell(name)}",
@@ -63,7 +64,7 @@ def markdown_table(result: Result) -> str:
     return "\n".join(lines) + "\n"
 
 
-LEFT = ("layer", "checkpoint", "mark", "notes")
+LEFT = ("layer", "checkpoint", "mark", "augmentation", "notes")
 
 Columns = dict[str, Callable[[Row], str]]
 
@@ -73,6 +74,12 @@ def _of_levels(result: Result) -> tuple[Columns, list[str]]:
     columns = {heading: show for heading, show in COLUMNS.items() if heading != "notes" or some_notes}
     verdicts = [f"- **{_cell(w.layer)}**: {_cell(verdict.finding(result, w))}" for w in verdict.ranked(result)]
     return columns, verdicts
+
+
+def _of_members(result: Result) -> tuple[Columns, list[str]]:
+    columns, _ = _of_levels(result)
+    verdicts = [f"- {_cell(f'{heading} {text}')}" for heading, text in variation.paragraphs(result)]
+    return {variation.HEADING[result.varied or ""]: variation.member, **columns}, verdicts
 
 
 def _of_training(result: Result) -> tuple[Columns, list[str]]:

@@ -270,7 +270,11 @@ def lead(column: Overlay, against: OverlayAgainst) -> str:
 def left_out(result: Result) -> list[str]:
     names = file_names(result)
     missing = [checkpoint for checkpoint in result.checkpoints if checkpoint.get("why")]
-    return [f"Left out: {names[str(checkpoint['path'])]}: {checkpoint['why']}" for checkpoint in missing]
+    lines = []
+    for checkpoint in missing:
+        path = str(checkpoint["path"])
+        lines.append(f"Left out: {names[path]}: {str(checkpoint['why']).removeprefix(f'{path}: ')}")
+    return lines
 
 
 def training_line(row: Row, onset_rows: Sequence[OnsetRow]) -> str:

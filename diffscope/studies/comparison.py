@@ -23,6 +23,11 @@ def compare(old: Result, new: Result) -> list[dict[str, Any]]:
                 f"a result of {result.command} holds {len(result.checkpoints)} checkpoints, compared in it already; "
                 "give results of icr or sweep"
             )
+        if result.varied is not None:
+            raise DataError(
+                f"a result of {result.command} over --{result.varied.replace('_', '-')} holds several measurements; "
+                "give results of one, measured with the value that you want to compare"
+            )
     require_equal(old.protocol, new.protocol, CHECKPOINT_FIELDS | {"layers", "sigmas"}, "the two results")
     if old.data["skipped"] != new.data["skipped"]:
         raise DataError("the two results left out different unreadable images; measure both with --strict")

@@ -28,7 +28,7 @@ def convert(checkpoint: Checkpoint, denoiser: Denoiser, path: Path, dtype: str |
 
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}")
-    if checkpoint.container in ("toy", "diffusers", "live"):
+    if checkpoint.container in ("toy", "mixture", "diffusers", "live"):
         raise CheckpointError(f"{checkpoint.path}: nothing to convert in a checkpoint of kind {checkpoint.container}")
     tensors = {name: _cast(tensor, dtype).contiguous() for name, tensor in checkpoint.tensors.items()}
     metadata = {

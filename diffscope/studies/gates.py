@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffscope.errors import DiffscopeError, GateHeld, UsageError
-from diffscope.results import OnsetRow
+from diffscope.results import VARIED, OnsetRow
 
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne, ">": operator.gt, "<": operator.lt,
@@ -71,6 +71,7 @@ def check(gates: Sequence[Gate], records: Sequence[Mapping[str, Any]], onset: Se
                 if record.get("sigma")
                 else record.get("layer", "")
             )
+            at += "".join(f" ({key} {record[key]})" for key in VARIED if record.get(key) is not None)
             value = record.get(gate.key)
             if value is None or isinstance(value, (str, list)):
                 found = "null" if value is None else repr(value)

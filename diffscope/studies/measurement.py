@@ -134,8 +134,8 @@ def _example() -> Mapping[str, Any]:
     return measure_all(Moments.from_blocks(blocks), Context()).values
 
 
-def _measurable(job: Job) -> tuple[Job, dict[str, str]]:
-    """The job with the layers that the images can determine, and the others' reasons."""
+def refusals(job: Job) -> dict[str, str]:
+    """Layer → why so few images do not determine it; known before any is read."""
     refused = {}
     for layer in job.plan.layers:
         if len(job.indices) < 2 * job.blocks:  # first: more views would not help
@@ -146,6 +146,12 @@ def _measurable(job: Job) -> tuple[Job, dict[str, str]]:
             problem = size_problem(len(job.indices), job.plan.views, job.plan.width(layer))
         if problem:
             refused[layer.name] = problem
+    return refused
+
+
+def _measurable(job: Job) -> tuple[Job, dict[str, str]]:
+    """The job with the layers that the images can determine, and the others' reasons."""
+    refused = refusals(job)
     kept = tuple(layer for layer in job.plan.layers if layer.name not in refused)
     if not kept:
         name, problem = next(iter(refused.items()))
@@ -287,7 +293,7 @@ def _rows(job: Job, moments: Callable[[int, int], Moments]) -> list[Row]:
                 measured = measure_all(found, context)
             except EstimationError as error:
                 failures.append(error)
-                note = f"{_code(error)}: {error}"
+                note = note_of(error)
                 rows.append(null_row(job, layer.name, level, found.total.n, found.d, note))
                 continue
             values = {key: _plain(value) for key, value in measured.values.items()}
@@ -307,9 +313,11 @@ def _null_rows(job: Job, refused: Mapping[str, str], used: int) -> list[Row]:
     ]
 
 
-def _code(error: EstimationError) -> str:
+def note_of(error: EstimationError) -> str:
+    """`too_few_images: …` of TooFewImages."""
     name = type(error).__name__
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+    code = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+    return f"{code}: {error}"
 
 
 def _plain(value: Any) -> Any:

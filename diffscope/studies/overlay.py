@@ -181,7 +181,7 @@ def compare(column: str, points: Points, series: Sequence[Series]) -> Overlay:
         if turn is not None and icr_turn is not None:
             nearest = min(range(len(steps)), key=lambda index: abs(steps[index] - turn))
             lead = nearest - icr_turn
-        against.append(OverlayAgainst(layer, sigma, len(pairs), _rank_correlation(pairs), lead))
+        against.append(OverlayAgainst(layer, sigma, len(pairs), rank_correlation(pairs), lead))
     return Overlay(column, points, turn, tuple(against))
 
 
@@ -199,7 +199,7 @@ def _turn_step(points: Points) -> int | None:
     return points[turn][0] if 0 < turn < len(values) - 1 else None
 
 
-def _rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
+def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
     """Spearman's: Pearson's correlation of ranks; None with few pairs, or where one side is constant."""
     if len(pairs) < FEWEST:
         return None

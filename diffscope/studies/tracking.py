@@ -104,9 +104,10 @@ class Tracker:
     _start: tuple[float, float] = field(default_factory=lambda: (time.perf_counter(), time.process_time()), init=False)
 
     def choose_level(self, snapshots: Sequence[Snapshot]) -> None:
-        """Where no noise level is given: that of lowest ICR in a short sweep of the middle snapshot.
+        """Where no noise level is given: the upper end of the window in a short sweep of the middle snapshot.
 
-        A run keeps the level that was chosen for it once, as long as its first snapshot is the same.
+        Windows move to larger noise in training, so that at levels below them ICR rises in any run. A run keeps the
+        level that was chosen for it once, as long as its first snapshot is the same.
         """
         if self.settings.sigmas or self.settings.times:
             return
@@ -279,7 +280,8 @@ class Tracker:
         )
         if best is None or best.sigma is None:
             raise EstimationError(f"{middle.path}: no noise level has an ICR with an interval; give one with --sigma")
-        sigma = job.denoiser.noise.check(float(f"{best.sigma:.3g}"))
+        sigma = best.sigma if best.high is None else best.high
+        sigma = job.denoiser.noise.check(float(f"{sigma:.3g}"))
         records.write(key, {"sigma": sigma, "checkpoint": middle.path})
         found.parts.clear()
         return sigma, middle.path

@@ -59,4 +59,18 @@ def test_the_whole_demo(demo_run: Ran) -> None:
     written = demo_run.err.splitlines()
     assert {line.removeprefix("wrote diffscope-demo/") for line in written} >= {
         *("result.json", "result.csv", "icr.png", "icr.svg"),
+        *("neighbors/result.json", "neighbors/neighbors.png", "neighbors/neighbors.svg"),
     }
+    assert "What the views share says more of the class" in " ".join(demo_run.out.split())
+
+
+@pytest.mark.slow
+def test_neighbours_by_what_views_share_are_of_the_class() -> None:
+    """Above those by the residual, by more than three standard errors, as on the demo's own grid."""
+    at = ("--sigma", 0.0393, "--num-images", 200, "--pool", "mean", "--workers", 0)
+    ran = diffscope("neighbors", FOLDER / MODELS[0], "--data", FOLDER / "images.zip", *at, "--json")
+    assert ran.code == 0, ran.err
+    by_s, by_xi = ran.json["rows"]
+    error = (by_s["same_class_se"] ** 2 + by_xi["same_class_se"] ** 2) ** 0.5
+    assert by_s["same_class"] - by_xi["same_class"] > 3 * error
+    assert by_s["same_class"] > 3 * by_s["chance"]

@@ -54,6 +54,7 @@ EXAMPLES: dict[str, Callable[[Path], str]] = {
     "hub": cached_data_set,
     "latents": latent_file,
     "parquet": parquet_file,
+    "mixture": lambda folder: "mixture:count=7,classes=2,rank=2,seed=3",
     "synthetic": lambda folder: "synthetic:count=7,seed=3",
 }
 

@@ -172,7 +172,7 @@ def test_a_level_is_chosen_once_for_a_run(tmp_path: Path) -> None:
     following.choose_level(SNAPSHOTS[:5])
     (sigma,) = following.settings.sigmas
     swept = api.sweep(SNAPSHOTS[2].path, IMAGES, views=3, workers=0)
-    assert sigma == pytest.approx(swept.window[0].sigma, rel=5e-3)
+    assert sigma == pytest.approx(swept.window[0].high, rel=5e-3)
     later = tracker(tmp_path, settings)
     later.choose_level(SNAPSHOTS)  # another one is in the middle now
     assert later.settings.sigmas == (sigma,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +12,8 @@ from diffscope.errors import UsageError
 
 MODELS = {"edm": "unet.safetensors", "sit": "sit.safetensors"}
 IMAGES = 1000
+NEIGHBORS: dict[str, Any] = {"num_images": 400, "views": 15, "pool": "mean"}
+"""Fewer images than the sweep has: 15 views of each are a quarter of its passes. Pooled over positions, as for ICR."""
 
 
 def run(
@@ -23,6 +25,9 @@ def run(
 ) -> None:
     """Does it work here? Sweeps an embedded model, trained on Fashion-MNIST, over 12 noise levels.
 
+    Then shows, at the level that the sweep recommends, which images are near by what their views share, and which
+    views by what they differ in.
+
     Example: diffscope demo
     """
     if family not in MODELS:
@@ -33,6 +38,29 @@ def run(
     from diffscope.studies.settings import Settings
 
     folder = Path(demo.__file__).parent
-    settings = Settings(num_images=IMAGES)
-    job = prepare_job(str(folder / MODELS[family]), str(folder / "images.zip"), settings)
+    model, images = str(folder / MODELS[family]), str(folder / "images.zip")
+    job = prepare_job(model, images, Settings(num_images=IMAGES))
     run_and_report(job, "sweep", [], out, json, overwrite=True)
+    _draw_neighbors(model, images, out, json)
+
+
+def _draw_neighbors(model: str, images: str, out: Path, json: bool) -> None:
+    """At the recommended level; nothing where the sweep has none."""
+    from diffscope.cli.neighboring import search, show
+    from diffscope.cli.output import reader_may_leave
+    from diffscope.results import read_result
+    from diffscope.sources.base import open_source
+    from diffscope.studies.neighbors import Question, open_study
+    from diffscope.studies.opening import Loading
+    from diffscope.studies.settings import Settings
+
+    sigma = read_result(str(out / "result.json")).window[0].sigma
+    if sigma is None:
+        return
+    settings = Settings(sigmas=(sigma,), **NEIGHBORS)
+    study = open_study([model], open_source(images), settings, Loading(), Question())
+    found = search(study, out / "neighbors", overwrite=True)
+    if not json:
+        with reader_may_leave():
+            show(found.result, names=False)
+    found.clear()

@@ -14,6 +14,8 @@ from diffscope.errors import UsageError
 def run(
     checkpoint: options.Checkpoint,
     measuring: options.Measuring,
+    augment: options.AugmentOrAll = "crop+flip+jitter",
+    num_images: options.Counts = None,
     self_check: Annotated[
         bool, typer.Option("--self-check", help="Also from half of the images; the two must agree.")
     ] = False,
@@ -34,4 +36,5 @@ def run(
     from diffscope.studies.measurement import row_keys
 
     gates = [parse(text, row_keys()) for text in fail_if or []]
-    run_and_report(measuring.job(checkpoint), "icr", gates, out, json, quiet, overwrite, self_check)
+    measuring, several = options.varied(measuring, augment, num_images)
+    run_and_report(measuring.job(checkpoint), "icr", gates, out, json, quiet, overwrite, self_check, several)

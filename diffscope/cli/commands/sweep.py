@@ -13,6 +13,8 @@ from diffscope.cli import options
 def run(
     checkpoint: options.Checkpoint,
     measuring: options.Measuring,
+    augment: options.AugmentOrAll = "crop+flip+jitter",
+    num_images: options.Counts = None,
     num_levels: Annotated[
         int,
         typer.Option(
@@ -36,8 +38,9 @@ def run(
     from diffscope.studies.gates import parse
 
     gates = [parse(text, WINDOW_KEYS) for text in fail_if or []]
+    measuring, several = options.varied(measuring, augment, num_images)
     job = measuring.job(checkpoint, num_levels=num_levels)
-    run_and_report(job, "sweep", gates, out, json, quiet, overwrite, self_check)
+    run_and_report(job, "sweep", gates, out, json, quiet, overwrite, self_check, several)
 
 
 WINDOW_KEYS = ("icr", "sigma", "t", "low", "high", "sigma_error", "practical_low", "practical_high", "window")

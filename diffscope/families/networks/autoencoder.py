@@ -22,7 +22,7 @@ WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
 
 class Autoencoder:
-    """Images (B, C, S, S) in [-1, 1] → mean and standard deviation of the latent's posterior."""
+    """Images (B, C, S, S) in [-1, 1] → mean and standard deviation of the latent's posterior, and back to images."""
 
     def __init__(self, path: str) -> None:
         folder = _folder(path)
@@ -66,6 +66,11 @@ class Autoencoder:
         """Mean and standard deviation, each (B, latent channels, S / factor, S / factor), unscaled."""
         distribution = self.model.encode(images).latent_dist
         return distribution.mean, distribution.std
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Unscaled latents → images (B, C, S, S), meant to lie in [-1, 1] but not cut to it."""
+        images: Tensor = self.model.decode(latents).sample
+        return images
 
 
 def _folder(path: str) -> Path:

@@ -1,0 +1,133 @@
+"""diffscope probe: accuracy of a linear probe over noise levels, beside ICR."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diffscope.cli import options
+from diffscope.cli.output import print_json, reader_may_leave
+from diffscope.errors import UsageError
+
+if TYPE_CHECKING:
+    from diffscope.results import Result
+
+Test = Annotated[
+    str | None,
+    typer.Option("--test", metavar="DATA", help="Labelled images to test on.", show_default="a share of --data"),
+]
+TestShare = Annotated[float, typer.Option("--test-share", metavar="F", help="Of --data, kept for the test; seeded.")]
+Solver = Annotated[str, typer.Option("--solver", help="sklearn, or torch: the same minimum, for large sets.")]
+Knn = Annotated[int, typer.Option("--knn", metavar="K", help="Neighbours that vote.")]
+LabelNoise = Annotated[
+    str | None,
+    typer.Option(
+        "--label-noise",
+        metavar="F,F",
+        help="Also train with these shares of labels replaced, such as 0.2,0.4.",
+        show_default=False,
+    ),
+]
+Ensemble = Annotated[
+    int, typer.Option("--ensemble", metavar="N", help="Also the mean probabilities of N neighbouring levels, N odd.")
+]
+Posterior = Annotated[bool, typer.Option("--posterior", help="Also probe the denoised images.")]
+Rank = Annotated[int, typer.Option("--rank", metavar="R", help="Directions of a class's subspace, for CSNR.")]
+NumLevels = Annotated[
+    int,
+    typer.Option(
+        "--num-levels", metavar="K", help="Noise levels, log-spaced over [0.002, 20], cut to the model's range."
+    ),
+]
+
+
+@options.with_measuring
+def run(
+    checkpoint: options.Checkpoint,
+    measuring: options.Measuring,
+    test: Test = None,
+    test_share: TestShare = 0.25,
+    solver: Solver = "sklearn",
+    knn: Knn = 20,
+    label_noise: LabelNoise = None,
+    ensemble: Ensemble = 1,
+    posterior: Posterior = False,
+    rank: Rank = 5,
+    num_levels: NumLevels = 12,
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    fail_if: options.FailIf = None,
+) -> None:
+    """Is the level of lowest ICR the one where classes are told apart best? Accuracy of a linear probe and k-NN.
+
+    Labels are class folders or dataset.json. Probes see the plain image; --augment and --views are ICR's.
+    --input both adds probes of clean input. --fail-if looks at each layer's best level.
+
+    Example: diffscope probe ckpt.pkl --data images/ --out probe/
+    """
+    from diffscope.cli.running import prepare_folder, refuse_other_protocol, tell_skipped, warnings_of
+    from diffscope.report import terminal
+    from diffscope.report.figures import probe as figures
+    from diffscope.report.files import write_with_pictures
+    from diffscope.sources.base import open_source
+    from diffscope.studies import gates, measurement
+    from diffscope.studies import probe as study
+
+    both = measuring.input == "both"
+    measuring = replace(measuring, input="noisy") if both else measuring
+    probing = study.Probing(test_share, solver, knn, shares(label_noise), ensemble, posterior, both, rank)
+    known = {*measurement.row_keys(), *study.row_keys(probing)}
+    conditions = [gates.parse(text, known) for text in fail_if or []]
+    job = measuring.job(checkpoint, num_levels=num_levels)
+    planned = study.plan(job, probing, None if test is None else open_source(test))
+    for text in warnings_of(job):
+        terminal.warn(text)
+    if out is not None:
+        prepare_folder(out)
+        if not overwrite:
+            refuse_other_protocol(planned.protocol(), out)
+    with terminal.progress(planned.passes, "probe", unit="passes") as advance:
+        result, forget = study.run(planned, measurement.Listener(advance, terminal.note), out)
+    tell_skipped(result)
+    if out is not None:
+        for path in write_with_pictures(result, out, lambda folder: figures.draw(result, folder)):
+            terminal.note(f"wrote {path}")
+    with reader_may_leave():
+        if json:
+            print_json(result.to_json())
+        else:
+            show(result, quiet)
+    # Only now: until the result is out, its parts are all there is of the work.
+    forget()
+    best = {row.layer: row.sigma for row in result.probe}
+    gates.check(conditions, [row.to_json() for row in result.rows if row.sigma == best[row.layer]])
+
+
+def shares(text: str | None) -> tuple[float, ...]:
+    """`0.2,0.4` as numbers."""
+    try:
+        return tuple(float(part) for part in (text or "").split(",") if part.strip())
+    except ValueError:
+        raise UsageError(f"--label-noise {text}: expected shares such as 0.2,0.4") from None
+
+
+def show(result: Result, quiet: bool) -> None:
+    """Table and a paragraph a layer; quiet: accuracies alone."""
+    from diffscope.report import cells, probe, terminal
+
+    if quiet:
+        for row in result.rows:
+            print(repr(row["accuracy"]))
+        return
+    console = terminal.stdout_console()
+    terminal.print_table(list(probe.columns(result)), probe.cells(result), console, left=("layer", "notes"))
+    for sentence in cells.sentences(note for row in result.rows for note in row.notes):
+        terminal.print_text(sentence, console)
+    console.print()
+    for found in probe.ranked(result)[: terminal.PLOTS]:
+        heading = f"{found.layer}: {probe.headline(found, result.rows)}."
+        terminal.print_text(probe.finding(result, found), console, heading)

@@ -1,0 +1,115 @@
+"""What `memorization` does with its checkpoints, one after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from diffscope.cli.output import print_json, reader_may_leave
+from diffscope.cli.running import prepare_folder, refuse_other_protocol
+from diffscope.report import memorization as words
+from diffscope.report import terminal
+from diffscope.report.files import write_with_pictures
+from diffscope.results import TableResult
+from diffscope.sources.base import open_source
+from diffscope.studies.copies import measure_keys
+from diffscope.studies.gates import check, parse
+from diffscope.studies.memorization import Choices, Examination, Subject, find_subjects
+from diffscope.studies.opening import Loading
+from diffscope.studies.series import step_pattern
+
+
+@dataclass
+class Run:
+    """What the user asked for."""
+
+    choices: Choices
+    loading: Loading
+    data: str
+    step_from: str | None
+    save_samples: bool
+    out: Path | None
+    overwrite: bool
+    json: bool
+    quiet: bool
+    fail_if: Sequence[str]
+
+    def __post_init__(self) -> None:
+        keys = {"step", "samples", *measure_keys(self.choices.criterion)}
+        self.gates = [parse(text, keys) for text in self.fail_if]
+        step_pattern(self.step_from)
+
+
+def examine(run: Run, paths: Sequence[str]) -> None:
+    """Examine, print, write, then hold the gates."""
+    examination = Examination(
+        open_source(run.data), run.choices, run.loading, folder=run.out, save_samples=run.save_samples
+    )
+    if run.out is not None:
+        prepare_folder(run.out)
+        if not run.overwrite:
+            examination.agree = partial(refuse_other_protocol, out=run.out)
+    subjects, left_out = find_subjects(paths, run.step_from, run.loading.weights)
+    examination.expect(subjects)
+    examination.leave_out(left_out)
+    for entry in left_out:
+        terminal.warn(f"left out: {entry.why}")
+    with terminal.progress(run.choices.samples * len(subjects), "memorization", unit="samples") as advance:
+        examination.progress = advance
+        _take_all(examination, subjects)
+    result = examination.result()
+    for line in result.warnings:
+        if run.choices.class_label == "null" or "null label" not in line:
+            terminal.warn(line)
+    if skipped := result.data["skipped"]:
+        terminal.warn(f"{len(skipped)} unreadable images were left out; the first: {skipped[0]['why']}")
+    for path in _write(run, examination, result):
+        terminal.note(f"wrote {path}")
+    _report(run, result)
+    check(run.gates, [{**row, "layer": _place(row)} for row in result.rows])
+
+
+def _take_all(examination: Examination, subjects: Sequence[Subject]) -> None:
+    """After the first that had to be examined, say how long the rest will take if that is more than a minute."""
+    said = False
+    for number, subject in enumerate(subjects, start=1):
+        start, fresh = time.perf_counter(), examination.fresh
+        if examination.take(subject) is None:
+            terminal.warn(f"left out: {examination.left_out[subject.path]}")
+        if examination.fresh > fresh and not said:
+            said = True
+            expected = (time.perf_counter() - start) * (len(subjects) - number)
+            if expected > 60:
+                terminal.note(f"{len(subjects) - number} checkpoints to go, about {expected / 60:.0f} min")
+
+
+def _write(run: Run, examination: Examination, result: TableResult) -> list[Path]:
+    if run.out is None:
+        return []
+    from diffscope.report.figures import memorization as figures  # matplotlib takes a second to load
+
+    subject, gallery = examination.gallery()
+    return write_with_pictures(result, run.out, lambda to: figures.draw(result, gallery, subject.place, to))
+
+
+def _report(run: Run, result: TableResult) -> None:
+    with reader_may_leave():
+        if run.json:
+            print_json(result.to_json())
+        elif run.quiet:
+            for row in result.rows:
+                print(repr(row["share"]))
+        else:
+            console, columns = terminal.stdout_console(), words.columns(result.rows)
+            cells = [[show(row) for show in columns.values()] for row in result.rows]
+            terminal.print_table(list(columns), cells, console, left=words.LEFT)
+            console.print()
+            terminal.print_text(words.finding(result), console, f"{words.headline(result)}.".capitalize())
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    return str(row["checkpoint"]) if row["step"] is None else f"step {row['step']}"

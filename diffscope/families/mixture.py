@@ -1,0 +1,175 @@
+"""The exact denoiser of a mixture of low-rank Gaussians, spelled `mixture:classes=3,rank=4,side=8,delta=0.2`.
+
+Assumption 1 of Wang et al., "Understanding representation dynamics of diffusion models via low-dimensional modeling",
+2025, https://arxiv.org/abs/2502.05743: an image of class k, each of K as likely, is x = U_k a + δ U_k^⊥ e with a, e
+standard normal, U_k [n, r] orthonormal and U_k^⊥ the rest of R^n; the U_k of different classes are orthogonal here.
+(`--data mixture:count=600,...` draws them. The authors' noise space may be smaller than ours; directions outside of all
+U_k do not enter CSNR.) Of y = x + σ·noise the posterior mean is, with P_k = U_k U_kᵀ,
+
+    D(y) = ξ y + (ζ − ξ) Σ_k w_k P_k y,   ζ = 1/(1 + σ²),   ξ = δ²/(δ² + σ²),
+    w = softmax_k ½ (1/(δ² + σ²) − 1/(1 + σ²)) ‖P_k y‖²,
+
+so that P_l D(y) = (ξ + (ζ − ξ) w_l) P_l y. For y of class k the ‖P_l y‖² are independent χ²_r, times 1 + σ² for l = k
+and δ² + σ² for the others (of clean input, y = x, times 1 and δ²): CSNR is a ratio of two means over K numbers. With
+the weights of the mean exponents (`weights_at_means`) and clean input it is
+
+    CSNR ≈ ((1 + σ²/δ² h(w⁺)) / (1 + σ²/δ² h(w⁻)))² / δ²,   h(w) = (1 − δ²) w + δ²,
+
+w⁺ the weight of the image's own class and w⁻ that of another: the paper's closed form (from memory: with a factor
+1/(K − 1), see `studies/labelled.py`). It rises as noise makes D drop δ e, and falls once classes are confused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from scipy.special import chdtrc, gammaln
+from torch import Tensor
+
+from diffscope import numerics
+from diffscope.checkpoints.base import Checkpoint
+from diffscope.errors import UsageError
+from diffscope.families._conventions import PlainSigma
+from diffscope.families.base import Classes, Denoiser, InputSpace, Match, config_value, dry_walk
+from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
+
+DEFAULTS = {"classes": 3, "rank": 4, "side": 8, "delta": 0.2}
+
+
+class MixtureNetwork(WalkedNetwork):
+    """Layers: `noisy` (the input itself), `posterior` (the posterior mean), both flat, [side²]."""
+
+    trunk = ()
+    bases: Tensor
+    """[K, n, r]."""
+
+    def __init__(self, classes: int, rank: int, side: int, delta: float) -> None:
+        super().__init__()
+        self.delta = delta
+        self.register_buffer("bases", torch.from_numpy(numerics.orthogonal_bases(classes, rank, side**2)).float())
+
+    def walk(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Walk:
+        """time is sigma itself."""
+        y = x.flatten(1)
+        yield "noisy", y
+        mean = self.posterior_mean(y, time[:, None])
+        yield "posterior", mean
+        yield OUTPUT, mean.view(x.shape)
+
+    def posterior_mean(self, y: Tensor, sigma: Tensor) -> Tensor:
+        """y [B, n], sigma [B, 1] or [1, 1]."""
+        low, high = self.delta**2 + sigma**2, 1 + sigma**2
+        coordinates = torch.einsum("bn,knr->bkr", y, self.bases)
+        weights = (0.5 * (1 / low - 1 / high) * coordinates.square().sum(2)).softmax(1)
+        inside = torch.einsum("bk,bkr,knr->bn", weights, coordinates, self.bases)
+        return self.delta**2 / low * y + (1 / high - self.delta**2 / low) * inside
+
+
+@dataclass
+class MixtureDenoiser(Denoiser):
+    family: ClassVar[str] = "mixture"
+
+    def label(self, classes: Tensor | None, device: torch.device) -> Tensor | None:
+        return None
+
+    def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+        mean: Tensor = self.network(x, sigma.flatten())
+        return mean
+
+    def closed_form_csnr(self, sigma: float, input: str = "noisy", draws: int = 200_000) -> float:
+        """The population CSNR of layer `posterior`: both means over K independent χ²_r, by Monte Carlo.
+
+        Three digits of `draws` of K numbers each; no image, network or decomposition takes part.
+        """
+        classes, rank, delta = (self.constructor[key] for key in ("classes", "rank", "delta"))
+        xi, zeta, sharpness = _coefficients(sigma, delta)
+        own, other = _scales(sigma, delta, input)
+        energy = np.random.Generator(np.random.Philox(key=1)).chisquare(rank, (draws, classes))
+        energy *= np.array([own, *[other] * (classes - 1)])
+        exponents = 0.5 * sharpness * energy
+        weights = np.exp(exponents - exponents.max(1, keepdims=True))
+        weights /= weights.sum(1, keepdims=True)
+        caught = ((xi + (zeta - xi) * weights) ** 2 * energy).mean(0)
+        return float(caught[0] / caught[1:].mean())
+
+    def approximate_csnr(self, sigma: float) -> float:
+        """The formula for clean input with the weights of the mean exponents."""
+        delta = self.constructor["delta"]
+        own, other = (1 + sigma**2 / delta**2 * ((1 - delta**2) * w + delta**2) for w in self.weights_at_means(sigma))
+        return float((own / other) ** 2 / delta**2)
+
+    def weights_at_means(self, sigma: float) -> tuple[float, float]:
+        """w of an image's own class and of another one at E‖P_l x‖² = r and δ² r."""
+        classes, rank, delta = (self.constructor[key] for key in ("classes", "rank", "delta"))
+        gain = math.exp(-0.5 * _coefficients(sigma, delta)[2] * rank * (1 - delta**2))
+        return 1 / (1 + (classes - 1) * gain), gain / (1 + (classes - 1) * gain)
+
+    def closed_form_accuracy(self, sigma: float, input: str = "noisy") -> float:
+        """Of taking the class whose U_k catches most of the posterior mean: P(own χ²_r exceeds the others, scaled).
+
+        (ξ + (ζ − ξ) w_l)²‖P_l y‖² is in the same order as ‖P_l y‖², so that denoising neither helps nor harms this
+        best of classifiers: of noisy input it only falls with σ, of clean input it does not change.
+        """
+        classes, rank, delta = (self.constructor[key] for key in ("classes", "rank", "delta"))
+        own, other = _scales(sigma, delta, input)
+        # ∫ f(q) F(q · own/other)^(K−1) dq over the quantiles where χ²_r has its mass, by the midpoint rule.
+        q = (np.arange(100_000) + 0.5) * (rank + 20 * math.sqrt(2 * rank) + 40) / 100_000
+        density = np.exp((rank / 2 - 1) * np.log(q) - q / 2 - rank / 2 * math.log(2) - gammaln(rank / 2))
+        others = (1 - chdtrc(rank, q * own / other)) ** (classes - 1)
+        return float((density * others).sum() * (q[1] - q[0]))
+
+
+def _coefficients(sigma: float, delta: float) -> tuple[float, float, float]:
+    """ξ, ζ, and what multiplies ½‖P_k y‖² in the exponent of w_k."""
+    low, high = delta**2 + sigma**2, 1 + sigma**2
+    return delta**2 / low, 1 / high, 1 / low - 1 / high
+
+
+def _scales(sigma: float, delta: float, input: str) -> tuple[float, float]:
+    """What χ²_r is multiplied by in an image's own subspace and in another one."""
+    return (1.0, delta**2) if input == "clean" else (1 + sigma**2, delta**2 + sigma**2)
+
+
+def recognise(checkpoint: Checkpoint) -> Match | None:
+    return Match(True, "the spelling mixture:") if checkpoint.container == "mixture" else None
+
+
+def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> MixtureDenoiser:
+    facts = _facts(checkpoint, config)
+    network = MixtureNetwork(**facts).eval()
+    space = InputSpace("pixels", 1, facts["side"], 1, facts["side"], "lanczos")
+    return MixtureDenoiser(
+        network_class="MixtureNetwork",
+        network=network,
+        space=space,
+        noise=PlainSigma(),
+        classes=Classes(),
+        layers=dry_walk(MixtureNetwork(**facts).to("meta"), space, None, checkpoint.path),
+        default_layer="posterior",
+        evidence=match.why,
+        constructor=dict(facts),
+    )
+
+
+def _facts(checkpoint: Checkpoint, config: Mapping[str, str]) -> dict[str, Any]:
+    for key in {**checkpoint.arguments, **config}:
+        if key not in DEFAULTS:
+            raise UsageError(f"{checkpoint.path}: '{key}' is not one of {', '.join(DEFAULTS)}")
+    facts: dict[str, Any] = {}
+    for key, default in DEFAULTS.items():
+        found = checkpoint.arguments.get(key, default)
+        if isinstance(default, int) and not isinstance(found, int):
+            raise UsageError(f"{checkpoint.path}: {key} must be a whole number")
+        facts[key] = config_value(config, key, type(default)(found))
+    classes, rank, side, delta = facts.values()
+    if classes < 2 or rank < 1 or side < 1 or classes * rank > side**2 or not 0 < delta < 1:
+        raise UsageError(
+            f"{checkpoint.path}: expected two or more classes, classes · rank at most side² = {side**2}, delta between "
+            "0 and 1"
+        )
+    return facts

@@ -1,0 +1,214 @@
+"""Pictures of nearest neighbours: the grid by s and by ξ, and the views of a few images in a plane.
+
+They have the form of figures 2 and 7 of Li et al., 2026, https://arxiv.org/abs/2606.09718. Every thumbnail is the view
+that was compared, before noise; what is compared by the mean over all views is shown as the image is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffscope.report import neighbors
+from diffscope.report.cells import number, share
+from diffscope.report.figures.canvas import (
+    INK,
+    MARKERS,
+    PALETTE,
+    WIDTH,
+    Axes,
+    Figure,
+    Line2D,
+    legend,
+    literal,
+    look,
+    save,
+    shortened,
+    title,
+)
+from diffscope.results import TableResult
+
+Pictures = Mapping[tuple[int, int], np.ndarray]
+"""(image, view) → uint8 [H, W] or [H, W, 3]."""
+
+SAME: dict[str, Any] = {"color": PALETTE[0], "linestyle": "-", "linewidth": 1.5}
+OTHER: dict[str, Any] = {"color": PALETTE[4], "linestyle": (0, (2, 1.4)), "linewidth": 1.1}
+"""Dark and whole against light and dashed, so that grey tells them apart."""
+
+CHECKPOINTS = 8
+"""That one picture holds; of more, some evenly spaced."""
+PANELS = 6
+"""The same of clusters."""
+COLUMNS = 15
+"""Thumbnails side by side that are still seen."""
+GRID_WIDTH = 7.2
+"""Inches: both columns of a page."""
+
+CAPTION, GAP, APART, LABEL = 0.30, 0.07, 0.30, 0.34
+"""Heights and widths in thumbnails: of the text beneath one, between two, between query and neighbours, of s and ξ."""
+
+
+def draw(result: TableResult, pictures: Pictures, folder: Path) -> list[Path]:
+    """Writes `neighbors` and, where the result has them, `clusters`, each as .png and .svg; returns what it wrote."""
+    with look():
+        drawn = {"neighbors": grid_figure(result, pictures)}
+        if "clusters" in result.more:
+            drawn["clusters"] = clusters_figure(result, pictures)
+        return [path for name, figure in drawn.items() for path in save(figure, folder / name)]
+
+
+# --- the grid
+
+
+def grid_figure(result: TableResult, pictures: Pictures) -> Figure:
+    """Two lines a query, by s and by ξ, queries side by side where there is room; checkpoints one below the other."""
+    parts = neighbors.picked(result.more["grid"], CHECKPOINTS)
+    k, series = result.rows[0]["k"], len(result.more["grid"]) > 1
+    most = max(len(part["queries"]) for part in parts)
+    across = min(most, max(1, COLUMNS // (k + 2)))
+    block = LABEL + 1 + APART + k * (1 + GAP)
+    margin = 1.75 if series else 0.0
+    width = margin + across * block + (across - 1) * APART
+    line = 1 + CAPTION
+    pair = 2 * line + 0.12
+    heights = [-(-len(part["queries"]) // across) * pair + (0.3 if series else 0.0) for part in parts]
+    height = sum(heights) + (0.1 if series else 0.4)
+    inch = min(GRID_WIDTH / width, 0.9)
+    figure = Figure(figsize=(max(inch * width, 4.6), inch * height + 0.62))
+    axes = figure.subplots()
+    top = 0.4
+    for column in range(across):
+        left = margin + column * (block + APART)
+        _text(axes, left + LABEL + 0.5, 0.32, "query", va="bottom")
+        _text(axes, left + LABEL + 1 + APART, 0.32, "nearest neighbours →", ha="left", va="bottom")
+    for part, size in zip(parts, heights, strict=True):
+        if series:
+            said = neighbors.place(part).replace(", ", "\n")
+            _text(axes, 0.0, top + (size - 0.3) / 2, said, ha="left", fontsize=8)
+            if part is not parts[0]:
+                axes.plot([0, width], [top - 0.18] * 2, color="#C8C8C8", linewidth=0.6)
+        for number_of_query, query in enumerate(part["queries"]):
+            row, column = divmod(number_of_query, across)
+            left = margin + column * (block + APART)
+            for i, component in enumerate(("s", "xi")):
+                _line(axes, result, pictures, query, component, left, top + row * pair + i * line)
+        top += size
+    axes.set_xlim(-0.05, width + 0.05)
+    axes.set_ylim(height, 0)
+    axes.set_aspect("equal")
+    axes.set_axis_off()
+    figure.suptitle(_title(result, parts), fontsize=9.5)
+    if any(query["label"] is not None for part in parts for query in part["queries"]):
+        same, other = (Line2D([], [], **style) for style in (SAME, OTHER))
+        same.set_label("same class as the query")
+        other.set_label("another class")
+        legend(figure, [same, other])
+    return figure
+
+
+def _line(
+    axes: Axes, result: TableResult, pictures: Pictures, query: Mapping[str, Any], component: str, x: float, y: float
+) -> None:
+    """Query and neighbours by one component, from the left edge x and the upper edge y."""
+    found = query[component]
+    _text(axes, x + LABEL / 2 - 0.04, y + 0.5, neighbors.SYMBOL[component], fontsize=10)
+    x += LABEL
+    _thumbnail(axes, pictures[query["image"], found["view"] or 0], x, y)
+    _text(axes, x + 0.5, y + 1.03, _query_caption(result, query, found["view"]), va="top", fontsize=5.5)
+    x += 1 + APART
+    for near in found["neighbors"]:
+        _thumbnail(axes, pictures[near["image"], near["view"] or 0], x, y)
+        if query["label"] is not None:
+            _frame(axes, x, y, SAME if near["label"] == query["label"] else OTHER)
+        _text(axes, x + 0.5, y + 1.05, f"{near['similarity']:.2f}".replace("-", "−"), va="top", fontsize=5.5)
+        x += 1 + GAP
+
+
+def _query_caption(result: TableResult, query: Mapping[str, Any], view: int | None) -> str:
+    if view is not None:
+        return neighbors.view_name(view)
+    if query["label"] is None:
+        return f"image {query['image']}"
+    return literal(shortened(neighbors.class_name(result, query["label"]), 13))
+
+
+def _thumbnail(axes: Axes, picture: np.ndarray, x: float, y: float) -> None:
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=255, extent=(x, x + 1, y + 1, y), interpolation="nearest")
+
+
+def _frame(axes: Axes, x: float, y: float, style: Mapping[str, Any]) -> None:
+    axes.plot([x, x + 1, x + 1, x, x], [y, y, y + 1, y + 1, y], **style, solid_joinstyle="miter", zorder=3)
+
+
+def _text(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
+    axes.text(x, y, text, **{"ha": "center", "va": "center", "fontsize": 7, "color": INK, **style})
+
+
+def _title(result: TableResult, parts: Sequence[Any]) -> str:
+    row = result.rows[0]
+    whole = result.more["grid"]
+    few = "" if len(parts) == len(whole) else f"{len(parts)} of {len(whole)} checkpoints"
+    icr = f"ICR {share(row['icr'])}" if len(whole) == 1 and row["icr"] is not None else ""
+    name = neighbors.file_name({"checkpoint": result.checkpoint["path"]})
+    return title(name, row["layer"], f"σ = {number(row['sigma'])}", icr, few)
+
+
+# --- clusters
+
+
+def clusters_figure(result: TableResult, pictures: Pictures) -> Figure:
+    """A panel a checkpoint, with the views of each image in its colour and marker; below, which image that is."""
+    parts = neighbors.picked(result.more["clusters"], PANELS)
+    images = parts[0]["images"]
+    across = 2 if len(parts) == 4 else min(len(parts), 3)
+    lines = -(-len(parts) // across)
+    wide = WIDTH if across > 1 else 4.6
+    panel = 2.3 if across > 1 else 3.6
+    figure = Figure(figsize=(wide, 0.4 + panel * lines + 0.85))
+    above, below = figure.subfigures(2, 1, height_ratios=[0.4 + panel * lines, 0.85], squeeze=False)[:, 0]
+    for i, part in enumerate(parts, start=1):
+        axes = above.add_subplot(lines, across, i)
+        _views(axes, part["images"])
+        first, second = (f"{100 * explained:.0f} %" for explained in part["explained"])
+        axes.set_xlabel(f"first component ({first})", fontsize=8)
+        axes.set_ylabel(f"second ({second})", fontsize=8)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        if len(result.more["clusters"]) > 1:
+            axes.set_title(neighbors.place(part), fontsize=8)
+    above.suptitle(_title(result, parts), fontsize=9.5)
+    _key(below.subplots(), result, pictures, images, wide / 0.85)
+    return figure
+
+
+def _views(axes: Axes, images: Sequence[Mapping[str, Any]]) -> None:
+    """The image as it is larger and edged."""
+    for i, image in enumerate(images):
+        points = np.array(image["points"])
+        style: dict[str, Any] = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)]}
+        axes.plot(points[1:, 0], points[1:, 1], **style, linestyle="none", markersize=4, alpha=0.75, markeredgewidth=0)
+        axes.plot(points[:1, 0], points[:1, 1], **style, markersize=8, markeredgecolor=INK, zorder=4)
+
+
+def _key(
+    axes: Axes, result: TableResult, pictures: Pictures, images: Sequence[Mapping[str, Any]], width: float
+) -> None:
+    """Which image has which marker; of many the first twelve."""
+    step = 1.45
+    shown = images[:12]
+    width = max(width, step * len(shown))
+    start = (width - step * len(shown)) / 2
+    for i, image in enumerate(shown):
+        x = start + i * step + 0.2
+        _thumbnail(axes, pictures[image["image"], 0], x, 0)
+        style: dict[str, Any] = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)]}
+        axes.plot([x - 0.16], [0.5], **style, markersize=6, markeredgecolor=INK, linestyle="none", clip_on=False)
+        name = f"image {image['image']}" if image["label"] is None else neighbors.class_name(result, image["label"])
+        _text(axes, x + 0.5, 1.06, literal(shortened(name, 13)), va="top", fontsize=6)
+    axes.set_xlim(0, width)
+    axes.set_ylim(1.4, -0.05)
+    axes.set_aspect("equal")
+    axes.set_axis_off()

@@ -1,0 +1,83 @@
+"""Generated images of a mixture of low-rank Gaussians, spelled `mixture:count=600,classes=3,rank=4,delta=0.2,seed=0`.
+
+x = U_k a + δ U_k^⊥ e, a and e standard normal (`families/mixture.py`, whose spelling must say the same). The classes
+take turns and are the labels.
+"""
+
+from __future__ import annotations
+
+import zlib
+from functools import lru_cache
+
+import numpy as np
+
+from diffscope import numerics, seeding
+from diffscope.errors import DataError, UsageError
+from diffscope.sources.base import Source, Target
+
+_PREFIX = "mixture"
+
+
+def accepts(path: str) -> bool:
+    return path == _PREFIX or path.startswith(f"{_PREFIX}:")
+
+
+def open(path: str) -> Source:
+    """Raises UsageError, not DataError, where the spelling is wrong: the command line alone shows it."""
+    settings: dict[str, float] = {"count": 1000, "classes": 3, "rank": 4, "delta": 0.2, "seed": 0}
+    for part in filter(None, path[len(_PREFIX) + 1 :].split(",")):
+        key, _, value = part.partition("=")
+        try:
+            settings[key] = type(settings[key])(value)
+        except (KeyError, ValueError):
+            example = "mixture:count=600,classes=3,rank=4,delta=0.2,seed=0"
+            raise UsageError(f"Cannot read {part!r} in {path!r}. Expected e.g. {example}.") from None
+    count, classes, rank, delta, seed = settings.values()
+    if count < 1 or classes < 2 or rank < 1 or not 0 < delta < 1 or not 0 <= seed < 2**64:
+        raise UsageError(
+            f"{path!r} is out of range. Expected count and rank of at least 1, two or more classes, delta between 0 "
+            "and 1, seed below 2^64."
+        )
+    return MixtureSource(path, int(count), int(classes), int(rank), delta, int(seed))
+
+
+class MixtureSource(Source):
+    kind = "floats"
+
+    def __init__(self, path: str, count: int, classes: int, rank: int, delta: float, seed: int) -> None:
+        self.path = path
+        self.labels = np.arange(count, dtype=np.int64) % classes
+        self._classes, self._rank, self._delta, self._seed = classes, rank, delta, seed
+
+    def __len__(self) -> int:
+        assert self.labels is not None
+        return len(self.labels)
+
+    def name(self, index: int) -> str:
+        return f"{index:08d}"
+
+    def read(self, index: int, target: Target) -> np.ndarray:
+        shape = (target.channels, target.side, target.side)
+        d = int(np.prod(shape))
+        if self._classes * self._rank > d:
+            raise DataError(
+                f"{self.path}: {self._classes} subspaces of {self._rank} directions have no room in {d} pixels; "
+                "take a larger side"
+            )
+        basis = _bases(self._classes, self._rank, d)[index % self._classes]
+        e = seeding.noise(self._seed, seeding.Stream.SYNTHETIC, index, 0, (d,)).astype(np.float64)
+        inside = basis @ (basis.T @ e)
+        image: np.ndarray = (inside + self._delta * (e - inside)).astype(np.float32).reshape(shape)
+        return image
+
+    def size(self, index: int) -> int:
+        return 0
+
+    def checksum(self, index: int) -> int:
+        facts = f"classes={self._classes} rank={self._rank} delta={self._delta!r} seed={self._seed}"
+        return zlib.crc32(f"{seeding.GENERATOR} {facts} image={index}".encode())
+
+
+@lru_cache(maxsize=8)
+def _bases(classes: int, rank: int, d: int) -> np.ndarray:
+    return numerics.orthogonal_bases(classes, rank, d)

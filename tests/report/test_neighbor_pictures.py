@@ -1,0 +1,165 @@
+"""Neighbours as words and as a picture: numbers where they belong, frames that grey tells apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diffscope.report import neighbors
+from diffscope.report.figures.canvas import look
+from diffscope.report.figures.neighbors import OTHER, SAME, clusters_figure, draw, grid_figure
+from diffscope.report.tables import write_csv
+from diffscope.results import TableResult
+
+
+def image(index: int, label: int | None, **more: Any) -> dict[str, Any]:
+    return {"image": index, "name": f"{index:04d}.png", "label": label, **more}
+
+
+def query(k: int, label: int | None, number: int) -> dict[str, Any]:
+    """By s all neighbours are of class 1, by ξ of class 2."""
+
+    def near(other: int, view: int | None) -> list[dict[str, Any]]:
+        of = None if label is None else other
+        return [image(10 + i, of, view=view, similarity=0.9 - 0.1 * i) for i in range(k)]
+
+    return image(number, label, s={"view": None, "neighbors": near(1, None)}, xi={"view": 2, "neighbors": near(2, 3)})
+
+
+def made(
+    checkpoints: int = 1,
+    queries: int = 2,
+    k: int = 3,
+    label: int | None = 1,
+    share_s: float = 0.8,
+    clusters: bool = False,
+) -> TableResult:
+    known = label is not None
+    names = [f"run/snapshot-{i}.pt" for i in range(checkpoints)]
+    rows = [
+        {"checkpoint": name, "step": 1000 * i, "layer": "mid_block", "sigma": 0.25, "t": -0.35, "n": 100, "d": 64,
+         "component": component, "k": k, "same_class": share if known else None,
+         "same_class_se": 0.02 if known else None, "chance": 0.1 if known else None, "queries": 100 if known else 0,
+         "icr": 0.4 + 0.01 * i, "notes": [] if known else ["no_labels: same_class needs classes"]}
+        for i, name in enumerate(names) for component, share in (("s", share_s), ("xi", 0.2))
+    ]  # fmt: skip
+    place = [{"checkpoint": name, "step": 1000 * i, "icr": 0.4 + 0.01 * i} for i, name in enumerate(names)]
+    grid = [{**at, "queries": [query(k, label, number) for number in range(queries)]} for at in place]
+    points = [image(n, label, points=[[n + 0.1 * v, 0.1 * v * v] for v in range(5)]) for n in range(queries)]
+    drawn = [{**at, "explained": [0.6, 0.2], "images": points} for at in place]
+    return TableResult(
+        version="0", command="neighbors", checkpoint={"path": "run"}, data={"class_names": None}, protocol={},
+        rows=tuple(rows), more={"grid": grid, **({"clusters": drawn} if clusters else {})},
+    )  # fmt: skip
+
+
+PICTURES = {(number, view): np.full((4, 4), 10 * number % 256, np.uint8) for number in range(40) for view in range(5)}
+
+
+def test_a_table_of_rows() -> None:
+    lines = [dict(zip(neighbors.headings(made()), line, strict=True)) for line in neighbors.cells(made())]
+    assert lines[0]["same class @3"] == "0.8000"
+    assert (lines[0]["by"], lines[1]["by"]) == ("s", "ξ")
+    assert (lines[0]["ICR"], lines[1]["ICR"], lines[1]["layer"]) == ("0.4000", "", "")
+    assert "step" not in lines[0]
+    series = [dict(zip(neighbors.headings(made(2)), line, strict=True)) for line in neighbors.cells(made(2))]
+    assert [line["step"] for line in series] == ["0", "", "1,000", ""]
+    assert series[2]["checkpoint"] == "snapshot-1.pt"
+
+
+@pytest.mark.parametrize(
+    ("share", "words"), [(0.8, "says more of the class"), (0.27, "no more of the class"), (0.1, "no more of the class")]
+)
+def test_the_finding_follows_from_the_errors(share: float, words: str) -> None:
+    """Three standard errors of a difference are 0.085 here."""
+    found = neighbors.finding(made(share_s=share))
+    assert found is not None
+    assert words in found
+    assert f"{100 * share:.1f} %" in found
+
+
+def test_without_labels_there_is_no_finding() -> None:
+    assert neighbors.finding(made(label=None)) is None
+    assert neighbors.notes(made(label=None)) == ["no_labels: same_class needs classes"]
+    assert neighbors.cells(made(label=None))[0][3] == "–"
+
+
+def test_neighbours_are_named() -> None:
+    ((title, lines),) = neighbors.listing(made())
+    assert "cosine" in title
+    assert lines[0] == ["0000.png (class 1)", "s", "0010.png 0.90", "0011.png 0.80", "0012.png 0.70"]
+    assert lines[1][:2] == ["", "ξ, view 2"]
+    assert [told[0] for told in neighbors.listing(made(9))] == [
+        "step 0, ICR 0.4000:", "step 4,000, ICR 0.4400:", "step 8,000, ICR 0.4800:",
+    ]  # fmt: skip
+
+
+def test_a_grid_has_every_thumbnail_and_its_frame() -> None:
+    with look():
+        figure = grid_figure(made(checkpoints=2, queries=3, k=4), PICTURES)
+    (axes,) = figure.axes
+    pictures = axes.get_images()
+    assert len(pictures) == 2 * 3 * 2 * (1 + 4)
+    frames = [line for line in axes.lines if len(line.get_xdata()) == 5]
+    colours = [line.get_color() for line in frames]
+    assert (colours.count(SAME["color"]), colours.count(OTHER["color"])) == (2 * 3 * 4, 2 * 3 * 4)
+    said = [text.get_text() for text in axes.texts]
+    assert {"step 0\nICR 0.4000", "step 1,000\nICR 0.4100", "s", "ξ", "0.90", "view 2", "class 1"} <= set(said)
+    left, right, bottom, top = axes.get_xlim() + axes.get_ylim()
+    for picture in pictures:
+        x0, x1, y1, y0 = picture.get_extent()
+        assert left <= x0 < x1 <= right
+        assert top <= y0 < y1 <= bottom
+
+
+def test_thumbnails_do_not_overlap() -> None:
+    with look():
+        (axes,) = grid_figure(made(queries=5, k=5), PICTURES).axes
+    corners = [(picture.get_extent()[0], picture.get_extent()[3]) for picture in axes.get_images()]
+    for i, (x, y) in enumerate(corners):
+        assert not [1 for a, b in corners[:i] if abs(a - x) < 1 and abs(b - y) < 1]
+
+
+def test_without_labels_there_are_no_frames() -> None:
+    with look():
+        figure = grid_figure(made(label=None), PICTURES)
+    assert not figure.axes[0].lines
+    assert not figure.legends
+
+
+def test_grey_tells_the_frames_apart() -> None:
+    def luma(colour: str) -> float:
+        red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        return 0.299 * red + 0.587 * green + 0.114 * blue
+
+    assert luma(OTHER["color"]) - luma(SAME["color"]) > 0.25
+    assert SAME["linestyle"] != OTHER["linestyle"]
+
+
+def test_views_of_an_image_are_one_cluster() -> None:
+    with look():
+        figure = clusters_figure(made(checkpoints=4, queries=3, clusters=True), PICTURES)
+    panels = [axes for axes in figure.axes if axes.get_xlabel()]
+    assert len(panels) == 4
+    assert panels[0].get_xlabel() == "first component (60 %)"
+    points = [len(line.get_xdata()) for line in panels[0].lines]
+    assert points == [4, 1] * 3
+    assert len({line.get_marker() for line in panels[0].lines}) == 3
+
+
+def test_files_are_the_same_bytes_twice(tmp_path: Path) -> None:
+    written = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        written.append(draw(made(clusters=True), PICTURES, tmp_path / name))
+    assert [path.name for path in written[0]] == ["neighbors.png", "neighbors.svg", "clusters.png", "clusters.svg"]
+    assert [path.read_bytes() for path in written[0]] == [path.read_bytes() for path in written[1]]
+
+
+def test_rows_are_a_spreadsheet(tmp_path: Path) -> None:
+    write_csv(made(), tmp_path / "rows.csv")
+    head, by_s, _ = (tmp_path / "rows.csv").read_text("utf-8").splitlines()
+    assert dict(zip(head.split(","), by_s.split(","), strict=True))["same_class"] == "0.8"
