@@ -39,6 +39,15 @@ Config = Annotated[
         show_default=False,
     ),
 ]  # fmt: skip
+StepFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--step-from",
+        metavar="REGEX",
+        help=r"Where a path tells the training step, as one group, such as 'ckpt-(\d+)'.",
+        show_default="the file, or its name",
+    ),
+]
 Weights = Annotated[str, typer.Option("--weights", help="Which set of a training dump: ema or model.")]
 Json = Annotated[bool, typer.Option("--json", help="Print result.json on stdout and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the numbers alone.")]

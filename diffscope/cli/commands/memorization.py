@@ -81,15 +81,6 @@ ClassLabel = Annotated[
 SaveSamples = Annotated[
     bool, typer.Option("--save-samples", help="Also write all samples to --out, as samples.npz or samples-STEP.npz.")
 ]
-StepFrom = Annotated[
-    str | None,
-    typer.Option(
-        "--step-from",
-        metavar="REGEX",
-        help=r"Where a path tells the training step, as one group, such as 'ckpt-(\d+)'.",
-        show_default="the file, or its name",
-    ),
-]
 Vae = Annotated[
     str | None,
     typer.Option(
@@ -132,7 +123,7 @@ def run(
     encoder_side: EncoderSide = None,
     encoder_features: EncoderFeatures = None,
     save_samples: SaveSamples = False,
-    step_from: StepFrom = None,
+    step_from: options.StepFrom = None,
     family: options.Family = None,
     config: options.Config = None,
     weights: options.Weights = "ema",

@@ -14,15 +14,6 @@ Checkpoints = Annotated[
     list[str] | None,
     typer.Argument(metavar="CKPT...", help="Snapshots of one run, or their folder.", show_default=False),
 ]
-StepFrom = Annotated[
-    str | None,
-    typer.Option(
-        "--step-from",
-        metavar="REGEX",
-        help=r"Where a path tells the training step, as one group, such as 'ckpt-(\d+)'.",
-        show_default="the file, or its name",
-    ),
-]
 Holdout = Annotated[
     str | None,
     typer.Option(
@@ -70,7 +61,7 @@ OnOnset = Annotated[
 def run(
     measuring: options.Measuring,
     checkpoints: Checkpoints = None,
-    step_from: StepFrom = None,
+    step_from: options.StepFrom = None,
     holdout: Holdout = None,
     overlay: OverlayFile = None,
     column: Column = None,
