@@ -55,7 +55,7 @@ class Run:
     json: bool
     quiet: bool
     fail_if: Sequence[str]
-    checked: bool = field(default=False, init=False)
+    agreed: bool = field(default=False, init=False)
     """Whether what stands in `out` has been found to be of this run."""
     told: set[tuple[str, float]] = field(default_factory=set, init=False)
     """Layers and noise levels whose onset has been acted on."""
@@ -85,13 +85,14 @@ class Run:
             say=terminal.note,
         )
 
+    def agree(self, tracker: Tracker) -> None:
+        """StoreError where `out` holds something else: known from the first snapshot on, not only at the end."""
+        if self.out is not None and tracker.protocol is not None and not (self.agreed or self.overwrite):
+            refuse_other_protocol(tracker.protocol.to_json(), self.out)
+            self.agreed = True
+
     def write(self, result: Result) -> list[Path]:
-        if self.out is None:
-            return []
-        if not self.checked and not self.overwrite:
-            refuse_other_protocol(result.protocol, self.out)
-        self.checked = True
-        return write_result(result, self.out)
+        return [] if self.out is None else write_result(result, self.out)
 
     def act(self, judged: Sequence[OnsetRow]) -> None:
         """Run the user's command for what has newly turned; DiffscopeError where it fails."""
@@ -115,7 +116,7 @@ def track_once(run: Run, paths: Sequence[str]) -> None:
     tracker.choose_level(snapshots)
     with terminal.progress(len(snapshots), "track", unit="snapshots") as advance:
         tracker.progress = advance
-        _take_all(tracker, snapshots)
+        _take_all(run, tracker, snapshots)
     result = tracker.result(run.columns)
     tell_skipped(result)
     for path in run.write(result):
@@ -125,12 +126,13 @@ def track_once(run: Run, paths: Sequence[str]) -> None:
     check(run.gates, _last_rows(result), result.onset)
 
 
-def _take_all(tracker: Tracker, snapshots: Sequence[Snapshot]) -> None:
+def _take_all(run: Run, tracker: Tracker, snapshots: Sequence[Snapshot]) -> None:
     """After the first that had to be measured, say how long the rest will take if that is more than a minute."""
     said = False
     for number, snapshot in enumerate(snapshots, start=1):
         start = time.perf_counter()
         measured = tracker.take(snapshot)
+        run.agree(tracker)
         if measured is None:
             terminal.warn(f"left out: {tracker.left_out[snapshot.path]}")
         elif measured.fresh and not said:
@@ -155,6 +157,7 @@ def follow(run: Run, folder: str, every: float) -> None:
             appeared = _appeared(run, tracker, watch)
             for snapshot in appeared:
                 measured = tracker.take(snapshot)
+                run.agree(tracker)
                 if measured is None:
                     terminal.warn(f"left out, until it changes: {tracker.left_out[snapshot.path]}")
                     continue

@@ -71,8 +71,6 @@ def run(
     """
     from diffscope.cli.running import prepare_folder, refuse_other_protocol, tell_skipped, warnings_of
     from diffscope.report import terminal
-    from diffscope.report.figures import probe as figures
-    from diffscope.report.files import write_with_pictures
     from diffscope.sources.base import open_source
     from diffscope.studies import gates, measurement
     from diffscope.studies import probe as study
@@ -94,6 +92,9 @@ def run(
         result, forget = study.run(planned, measurement.Listener(advance, terminal.note), out)
     tell_skipped(result)
     if out is not None:
+        from diffscope.report.figures import probe as figures  # matplotlib takes a second to load
+        from diffscope.report.files import write_with_pictures
+
         for path in write_with_pictures(result, out, lambda folder: figures.draw(result, folder)):
             terminal.note(f"wrote {path}")
     with reader_may_leave():
