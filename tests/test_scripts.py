@@ -80,3 +80,10 @@ def test_probe_finds_separable_classes_and_no_others(tmp_path: Path) -> None:
     scores = [float(line.split(",")[2]) for line in lines[1:]]
     assert scores[0] > 0.95
     assert 0.35 < scores[1] < 0.65
+
+
+def test_the_benchmark_runs(tmp_path: Path) -> None:
+    table = run("bench.py", "--quick", "demo-fp32", cwd=tmp_path).splitlines()
+    name, naive, ours, ratio = table[1].split()[:4]
+    assert name == "demo-fp32"
+    assert float(ratio) == pytest.approx(float(naive) / float(ours), rel=0.1)
