@@ -73,8 +73,12 @@ class Protocol:
         return {**fields, "hash": self.hash()}
 
     def hash(self) -> str:
-        text = json.dumps(asdict(self), sort_keys=True, allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return digest(asdict(self))
+
+
+def digest(fields: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of plain JSON, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def require_equal(a: Mapping[str, Any], b: Mapping[str, Any], ignoring: Collection[str], what: str) -> None:

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from diffscope.cli.output import print_json, reader_may_leave
-from diffscope.cli.running import prepare_folder, refuse_other_protocol
+from diffscope.cli.output import print_json, print_numbers, reader_may_leave
+from diffscope.cli.running import prepare_folder, refuse_other_protocol, tell_remaining, tell_skipped
 from diffscope.report import memorization as words
 from diffscope.report import terminal
 from diffscope.report.files import write_with_pictures
@@ -65,8 +65,7 @@ def examine(run: Run, paths: Sequence[str]) -> None:
     for line in result.warnings:
         if run.choices.class_label == "null" or "null label" not in line:
             terminal.warn(line)
-    if skipped := result.data["skipped"]:
-        terminal.warn(f"{len(skipped)} unreadable images were left out; the first: {skipped[0]['why']}")
+    tell_skipped(result)
     for path in _write(run, examination, result):
         terminal.note(f"wrote {path}")
     _report(run, result)
@@ -82,9 +81,7 @@ def _take_all(examination: Examination, subjects: Sequence[Subject]) -> None:
             terminal.warn(f"left out: {examination.left_out[subject.path]}")
         if examination.fresh > fresh and not said:
             said = True
-            expected = (time.perf_counter() - start) * (len(subjects) - number)
-            if expected > 60:
-                terminal.note(f"{len(subjects) - number} checkpoints to go, about {expected / 60:.0f} min")
+            tell_remaining(len(subjects) - number, time.perf_counter() - start, "checkpoints")
 
 
 def _write(run: Run, examination: Examination, result: TableResult) -> list[Path]:
@@ -101,8 +98,7 @@ def _report(run: Run, result: TableResult) -> None:
         if run.json:
             print_json(result.to_json())
         elif run.quiet:
-            for row in result.rows:
-                print(repr(row["share"]))
+            print_numbers(result.rows, "share")
         else:
             console, columns = terminal.stdout_console(), words.columns(result.rows)
             cells = [[show(row) for show in columns.values()] for row in result.rows]

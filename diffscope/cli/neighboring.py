@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffscope.cli.output import print_json, reader_may_leave
-from diffscope.cli.running import prepare_folder, refuse_other_protocol, warnings_of
+from diffscope.cli.output import print_json, print_numbers, reader_may_leave
+from diffscope.cli.running import prepare_folder, refuse_other_protocol, tell_skipped, warnings_of
 from diffscope.report import neighbors, terminal
 from diffscope.report.files import write_with_pictures
 from diffscope.results import TableResult
@@ -28,8 +28,7 @@ def run_and_report(
         if json:
             print_json(result.to_json())
         elif quiet:
-            for row in result.rows:
-                print("null" if row["same_class"] is None else repr(row["same_class"]))
+            print_numbers(result.rows, "same_class")
         else:
             show(result, names=out is None)
     if out is None and not (json or quiet):
@@ -49,8 +48,7 @@ def search(study: Study, out: Path | None, overwrite: bool) -> Found:
             refuse_other_protocol(study.protocol, out)
     with terminal.progress(study.passes, "neighbors", unit="passes") as advance:
         found = study.run(out, Listener(advance, terminal.note))
-    if skipped := found.result.data["skipped"]:
-        terminal.warn(f"{len(skipped)} unreadable images were left out; the first: {skipped[0]['why']}")
+    tell_skipped(found.result)
 
     def draw_pictures(folder: Path) -> list[Path]:
         from diffscope.report.figures.neighbors import draw  # matplotlib takes a second to load

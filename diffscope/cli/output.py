@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,12 @@ def print_json(record: Mapping[str, Any]) -> None:
     except UnicodeEncodeError:
         text = json.dumps(record, indent=2, allow_nan=False)
     print(text)
+
+
+def print_numbers(rows: Iterable[Any], key: str) -> None:
+    """One number of each row, a line each: what --quiet prints."""
+    for row in rows:
+        print("null" if row[key] is None else repr(row[key]))
 
 
 @contextmanager

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffscope.cli.output import print_json, reader_may_leave
+from diffscope.cli.output import print_json, print_numbers, reader_may_leave
 from diffscope.errors import StoreError
 
 if TYPE_CHECKING:
     from diffscope.cli.options import Several
-    from diffscope.results import Result
+    from diffscope.results import Result, TableResult
     from diffscope.studies.gates import Gate
     from diffscope.studies.settings import Job
 
@@ -75,8 +75,7 @@ def show(result: Result, quiet: bool = False) -> None:
     from diffscope.report.variation import print_variation
 
     if quiet:
-        for row in result.rows:
-            print("null" if row["icr"] is None else repr(row["icr"]))
+        print_numbers(result.rows, "icr")
         return
     if result.varied is not None:
         print_variation(result)
@@ -138,12 +137,20 @@ def refuse_other_protocol(protocol: Mapping[str, Any], out: Path) -> None:
         raise StoreError(f"{reason}; choose another --out, or --overwrite") from None
 
 
-def tell_skipped(result: Result) -> None:
+def tell_skipped(result: Result | TableResult) -> None:
     from diffscope.report import terminal
 
     skipped = result.data["skipped"]
     if skipped:
         terminal.warn(f"{len(skipped)} unreadable images were left out; the first: {skipped[0]['why']}")
+
+
+def tell_remaining(count: int, each: float, what: str) -> None:
+    """How long `count` more of `each` seconds will take, if that is more than a minute."""
+    from diffscope.report import terminal
+
+    if count * each > 60:
+        terminal.note(f"{count} {what} to go, about {count * each / 60:.0f} min")
 
 
 def summarise_for_github(result: Result) -> None:

@@ -11,8 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from diffscope.cli import options
-from diffscope.cli.output import print_json, reader_may_leave
-from diffscope.cli.running import prepare_folder, refuse_other_protocol, summarise_for_github, tell_skipped
+from diffscope.cli.output import print_json, print_numbers, reader_may_leave
+from diffscope.cli.running import (
+    prepare_folder,
+    refuse_other_protocol,
+    summarise_for_github,
+    tell_remaining,
+    tell_skipped,
+)
 from diffscope.errors import CheckpointError, DiffscopeError
 from diffscope.report import terminal
 from diffscope.report.files import write_result
@@ -137,9 +143,7 @@ def _take_all(run: Run, tracker: Tracker, snapshots: Sequence[Snapshot]) -> None
             terminal.warn(f"left out: {tracker.left_out[snapshot.path]}")
         elif measured.fresh and not said:
             said = True
-            expected = (time.perf_counter() - start) * (len(snapshots) - number)
-            if expected > 60:
-                terminal.note(f"{len(snapshots) - number} snapshots to go, about {expected / 60:.0f} min")
+            tell_remaining(len(snapshots) - number, time.perf_counter() - start, "snapshots")
 
 
 def _leave_out(tracker: Tracker, left_out: Sequence[LeftOut]) -> None:
@@ -203,8 +207,7 @@ def _report(run: Run, result: Result) -> None:
         if run.json:
             print_json(result.to_json())
         elif run.quiet:
-            for row in result.rows:
-                print("null" if row["icr"] is None else repr(row["icr"]))
+            print_numbers(result.rows, "icr")
         else:
             terminal.print_training(result, terminal.stdout_console())
     summarise_for_github(result)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
@@ -17,6 +15,7 @@ import torch
 from diffscope import sampling
 from diffscope.errors import NonFinite
 from diffscope.features import DTYPES, arithmetic, cure
+from diffscope.protocol import digest
 from diffscope.store import write_atomically
 from diffscope.studies.copies import CHUNK_BYTES, ROWS
 from diffscope.studies.settings import Job
@@ -38,7 +37,7 @@ def sampling_key(job: Job, steps: int) -> str:
     fields = {key: base[key] for key in (*names, "generator")} | sampler(steps) | {"kind": job.source.kind}
     if job.plan.class_label == "label":
         fields["data"] = base["data"]
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+    return digest(fields)[:16]
 
 
 class Drawn:

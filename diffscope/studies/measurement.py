@@ -169,13 +169,16 @@ def _check_memory(job: Job) -> None:
     need = in_work + reading
     if need > limit:
         raise MemoryLimit(
-            f"the moments need {_size(need)}, more than --max-memory {_size(limit)}; take fewer layers "
+            f"the moments need {in_bytes(need)}, more than --max-memory {in_bytes(limit)}; take fewer layers "
             f"({len(widths)}) or noise levels ({levels}) at a time, --pool mean, or a larger --max-memory"
         )
 
 
-def _size(number: int) -> str:
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.2g} MB"
+def in_bytes(number: int) -> str:
+    """A size for people to read."""
+    if number >= 1e9:
+        return f"{number / 1e9:.1f} GB"
+    return f"{number / 1e6:.0f} MB" if number >= 1e7 else f"{number / 1e6:.2g} MB"
 
 
 def memory_of(plan: Plan) -> int:

@@ -7,11 +7,9 @@ stopped.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from diffscope.errors import CheckpointError, DataError, UsageError
 from diffscope.families.base import Denoiser
 from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.features import target_of
-from diffscope.protocol import require_equal
+from diffscope.protocol import digest, require_equal
 from diffscope.results import TableResult
 from diffscope.sources.base import Source
 from diffscope.store import Records, cache_folder, write_atomically
@@ -41,6 +39,7 @@ from diffscope.studies.copies import (
     measures,
     pieces,
 )
+from diffscope.studies.description import common_checkpoint, described_checkpoint, described_data
 from diffscope.studies.descriptors import (
     CENTRED_ON,
     PUBLISHED_THRESHOLD,
@@ -58,7 +57,6 @@ from diffscope.studies.measurement import check_unreadable
 from diffscope.studies.opening import Loading, open_job
 from diffscope.studies.series import LeftOut, expanded, find_snapshots
 from diffscope.studies.settings import Job, Settings
-from diffscope.studies.sweep import described_checkpoint
 from diffscope.studies.tracking import OF_ONE
 from diffscope.studies.training_images import CHUNK, KEEP, TrainingImages
 
@@ -296,7 +294,9 @@ class Examination:
         return TableResult(
             version=__version__,
             command="memorization",
-            checkpoint=first.about if len(self.taken) == 1 else self._common(first.about),
+            checkpoint=first.about
+            if len(self.taken) == 1
+            else common_checkpoint(first.about, [subject.path for subject, _ in self.taken]),
             data=first.data,
             protocol=self.protocol,
             rows=tuple({**subject.place, **found.row} for subject, found in self.taken),
@@ -318,12 +318,6 @@ class Examination:
                 "checkpoints_resumed": len(self.taken) - self.fresh,
             },
         )
-
-    def _common(self, about: Mapping[str, Any]) -> dict[str, Any]:
-        folders = {str(Path(subject.path).parent) for subject, _ in self.taken}
-        path = folders.pop() if len(folders) == 1 else f"{len(self.taken)} checkpoints"
-        common = {key: about[key] for key in ("family", "class", "parameters", "weights", "noise_variable")}
-        return {"path": path, "sha256": None, "step": None, **common}
 
     def gallery(self) -> tuple[Subject, Gallery]:
         """What there is to see of the checkpoint with most copies; of several such, of the last. For files alone."""
@@ -502,15 +496,8 @@ class Examination:
     def _data(self, job: Job) -> dict[str, Any]:
         assert self._training is not None
         skipped = self._training.skipped
-        return {
-            "path": self.source.path,
-            "revision": self.source.revision,
-            "count": len(self.source),
-            "used": len(self.source) - len(skipped),
-            **({} if self.choices.encoder_features else {"distinct": self._training.distinct}),
-            "skipped": [dict(entry) for entry in skipped],
-            "fingerprint": job.protocol.data,
-        }
+        distinct = {} if self.choices.encoder_features else {"distinct": self._training.distinct}
+        return {**described_data(job, len(self.source) - len(skipped), skipped), **distinct}
 
 
 def _labels(source: Source, indices: np.ndarray) -> np.ndarray | None:
@@ -536,17 +523,13 @@ def _protocol(job: Job, choices: Choices) -> dict[str, Any]:
         fields |= {"encoder_file": file_hash(choices.encoder), "encoder_side": choices.encoder_side or SIDE}
     if choices.encoder_features is not None:
         fields["encoder_features"] = [file_hash(path) for path in choices.encoder_features]
-    return {**fields, "hash": _hash(fields)}
+    return {**fields, "hash": digest(fields)}
 
 
 def _space(choices: Choices) -> str:
     if choices.encoder is not None:
         return "encoder"
     return choices.space if choices.encoder_features is None else "file"
-
-
-def _hash(fields: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(fields, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def _pair(source: Source, found: Found, n: int) -> dict[str, Any]:

@@ -10,7 +10,6 @@ https://arxiv.org/abs/2606.09718.
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,16 +34,16 @@ from diffscope.errors import (
 )
 from diffscope.families.base import Denoiser
 from diffscope.features import Plan, target_of
-from diffscope.protocol import require_equal
+from diffscope.protocol import digest, require_equal
 from diffscope.results import TableResult
 from diffscope.sources.base import Source, Target
 from diffscope.store import Parts, cache_folder
-from diffscope.studies.measurement import Listener, half_of_memory, measure
+from diffscope.studies.description import common_checkpoint, described_checkpoint, described_data
+from diffscope.studies.measurement import Listener, half_of_memory, in_bytes, measure
 from diffscope.studies.neighborhood import Cast, Search, footprint
 from diffscope.studies.opening import Loading, open_job
 from diffscope.studies.series import expanded, find_snapshots
 from diffscope.studies.settings import Job, Settings, prepare
-from diffscope.studies.sweep import described_checkpoint
 from diffscope.views import Augmentation, augmented_view
 
 VIEWS = 15
@@ -268,8 +267,7 @@ def protocol_of(job: Job, cast: Cast, question: Question, series: bool = False) 
         "shown": list(cast.shown),
         "clusters": question.clusters,
     }
-    text = json.dumps(fields, sort_keys=True, allow_nan=False)
-    return {**fields, "hash": hashlib.sha256(text.encode()).hexdigest()}
+    return {**fields, "hash": digest(fields)}
 
 
 # --- memory, disk and time
@@ -283,12 +281,12 @@ def _check_room(job: Job, cast: Cast, question: Question, folder: Path, listener
     limit = job.settings.max_memory or half_of_memory()
     if need.memory > limit:
         raise MemoryLimit(
-            f"{len(cast.queries)} queries of {d} features need {_size(need.memory)}, more than --max-memory "
-            f"{_size(limit)}; take fewer --num-queries, --pool mean, or a larger --max-memory"
+            f"{len(cast.queries)} queries of {d} features need {in_bytes(need.memory)}, more than --max-memory "
+            f"{in_bytes(limit)}; take fewer --num-queries, --pool mean, or a larger --max-memory"
         )
     listener.say(
-        f"{images} images × {plan.views} views, {d} features each: at most {_size(need.memory)} of memory beside the "
-        f"network's, {_size(need.disk)} of disk in {folder} until it is done"
+        f"{images} images × {plan.views} views, {d} features each: at most {in_bytes(need.memory)} of memory beside "
+        f"the network's, {in_bytes(need.disk)} of disk in {folder} until it is done"
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -297,13 +295,9 @@ def _check_room(job: Job, cast: Cast, question: Question, folder: Path, listener
         raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from None
     if need.disk > free:
         raise StoreError(
-            f"{folder}: {_size(free)} are free, the features take {_size(need.disk)}; take another --out, "
+            f"{folder}: {in_bytes(free)} are free, the features take {in_bytes(need.disk)}; take another --out, "
             "fewer --num-images or --num-queries, or --pool mean"
         )
-
-
-def _size(number: int) -> str:
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
 
 
 def _with_foresight(listener: Listener, total: int) -> Listener:
@@ -403,21 +397,16 @@ def thumbnail(source: Source, target: Target, plan: Plan, image: int, view: int)
 
 
 def _result(study: Study, answers: Sequence[Mapping[str, Any]], timing: Mapping[str, Any]) -> TableResult:
-    source, abouts = study.source, [answer["about"] for answer in answers]
+    abouts = [answer["about"] for answer in answers]
     clusters = [{**_place(answer), **answer["clusters"]} for answer in answers if answer["clusters"]]
     kept = [{key: about[key] for key in ("path", "sha256", "step", "step_unit")} for about in abouts]
     return TableResult(
         version=__version__,
         command="neighbors",
-        checkpoint=_of_all(abouts),
+        checkpoint=abouts[0] if len(abouts) == 1 else common_checkpoint(abouts[0], [about["path"] for about in abouts]),
         data={
-            "path": source.path,
-            "revision": source.revision,
-            "count": len(source),
-            "used": answers[0]["used"],
-            "skipped": answers[0]["skipped"],
-            "fingerprint": study.protocol["data"],
-            "class_names": source.class_names,
+            **described_data(study.first, answers[0]["used"], answers[0]["skipped"]),
+            "class_names": study.source.class_names,
         },
         protocol=study.protocol,
         rows=tuple(row for answer in answers for row in answer["rows"]),
@@ -434,13 +423,3 @@ def _result(study: Study, answers: Sequence[Mapping[str, Any]], timing: Mapping[
 def _place(answer: Mapping[str, Any]) -> dict[str, Any]:
     """What a picture says beside a checkpoint's part of it."""
     return {key: answer["rows"][0][key] for key in ("checkpoint", "step", "icr")}
-
-
-def _of_all(abouts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the one checkpoint is, or what those of a run have in common."""
-    if len(abouts) == 1:
-        return dict(abouts[0])
-    folders = {str(Path(about["path"]).parent) for about in abouts}
-    common = {key: abouts[0][key] for key in ("family", "class", "parameters", "weights", "noise_variable")}
-    path = folders.pop() if len(folders) == 1 else f"{len(abouts)} checkpoints"
-    return {"path": path, "sha256": None, "step": None, **common}

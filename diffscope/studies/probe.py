@@ -12,8 +12,6 @@ https://arxiv.org/abs/2502.05743, figures 1, 6, 12, 13, tables 1 and 2.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,17 +24,19 @@ from safetensors import safe_open
 from diffscope import __version__
 from diffscope.errors import DataError, EstimationError, MemoryLimit, NonFinite, UsageError
 from diffscope.families.base import Denoiser
+from diffscope.protocol import digest
 from diffscope.results import ProbeRow, Result, Row, WindowRow
 from diffscope.sources.base import Source
 from diffscope.store import Arrays, Parts, cache_folder
 from diffscope.studies import classifiers, labelled
+from diffscope.studies.description import described_checkpoint, described_data
 from diffscope.studies.export import export
 from diffscope.studies.labelled import Labels
 from diffscope.studies.measurement import Listener, half_of_memory, null_row, total_passes
 from diffscope.studies.overlay import rank_correlation
 from diffscope.studies.posterior import PosteriorMean
 from diffscope.studies.settings import Job, prepare
-from diffscope.studies.sweep import described_checkpoint, sweep, windows
+from diffscope.studies.sweep import sweep, windows
 from diffscope.studies.window import ALPHA
 
 VERSION = "probe-1"
@@ -110,7 +110,7 @@ class Probe:
         if test is not None:
             chosen |= {"test_share": None, "test_data": test.protocol.data}
         record = {**base, "probe": {"version": VERSION, **chosen}}
-        return {**record, "hash": hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()}
+        return {**record, "hash": digest(record)}
 
 
 def plan(job: Job, probing: Probing, test: Source | None = None) -> Probe:
@@ -269,14 +269,7 @@ def _without_icr(job: Job, rows: tuple[Row, ...]) -> Result:
         version=__version__,
         command="probe",
         checkpoint=described_checkpoint(job),
-        data={
-            "path": job.source.path,
-            "revision": job.source.revision,
-            "count": len(job.source),
-            "used": len(job.indices),
-            "skipped": [],
-            "fingerprint": job.protocol.data,
-        },
+        data=described_data(job, len(job.indices), ()),
         protocol=job.protocol.to_json(),
         rows=rows,
         warnings=job.denoiser.warnings,

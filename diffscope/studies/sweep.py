@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from diffscope import __version__
 from diffscope.results import Result, Row, WindowRow
+from diffscope.studies.description import described_checkpoint, described_data
 from diffscope.studies.measurement import Listener, Measured, measure
 from diffscope.studies.self_check import self_checked
 from diffscope.studies.settings import Job
@@ -29,14 +29,7 @@ def sweep(
         version=__version__,
         command=command,
         checkpoint=described_checkpoint(job),
-        data={
-            "path": job.source.path,
-            "revision": job.source.revision,
-            "count": len(job.source),
-            "used": measured.used,
-            "skipped": list(measured.skipped),
-            "fingerprint": measured.protocol.data,
-        },
+        data=described_data(job, measured.used, measured.skipped),
         protocol=measured.protocol.to_json(),
         rows=rows,
         window=windows(job, rows) if command == "sweep" else (),
@@ -44,22 +37,6 @@ def sweep(
         warnings=job.denoiser.warnings,
     )
     return result, measured
-
-
-def described_checkpoint(job: Job) -> dict[str, Any]:
-    checkpoint, denoiser = job.checkpoint, job.denoiser
-    return {
-        "path": checkpoint.path,
-        "sha256": checkpoint.sha256(),
-        "revision": checkpoint.revision,
-        "family": denoiser.family,
-        "class": denoiser.network_class,
-        "parameters": sum(p.numel() for p in denoiser.network.parameters()),
-        "step": checkpoint.step,
-        "step_unit": checkpoint.step_unit,
-        "weights": checkpoint.weights,
-        "noise_variable": denoiser.noise.native,
-    }
 
 
 def windows(job: Job, rows: Sequence[Row]) -> tuple[WindowRow, ...]:

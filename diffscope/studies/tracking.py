@@ -32,13 +32,14 @@ from diffscope.results import OnsetRow, Result, Row
 from diffscope.sources.base import Source
 from diffscope.store import Parts, Records, cache_folder
 from diffscope.studies import onset, overlay
+from diffscope.studies.description import common_checkpoint, described_checkpoint, described_data
 from diffscope.studies.loss import denoising_loss, plain
 from diffscope.studies.measurement import Listener, half_of_memory, measure, total_passes
 from diffscope.studies.opening import Loading, open_job
 from diffscope.studies.overlay import Points
 from diffscope.studies.series import LeftOut, Snapshot
 from diffscope.studies.settings import Job, Settings, prepare
-from diffscope.studies.sweep import described_checkpoint, windows
+from diffscope.studies.sweep import windows
 
 LEVEL_IMAGES = 1000
 """Of the sweep that chooses the noise level, where none is given."""
@@ -172,11 +173,10 @@ class Tracker:
         first = ordered[0][1]
         judged = self.judged()
         fresh = sum(measured.fresh for _, measured in ordered)
-        common = {key: first.about[key] for key in ("family", "class", "parameters", "weights", "noise_variable")}
         return Result(
             version=__version__,
             command="track",
-            checkpoint={"path": _place([s.path for s, _ in ordered]), "sha256": None, "step": None, **common},
+            checkpoint=common_checkpoint(first.about, [s.path for s, _ in ordered]),
             data={**first.data, "path": self.source.path},
             protocol=self.protocol.to_json(),
             rows=tuple(replace(row, checkpoint=s.path, step=s.step) for s, found in ordered for row in found.rows),
@@ -240,7 +240,7 @@ class Tracker:
         total = sum(map(total_passes, jobs)) * (1 if held is None else 2)
         listener = Listener(advance=lambda passes: self.progress(passes / total))
         found = [measure(one, listener, self.folder, self._shared(one, one.plan)) for one in jobs]
-        data = [_described(one, m.used, m.skipped) for one, m in zip(jobs, found, strict=True)]
+        data = [described_data(one, m.used, m.skipped) for one, m in zip(jobs, found, strict=True)]
         rows = found[0].rows
         if held is not None:
             data[0]["holdout"] = data[1]
@@ -326,22 +326,3 @@ def _beside(row: Row, held: Row, job: Job, losses: Sequence[Any], held_losses: S
         "loss_holdout": held_losses[level].mean,
         "loss_holdout_se": held_losses[level].se,
     }
-
-
-def _described(job: Job, used: int, skipped: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    return {
-        "path": job.source.path,
-        "revision": job.source.revision,
-        "count": len(job.source),
-        "used": used,
-        "skipped": [dict(entry) for entry in skipped],
-        "fingerprint": job.protocol.data,
-    }
-
-
-def _place(paths: Sequence[str]) -> str:
-    """The folder that all snapshots lie in, or the one path."""
-    if len(paths) == 1:
-        return paths[0]
-    folders = {str(Path(path).parent) for path in paths}
-    return folders.pop() if len(folders) == 1 else f"{len(paths)} checkpoints"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diffscope.cli import options
-from diffscope.cli.output import print_json, reader_may_leave
+from diffscope.cli.output import print_json, print_numbers, reader_may_leave
 from diffscope.errors import UsageError
 
 if TYPE_CHECKING:
@@ -121,8 +121,7 @@ def show(result: Result, quiet: bool) -> None:
     from diffscope.report import cells, probe, terminal
 
     if quiet:
-        for row in result.rows:
-            print(repr(row["accuracy"]))
+        print_numbers(result.rows, "accuracy")
         return
     console = terminal.stdout_console()
     terminal.print_table(list(probe.columns(result)), probe.cells(result), console, left=("layer", "notes"))
