@@ -15,10 +15,12 @@ from diffscope.results import Result, TableResult
 from diffscope.sources.base import open_source
 from diffscope.studies import opening
 from diffscope.studies.comparison import compare
+from diffscope.studies.copying_choices import Choices
 from diffscope.studies.measurement import Listener
-from diffscope.studies.memorization import Choices, Examination, Subject, find_subjects
+from diffscope.studies.memorization import Examination, Subject, find_subjects
 from diffscope.studies.monitor import Monitor
-from diffscope.studies.neighbors import VIEWS, Question, open_study
+from diffscope.studies.neighbors import VIEWS, open_study
+from diffscope.studies.neighbors_question import Question
 from diffscope.studies.onset import preset
 from diffscope.studies.opening import Loading, open_job
 from diffscope.studies.probe import Probing, plan

@@ -17,8 +17,9 @@ from diffscope.report.files import write_with_pictures
 from diffscope.results import TableResult
 from diffscope.sources.base import open_source
 from diffscope.studies.copies import measure_keys
+from diffscope.studies.copying_choices import Choices
 from diffscope.studies.gates import check, parse
-from diffscope.studies.memorization import Choices, Examination, Subject, find_subjects
+from diffscope.studies.memorization import Examination, Subject, find_subjects
 from diffscope.studies.opening import Loading
 from diffscope.studies.series import step_pattern
 

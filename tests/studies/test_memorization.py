@@ -34,7 +34,8 @@ from diffscope.studies.copies import (
     measures,
     pieces,
 )
-from diffscope.studies.memorization import Choices, Examination, Subject, find_subjects
+from diffscope.studies.copying_choices import Choices
+from diffscope.studies.memorization import Examination, Subject, find_subjects
 from diffscope.studies.opening import Loading
 
 SIDE = 8

@@ -20,7 +20,8 @@ from diffscope.studies import neighborhood
 from diffscope.studies.measurement import Listener
 from diffscope.studies.nearest import Nearest
 from diffscope.studies.neighborhood import BLOCK, Cast, OriginalFirst, footprint, principal_plane, query_view
-from diffscope.studies.neighbors import Found, Question, Study, open_study, thumbnail
+from diffscope.studies.neighbors import Found, Study, open_study, thumbnail
+from diffscope.studies.neighbors_question import Question
 from diffscope.studies.opening import Loading
 from diffscope.studies.settings import Settings
 from diffscope.views import Augmentation, augmented_view, view_noise

@@ -50,7 +50,8 @@ def _draw_neighbors(model: str, images: str, out: Path, json: bool) -> None:
     from diffscope.cli.output import reader_may_leave
     from diffscope.results import read_result
     from diffscope.sources.base import open_source
-    from diffscope.studies.neighbors import Question, open_study
+    from diffscope.studies.neighbors import open_study
+    from diffscope.studies.neighbors_question import Question
     from diffscope.studies.opening import Loading
     from diffscope.studies.settings import Settings
 

@@ -150,7 +150,7 @@ def run(
     if save_samples and out is None:
         raise UsageError("--save-samples keeps them in --out DIR, which is not given")
     from diffscope.cli.memorization import Run, examine
-    from diffscope.studies.memorization import Choices
+    from diffscope.studies.copying_choices import Choices
     from diffscope.studies.opening import Loading
 
     choices = Choices(

@@ -90,7 +90,8 @@ def run(
     from diffscope.cli.neighboring import GATE_KEYS, run_and_report
     from diffscope.sources.base import open_source
     from diffscope.studies.gates import parse
-    from diffscope.studies.neighbors import Question, check_settings, open_study
+    from diffscope.studies.neighbors import check_settings, open_study
+    from diffscope.studies.neighbors_question import Question
     from diffscope.studies.opening import Loading
 
     gates = [parse(text, GATE_KEYS) for text in fail_if or []]
