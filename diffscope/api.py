@@ -23,8 +23,8 @@ from diffscope.studies.neighbors import VIEWS, open_study
 from diffscope.studies.neighbors_question import Question
 from diffscope.studies.onset import preset
 from diffscope.studies.opening import Loading, open_job
-from diffscope.studies.probe import Probing, plan
 from diffscope.studies.probe import run as _probe
+from diffscope.studies.probe_plan import Probing, plan
 from diffscope.studies.series import find_snapshots
 from diffscope.studies.settings import Job, Settings
 from diffscope.studies.sweep import sweep as _sweep

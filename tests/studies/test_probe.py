@@ -22,11 +22,11 @@ from diffscope.checkpoints import read
 from diffscope.errors import DataError, MemoryLimit, UsageError
 from diffscope.results import Result
 from diffscope.sources.base import open_source
-from diffscope.studies import classifiers
+from diffscope.studies import classifiers, probe_plan
 from diffscope.studies import probe as study
 from diffscope.studies.measurement import Listener
 from diffscope.studies.opening import Loading, open_job
-from diffscope.studies.probe import Probing
+from diffscope.studies.probe_plan import Probing
 from diffscope.studies.settings import Settings
 
 OPTIONS: dict[str, Any] = {"layers": (LAYER,), "augment": "none", "num_images": 144}
@@ -64,7 +64,7 @@ def test_rows_are_those_of_a_sweep_and_more(pictures: Path) -> None:
     for old, new in zip(swept.rows, probed.rows, strict=True):
         assert new.values.items() >= old.values.items()
         added = new.values.keys() - old.values.keys()
-        assert added == set(study.row_keys(Probing(label_noise=(0.4,), ensemble=3)))
+        assert added == set(probe_plan.row_keys(Probing(label_noise=(0.4,), ensemble=3)))
         assert new["accuracy_low"] < new["accuracy"] < new["accuracy_high"]
     assert probed.window == swept.window
     again = Result.from_json(json.loads(json.dumps(probed.to_json())))
@@ -104,7 +104,7 @@ def test_a_run_that_is_stopped_goes_on(pictures: Path, tmp_path: Path, monkeypat
 
 def test_passes_are_counted_for_the_progress_bar(pictures: Path) -> None:
     job = open_job(EDM, open_source(str(pictures)), Settings(sigmas=(0.3,), **OPTIONS), Loading())
-    planned = study.plan(job, Probing(posterior=True, both=True))
+    planned = probe_plan.plan(job, Probing(posterior=True, both=True))
     heard: list[int] = []
     study.run(planned, Listener(heard.append))[1]()
     assert sum(heard) == planned.passes == 144 * (2 + 3)
