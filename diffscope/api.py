@@ -16,7 +16,7 @@ from diffscope.sources.base import open_source
 from diffscope.studies import opening
 from diffscope.studies.comparison import compare
 from diffscope.studies.copying_choices import Choices
-from diffscope.studies.measurement import Listener
+from diffscope.studies.listener import Listener
 from diffscope.studies.memorization import Examination, Subject, find_subjects
 from diffscope.studies.monitor import Monitor
 from diffscope.studies.neighbors import VIEWS, open_study

@@ -21,7 +21,8 @@ DiffscopeError                       exit 1
 │   └── IllConditioned
 ├── ProtocolMismatch                 two results that may not be compared
 ├── MemoryLimit                      the run would need more memory than allowed
-└── StoreError                       files of earlier runs that stand in the way
+├── StoreError                       files of earlier runs that stand in the way
+└── RankLost                         a process that measured the same run has ended
 GateHeld                             exit 3: not a failure, a `--fail-if` that holds
 """
 
@@ -103,6 +104,10 @@ class MemoryLimit(DiffscopeError):
 
 
 class StoreError(DiffscopeError):
+    pass
+
+
+class RankLost(DiffscopeError):
     pass
 
 

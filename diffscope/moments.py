@@ -88,6 +88,12 @@ class BlockMoments:
         arrays = {name: np.asarray(value, dtype=np.float64) for name, value in vars(self).items()}
         return arrays | {"between": pack_lower(self.between), "within": pack_lower(self.within)}
 
+    def __add__(self, other: BlockMoments) -> BlockMoments:
+        """With further images of the same block; pairs are those within either."""
+        if self.view_sum.shape != other.view_sum.shape:
+            raise EstimationError(f"{other.view_sum.shape} (views, channels); expected {self.view_sum.shape}")
+        return BlockMoments(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
     @classmethod
     def from_arrays(cls, arrays: dict[str, FloatArray]) -> BlockMoments:
         """The block that `to_arrays` wrote, bit for bit."""

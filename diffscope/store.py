@@ -100,6 +100,10 @@ class Parts:
             record: dict[str, object] = json.loads(file.metadata()["record"])
             return record
 
+    def remove(self, number: int) -> None:
+        """Forget a part whose numbers have been read."""
+        self._path(number).unlink(missing_ok=True)
+
     def clear(self) -> None:
         """Forget the run: its result is written."""
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -12,7 +12,7 @@ from diffscope.report import neighbors, terminal
 from diffscope.report.files import write_with_pictures
 from diffscope.results import TableResult
 from diffscope.studies.gates import Gate, check
-from diffscope.studies.measurement import Listener
+from diffscope.studies.listener import Listener
 from diffscope.studies.neighbors import Found, Study
 
 GATE_KEYS = ("same_class", "same_class_se", "same_class_xi", "same_class_xi_se", "chance", "icr", "sigma", "step")

@@ -32,7 +32,8 @@ def run_and_report(
     from diffscope.report import terminal
     from diffscope.report.files import write_result
     from diffscope.studies.gates import check
-    from diffscope.studies.measurement import Listener, total_passes
+    from diffscope.studies.listener import Listener
+    from diffscope.studies.portions import total_passes
     from diffscope.studies.sweep import sweep
     from diffscope.studies.variation import measure_all, vary
 

@@ -27,9 +27,9 @@ from diffscope.results import OnsetRow, Result
 from diffscope.sources.base import open_source
 from diffscope.studies import overlay as overlays
 from diffscope.studies.gates import check, parse
-from diffscope.studies.measurement import row_keys
 from diffscope.studies.onset import preset
 from diffscope.studies.opening import Loading
+from diffscope.studies.reading import row_keys
 from diffscope.studies.series import LeftOut, Snapshot, check_series, find_snapshots, snapshot_of, step_pattern
 from diffscope.studies.tracking import Tracker
 from diffscope.studies.watch import Watch

@@ -19,7 +19,8 @@ from diffscope import __version__
 from diffscope.errors import NonFinite, StoreError
 from diffscope.features import Extractor, Inputs, cure
 from diffscope.store import write_atomically
-from diffscope.studies.measurement import Listener, check_unreadable
+from diffscope.studies.blocks import check_unreadable
+from diffscope.studies.listener import Listener
 from diffscope.studies.settings import Job
 
 Tensors = dict[str, tuple[str, tuple[int, ...]]]

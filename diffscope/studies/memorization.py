@@ -28,6 +28,7 @@ from diffscope.protocol import digest, require_equal
 from diffscope.results import TableResult
 from diffscope.sources.base import Source
 from diffscope.store import Records, cache_folder, write_atomically
+from diffscope.studies.blocks import check_unreadable
 from diffscope.studies.copies import (
     CosineSearch,
     Distances,
@@ -50,7 +51,6 @@ from diffscope.studies.descriptors import (
     read_descriptors,
 )
 from diffscope.studies.drawing import Drawn, classes, sampler, sampling_key
-from diffscope.studies.measurement import check_unreadable
 from diffscope.studies.opening import Loading, open_job
 from diffscope.studies.series import LeftOut, expanded, find_snapshots
 from diffscope.studies.settings import Job

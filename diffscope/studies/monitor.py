@@ -27,9 +27,10 @@ from diffscope.families.networks.walk import WalkedNetwork
 from diffscope.results import OnsetRow, Result, Row
 from diffscope.sources import arrays
 from diffscope.sources.base import open_source
-from diffscope.studies.measurement import half_of_memory, null_row
 from diffscope.studies.onset import judge, preset
 from diffscope.studies.opening import Loading, open_job
+from diffscope.studies.portions import half_of_memory
+from diffscope.studies.reading import null_row
 from diffscope.studies.series import Snapshot
 from diffscope.studies.settings import Settings
 from diffscope.studies.tracking import Tracker
@@ -157,7 +158,7 @@ class Monitor:
         job = open_job(denoiser, tracker.source, tracker.settings, tracker.loading)
         layer = job.plan.layers[0]
         note = f"not_measured: {tracker.left_out[snapshot.path]}"
-        return null_row(job, layer.name, 0, len(job.indices), job.plan.width(layer), note)
+        return null_row(layer.name, job.levels[0], len(job.indices), job.plan.width(layer), note)
 
 
 def _input_of(images: np.ndarray, channels: int | None, side: int | None) -> tuple[int, int]:

@@ -19,7 +19,8 @@ from diffscope.errors import DataError, NonFinite, TooFewImages, ZeroNoise
 from diffscope.families.base import Denoiser
 from diffscope.features import Batch, Extractor, Inputs, cure
 from diffscope.store import Arrays, Parts
-from diffscope.studies.measurement import Listener, check_unreadable
+from diffscope.studies.blocks import check_unreadable
+from diffscope.studies.listener import Listener
 from diffscope.studies.nearest import CHUNK, Nearest
 from diffscope.studies.settings import Job
 from diffscope.views import Augmentation

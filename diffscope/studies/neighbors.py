@@ -37,10 +37,12 @@ from diffscope.results import TableResult
 from diffscope.sources.base import Source, Target
 from diffscope.store import Parts, cache_folder
 from diffscope.studies.description import common_checkpoint, described_checkpoint, described_data
-from diffscope.studies.measurement import Listener, half_of_memory, in_bytes, measure
+from diffscope.studies.listener import Listener
+from diffscope.studies.measurement import measure
 from diffscope.studies.neighborhood import Cast, Search, footprint
 from diffscope.studies.neighbors_question import Question, cast_of
 from diffscope.studies.opening import Loading, open_job
+from diffscope.studies.portions import half_of_memory, in_bytes
 from diffscope.studies.series import expanded, find_snapshots
 from diffscope.studies.settings import Job, Settings, prepare
 from diffscope.views import Augmentation, augmented_view

@@ -29,9 +29,11 @@ from diffscope.studies import classifiers, labelled
 from diffscope.studies.description import described_checkpoint, described_data
 from diffscope.studies.export import export
 from diffscope.studies.labelled import Labels
-from diffscope.studies.measurement import Listener, null_row, total_passes
+from diffscope.studies.listener import Listener
 from diffscope.studies.overlay import rank_correlation
+from diffscope.studies.portions import total_passes
 from diffscope.studies.probe_plan import Kind, Probe, noise_name, parted
+from diffscope.studies.reading import null_row
 from diffscope.studies.settings import Job
 from diffscope.studies.sweep import sweep, windows
 from diffscope.studies.window import ALPHA
@@ -104,12 +106,12 @@ def _measured_icr(probe: Probe, listener: Listener, place: Path) -> tuple[Result
         listener.say(f"no ICR: {error}")
         note = f"no_icr: {error}"
         rows = [
-            null_row(job, layer.name, level, len(job.indices), job.plan.width(layer), note)
+            null_row(layer.name, level, len(job.indices), job.plan.width(layer), note)
             for layer in job.plan.layers
-            for level in range(len(job.levels))
+            for level in job.levels
         ]
         return _without_icr(job, tuple(rows)), Parts(place, job.protocol.hash()).clear
-    return replace(result, window=windows(job, result.rows)), measured.parts.clear
+    return replace(result, window=windows(job.denoiser.noise.to_native, result.rows)), measured.parts.clear
 
 
 def _without_icr(job: Job, rows: tuple[Row, ...]) -> Result:

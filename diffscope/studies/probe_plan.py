@@ -14,7 +14,7 @@ from diffscope.protocol import digest
 from diffscope.sources.base import Source
 from diffscope.studies import classifiers, labelled
 from diffscope.studies.labelled import Labels
-from diffscope.studies.measurement import half_of_memory, total_passes
+from diffscope.studies.portions import half_of_memory, total_passes
 from diffscope.studies.posterior import PosteriorMean
 from diffscope.studies.settings import Job, prepare
 

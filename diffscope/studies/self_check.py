@@ -17,20 +17,13 @@ from diffscope.metrics.icr import estimate
 from diffscope.moments import Moments
 from diffscope.numerics import student_quantile
 from diffscope.results import Row
-from diffscope.studies.measurement import Measured
-from diffscope.studies.settings import Job
 
 
-def self_checked(job: Job, measured: Measured) -> tuple[Row, ...]:
-    """Rows with `icr_half`, `half_change` (relative, of the half against the whole) and its 95 % interval."""
-    return tuple(_checked(row, measured, job.settings.reduce) for row in measured.rows)
-
-
-def _checked(row: Row, measured: Measured, reduce: bool) -> Row:
+def self_checked(reduce: bool, row: Row, moments: Moments | None) -> Row:
+    """With `icr_half`, `half_change` (relative, of the half against the whole) and its 95 % interval."""
     values: dict[str, Any] = dict.fromkeys(("icr_half", "half_change", "half_change_low", "half_change_high"))
-    if row["icr"] is None or row["replicates"] is None:
+    if moments is None or row["icr"] is None or row["replicates"] is None:
         return replace(row, values={**row.values, **values})
-    moments = measured.moments(row)
     half = moments.blocks // 2
     try:
         found = estimate(guarded(_first(moments, half), 2.0**-23, 1, reduce)[0])

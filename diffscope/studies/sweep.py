@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import numpy as np
 from diffscope import __version__
 from diffscope.results import Result, Row, WindowRow
 from diffscope.studies.description import described_checkpoint, described_data
-from diffscope.studies.measurement import Listener, Measured, measure
+from diffscope.studies.listener import Listener
+from diffscope.studies.measurement import Measured, measure
 from diffscope.studies.self_check import self_checked
 from diffscope.studies.settings import Job
 from diffscope.studies.window import semantic_window
@@ -23,8 +25,8 @@ def sweep(
 
     `check` adds ICR from half of the images to every row (`studies/self_check.py`).
     """
-    measured = measure(job, listener, folder)
-    rows = self_checked(job, measured) if check else measured.rows
+    measured = measure(job, listener, folder, beside=partial(self_checked, job.settings.reduce) if check else None)
+    rows = measured.rows
     result = Result(
         version=__version__,
         command=command,
@@ -32,20 +34,20 @@ def sweep(
         data=described_data(job, measured.used, measured.skipped),
         protocol=measured.protocol.to_json(),
         rows=rows,
-        window=windows(job, rows) if command == "sweep" else (),
+        window=windows(job.denoiser.noise.to_native, rows) if command == "sweep" else (),
         timing=measured.timing,
         warnings=job.denoiser.warnings,
     )
     return result, measured
 
 
-def windows(job: Job, rows: Sequence[Row]) -> tuple[WindowRow, ...]:
-    """One window for each layer, in the order of execution."""
+def windows(to_native: Callable[[float], float], rows: Sequence[Row]) -> tuple[WindowRow, ...]:
+    """One window for each layer, in the order of the rows; `to_native` is the noise convention's."""
     names = dict.fromkeys(row.layer for row in rows)
-    return tuple(_window(job, name, [row for row in rows if row.layer == name]) for name in names)
+    return tuple(_window(to_native, name, [row for row in rows if row.layer == name]) for name in names)
 
 
-def _window(job: Job, name: str, rows: Sequence[Row]) -> WindowRow:
+def _window(to_native: Callable[[float], float], name: str, rows: Sequence[Row]) -> WindowRow:
     known = [row for row in rows if row["icr"] is not None and row["replicates"] is not None]
     if not known:
         return WindowRow(name, None, None, None, None, None, notes=("no_levels: no noise level has an ICR",))
@@ -67,7 +69,7 @@ def _window(job: Job, name: str, rows: Sequence[Row]) -> WindowRow:
         low=found.low,
         high=found.high,
         icr=found.icr,
-        t=None if best is None else job.denoiser.noise.to_native(best),
+        t=None if best is None else to_native(best),
         sigma_error=found.sigma_se,
         practical_low=low,
         practical_high=high,

@@ -33,10 +33,12 @@ from diffscope.sources.base import Source
 from diffscope.store import Parts, Records, cache_folder
 from diffscope.studies import onset, overlay
 from diffscope.studies.description import common_checkpoint, described_checkpoint, described_data
+from diffscope.studies.listener import Listener
 from diffscope.studies.loss import denoising_loss, plain
-from diffscope.studies.measurement import Listener, half_of_memory, measure, total_passes
+from diffscope.studies.measurement import measure
 from diffscope.studies.opening import Loading, open_job
 from diffscope.studies.overlay import Points
+from diffscope.studies.portions import half_of_memory, total_passes
 from diffscope.studies.series import LeftOut, Snapshot
 from diffscope.studies.settings import Job, Settings, prepare
 from diffscope.studies.sweep import windows
@@ -274,7 +276,11 @@ class Tracker:
         self.say(f"no --sigma: choosing the noise level by a sweep of {middle.path}")
         found = measure(job, None, self.folder)
         best = min(
-            (window for window in windows(job, found.rows) if window.sigma is not None and window.icr is not None),
+            (
+                window
+                for window in windows(job.denoiser.noise.to_native, found.rows)
+                if window.sigma is not None and window.icr is not None
+            ),
             key=lambda window: window.icr or 0.0,
             default=None,
         )

@@ -20,7 +20,10 @@ from typing import Any
 from diffscope.errors import DataError, EstimationError, IllConditioned, RankDeficient, TooFewImages, ZeroNoise
 from diffscope.results import Result, Row
 from diffscope.store import Parts, cache_folder
-from diffscope.studies.measurement import Listener, note_of, null_row, refusals, total_passes
+from diffscope.studies.listener import Listener
+from diffscope.studies.measurement import refusals
+from diffscope.studies.portions import total_passes
+from diffscope.studies.reading import note_of, null_row
 from diffscope.studies.settings import Job, prepare
 from diffscope.studies.sweep import sweep, windows
 from diffscope.views import AUGMENTATIONS
@@ -87,7 +90,7 @@ def measure_all(
         except UNDETERMINED as error:
             failed.append(error)
             of_rows = _null_rows(job, error)
-            of_window = windows(job, of_rows) if command == "sweep" else ()
+            of_window = windows(job.denoiser.noise.to_native, of_rows) if command == "sweep" else ()
             parts.append(Parts(folder or cache_folder(), job.protocol.hash()))
         else:
             if not found:
@@ -118,7 +121,6 @@ def _null_rows(job: Job, error: EstimationError) -> tuple[Row, ...]:
     refused = refusals(job)
     return tuple(
         null_row(
-            job,
             layer.name,
             level,
             len(job.indices),
@@ -126,7 +128,7 @@ def _null_rows(job: Job, error: EstimationError) -> tuple[Row, ...]:
             f"too_few_images: {refused[layer.name]}" if layer.name in refused else note_of(error),
         )
         for layer in job.plan.layers
-        for level in range(len(job.levels))
+        for level in job.levels
     )
 
 

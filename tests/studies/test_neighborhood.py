@@ -17,7 +17,7 @@ from diffscope.features import Extractor, Inputs, target_of
 from diffscope.sources.arrays import ArraySource
 from diffscope.sources.base import Source, Target
 from diffscope.studies import neighborhood
-from diffscope.studies.measurement import Listener
+from diffscope.studies.listener import Listener
 from diffscope.studies.nearest import Nearest
 from diffscope.studies.neighborhood import BLOCK, Cast, OriginalFirst, footprint, principal_plane, query_view
 from diffscope.studies.neighbors import Found, Study, open_study, thumbnail

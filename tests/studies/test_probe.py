@@ -24,7 +24,7 @@ from diffscope.results import Result
 from diffscope.sources.base import open_source
 from diffscope.studies import classifiers, probe_plan
 from diffscope.studies import probe as study
-from diffscope.studies.measurement import Listener
+from diffscope.studies.listener import Listener
 from diffscope.studies.opening import Loading, open_job
 from diffscope.studies.probe_plan import Probing
 from diffscope.studies.settings import Settings

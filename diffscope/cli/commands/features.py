@@ -34,7 +34,8 @@ def run(
     from diffscope.cli.running import warnings_of
     from diffscope.report import terminal
     from diffscope.studies.export import export
-    from diffscope.studies.measurement import Listener, total_passes
+    from diffscope.studies.listener import Listener
+    from diffscope.studies.portions import total_passes
 
     job = measuring.job(checkpoint, num_levels=num_levels)
     for line in warnings_of(job):

@@ -33,7 +33,7 @@ def run(
         raise UsageError("icr needs a noise level: --sigma S or --t T; to find the best one: diffscope sweep")
     from diffscope.cli.running import run_and_report
     from diffscope.studies.gates import parse
-    from diffscope.studies.measurement import row_keys
+    from diffscope.studies.reading import row_keys
 
     gates = [parse(text, row_keys()) for text in fail_if or []]
     measuring, several = options.varied(measuring, augment, num_images)

@@ -72,13 +72,13 @@ def run(
     from diffscope.cli.running import prepare_folder, refuse_other_protocol, tell_skipped, warnings_of
     from diffscope.report import terminal
     from diffscope.sources.base import open_source
-    from diffscope.studies import gates, measurement, probe_plan
+    from diffscope.studies import gates, listener, probe_plan, reading
     from diffscope.studies.probe import run as run_probe
 
     both = measuring.input == "both"
     measuring = replace(measuring, input="noisy") if both else measuring
     probing = probe_plan.Probing(test_share, solver, knn, shares(label_noise), ensemble, posterior, both, rank)
-    known = {*measurement.row_keys(), *probe_plan.row_keys(probing)}
+    known = {*reading.row_keys(), *probe_plan.row_keys(probing)}
     conditions = [gates.parse(text, known) for text in fail_if or []]
     job = measuring.job(checkpoint, num_levels=num_levels)
     planned = probe_plan.plan(job, probing, None if test is None else open_source(test))
@@ -89,7 +89,7 @@ def run(
         if not overwrite:
             refuse_other_protocol(planned.protocol(), out)
     with terminal.progress(planned.passes, "probe", unit="passes") as advance:
-        result, forget = run_probe(planned, measurement.Listener(advance, terminal.note), out)
+        result, forget = run_probe(planned, listener.Listener(advance, terminal.note), out)
     tell_skipped(result)
     if out is not None:
         from diffscope.report.figures import probe as figures  # matplotlib takes a second to load
