@@ -38,8 +38,9 @@ WORKING = timedelta(days=7)
 class World:
     """The processes of this run; this one alone unless `join` found others."""
 
-    rank, size, local = 0, 1, 0
-    """`local` counts the processes on this machine: the number of its device."""
+    rank, size = 0, 1
+    device: str | None = None
+    """Where this process of several computes; None where it is alone and may choose."""
 
     @property
     def leads(self) -> bool:
@@ -69,8 +70,8 @@ class World:
 class _Group(World):
     """Processes that torch.distributed connects."""
 
-    def __init__(self, group: Any, rank: int, size: int, local: int, device: str) -> None:
-        self.group, self.rank, self.size, self.local, self.device = group, rank, size, local, device
+    def __init__(self, group: Any, rank: int, size: int, device: str) -> None:
+        self.group, self.rank, self.size, self.device = group, rank, size, device
 
     def lead(
         self,
@@ -116,11 +117,10 @@ class _Group(World):
         import torch.distributed as dist
 
         text = b"" if message is None else json.dumps(message).encode()
-        length, body = self._tensor(_length(text)), self._tensor(text)
+        length = self._tensor(_length(text))
         with _connected():
             dist.broadcast(length, src=0, group=self.group)
-            if not self.leads:
-                body = self._tensor(bytes(_number(length)))
+            body = self._tensor(text if self.leads else bytes(_number(length)))
             dist.broadcast(body, src=0, group=self.group)
         return json.loads(bytes(body.cpu().numpy()))
 
@@ -206,14 +206,6 @@ def world() -> World:
     return _world
 
 
-def several() -> int:
-    """How many processes torchrun has started; 1 where it has not."""
-    try:
-        return int(os.environ["WORLD_SIZE"]) if "RANK" in os.environ else 1
-    except (KeyError, ValueError):
-        return 1
-
-
 def join(device: str | None) -> World:
     """Meet the other processes that torchrun has started: gloo on CPUs, NCCL on CUDA; RankLost if they do not come.
 
@@ -235,10 +227,10 @@ def join(device: str | None) -> World:
         group = dist.new_group(timeout=WORKING)
     except (RuntimeError, ValueError) as error:
         raise RankLost(
-            f"{several()} processes were to meet (torchrun), and did not: {' '.join(str(error).split())[:120]}; unset "
-            "WORLD_SIZE and RANK to measure in this process alone"
+            f"{os.environ.get('WORLD_SIZE')} processes were to meet, and did not: {' '.join(str(error).split())[:120]}; "
+            "unset WORLD_SIZE and RANK to measure in this process alone"
         ) from None
-    _world = _Group(group, rank, size, local, f"cuda:{local}" if cuda else "cpu")
+    _world = _Group(group, rank, size, f"cuda:{local}" if cuda else "cpu")
     return _world
 
 

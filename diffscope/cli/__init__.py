@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from diffscope.cli.output import silence_stdout
-from diffscope.errors import DiffscopeError, GateHeld
+from diffscope.errors import DiffscopeError, GateHeld, RankLost
 
 INTERRUPTED = 130
 USAGE = 2
@@ -15,7 +17,13 @@ USAGE = 2
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The entry point: the one place that turns exceptions into a line on stderr and an exit code."""
-    code = run(sys.argv[1:] if argv is None else argv)
+    words = sys.argv[1:] if argv is None else argv
+    if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+        from diffscope.cli.together import run_together
+
+        code = run_together(words, run)
+    else:
+        code = run(words)
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -29,6 +37,9 @@ def run(argv: Sequence[str]) -> int:
         return _debugged(argv) if os.environ.get("DIFFSCOPE_DEBUG") else _run(argv)
     except GateHeld as gate:
         return _failed(gate.lines, GateHeld.exit_code)
+    except RankLost as lost:
+        with _heard():
+            return _failed([str(lost)], lost.exit_code)
     except DiffscopeError as error:
         return _failed([str(error)], error.exit_code)
     except KeyboardInterrupt:
@@ -39,7 +50,13 @@ def run(argv: Sequence[str]) -> int:
     except MemoryError:
         return _failed(["out of memory; use a smaller --batch-size, fewer layers or noise levels at a time"], 1)
     except Exception as error:
-        return _unforeseen(error)
+        with _heard():
+            return _unforeseen(error)
+
+
+def _heard() -> contextlib.redirect_stderr[TextIO]:
+    """Of several processes only the first speaks, but for what befalls one of them alone."""
+    return contextlib.redirect_stderr(sys.__stderr__ or sys.stderr)
 
 
 def _debugged(argv: Sequence[str]) -> int:

@@ -15,6 +15,7 @@ from diffscope.errors import UsageError
 
 if TYPE_CHECKING:
     from diffscope.studies.settings import Job, Settings
+    from diffscope.studies.shards import Shard
 
 Checkpoint = Annotated[
     str,
@@ -78,6 +79,15 @@ Counts = Annotated[
     ),
 ]
 """What `sweep` and `icr` have in place of the options of the same names in `Measuring`."""
+ShardOf = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Measure the I-th of N shares of the images into --out, for diffscope merge.",
+        show_default=False,
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a result of another protocol in --out.")]
 
 
@@ -258,6 +268,25 @@ def _counts(text: str | None) -> tuple[int, ...]:
     if len(counts) < len(words):
         raise UsageError(f"--num-images {text}: expected each number once")
     return tuple(counts)
+
+
+def shard_of(
+    text: str | None, out: Path | None, several: Several | None, **others: object
+) -> tuple[Shard, Path] | None:
+    """What --shard asks for and where to; UsageError without --out, or beside what needs the whole."""
+    if text is None:
+        return None
+    from diffscope.studies.shards import Shard
+
+    shard = Shard.parse(text)
+    if out is None:
+        raise UsageError(f"--shard {text} needs --out DIR, a folder of its own for each shard")
+    if several is not None:
+        raise UsageError(f"--shard {text}: one measurement; give --{several.key.replace('_', '-')} one value at a time")
+    for name, value in others.items():
+        if value:
+            raise UsageError(f"--shard {text}: --{name.replace('_', '-')} needs the whole; give it to diffscope merge")
+    return shard, out
 
 
 def with_measuring(command: Callable[..., Any]) -> Callable[..., Any]:

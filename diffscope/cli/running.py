@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 from diffscope.cli.output import print_json, print_numbers, reader_may_leave
 from diffscope.errors import StoreError
 
+WINDOW_KEYS = ("icr", "sigma", "t", "low", "high", "sigma_error", "practical_low", "practical_high", "window")
+"""What a gate on a sweep may ask of a layer's window."""
+
 if TYPE_CHECKING:
     from diffscope.cli.options import Several
     from diffscope.results import Result, TableResult
     from diffscope.studies.gates import Gate
     from diffscope.studies.settings import Job
+    from diffscope.studies.shards import Shard
 
 
 def run_and_report(
@@ -30,8 +34,6 @@ def run_and_report(
 ) -> None:
     """Measure, print, write, then hold the gates; with several values of a setting, all of this once for all."""
     from diffscope.report import terminal
-    from diffscope.report.files import write_result
-    from diffscope.studies.gates import check
     from diffscope.studies.listener import Listener
     from diffscope.studies.portions import total_passes
     from diffscope.studies.sweep import sweep
@@ -40,10 +42,7 @@ def run_and_report(
     variation = None if several is None else vary(job, several.key, several.values)
     for line in warnings_of(job):
         terminal.warn(line)
-    if out is not None:
-        prepare_folder(out)
-        if not overwrite:
-            refuse_other_protocol(job.protocol.to_json() if variation is None else variation.protocol, out)
+    prepare(out, job.protocol.to_json() if variation is None else variation.protocol, overwrite)
     passes = total_passes(job) if variation is None else sum(map(total_passes, variation.jobs))
     with terminal.progress(passes, command, unit="passes") as advance:
         listener = Listener(advance, terminal.note)
@@ -52,6 +51,36 @@ def run_and_report(
             parts = [measured.parts]
         else:
             result, parts = measure_all(variation, command, listener, out, self_check)
+    others_leave()
+    deliver(result, out, json, quiet)
+    # Only now: until the result is out, its blocks are all there is of the work.
+    for finished in parts:
+        finished.clear()
+    check_gates(gates, result)
+
+
+def run_shard(job: Job, command: str, shard: Shard, out: Path) -> None:
+    """Measure some of the blocks, and leave them in `out` for `diffscope merge`."""
+    from diffscope.report import terminal
+    from diffscope.studies.listener import Listener
+    from diffscope.studies.portions import total_passes
+    from diffscope.studies.shards import measure_shard
+
+    for line in warnings_of(job):
+        terminal.warn(line)
+    prepare(out, job.protocol.to_json(), overwrite=False)
+    with terminal.progress(total_passes(job) // shard.count, command, unit="passes") as advance:
+        blocks = measure_shard(job, shard, command, out, Listener(advance, terminal.note))
+    others_leave()
+    print(f"{out}  shard {shard}: blocks {', '.join(map(str, blocks))} of {job.blocks}")
+    terminal.note(f"when all {shard.count} are there: diffscope merge FOLDERS... --out DIR")
+
+
+def deliver(result: Result, out: Path | None, json: bool, quiet: bool) -> None:
+    """Files, then what stdout is for."""
+    from diffscope.report import terminal
+    from diffscope.report.files import write_result
+
     tell_skipped(result)
     if out is not None:
         for path in write_result(result, out):
@@ -62,13 +91,23 @@ def run_and_report(
         else:
             show(result, quiet)
     summarise_for_github(result)
-    # Only now: until the result is out, its blocks are all there is of the work.
-    for finished in parts:
-        finished.clear()
-    records: list[dict[str, Any]] = (
-        [row.to_json() for row in result.rows] if command == "icr" else [vars(window) for window in result.window]
-    )
-    check(gates, records)
+
+
+def gates_of(command: str, texts: Sequence[str] | None) -> list[Gate]:
+    """UsageError where one asks for what the command's result does not have."""
+    from diffscope.studies.gates import parse
+    from diffscope.studies.reading import row_keys
+
+    keys = row_keys() if command == "icr" else WINDOW_KEYS
+    return [parse(text, keys) for text in texts or []]
+
+
+def check_gates(gates: Sequence[Gate], result: Result) -> None:
+    """GateHeld; of `icr` each row is looked at, of `sweep` each layer's window."""
+    from diffscope.studies.gates import check
+
+    rows = [row.to_json() for row in result.rows] if result.command == "icr" else [vars(one) for one in result.window]
+    check(gates, rows)
 
 
 def show(result: Result, quiet: bool = False) -> None:
@@ -104,6 +143,31 @@ def warnings_of(job: Job) -> list[str]:
     ):
         lines.append("this CPU has no bf16 arithmetic: bf16 will be slower than fp32, and less exact")
     return lines
+
+
+def others_leave() -> None:
+    """The end for all processes but the first, which has the result to write."""
+    import typer
+
+    from diffscope.ranks import world
+
+    if not world().leads:
+        raise typer.Exit(0)
+
+
+def prepare(out: Path | None, protocol: Mapping[str, Any], overwrite: bool) -> None:
+    """StoreError where `out` cannot be written to or holds a result of another protocol."""
+    from diffscope.ranks import world
+
+    if out is None:
+        return
+
+    def look() -> None:
+        prepare_folder(out)
+        if not overwrite:
+            refuse_other_protocol(protocol, out)
+
+    world().lead(look)
 
 
 def prepare_folder(out: Path) -> None:

@@ -6,20 +6,23 @@ import os
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from diffscope.cli import options
 from diffscope.cli.output import print_json, print_numbers, reader_may_leave
 from diffscope.cli.running import (
+    others_leave,
     prepare_folder,
     refuse_other_protocol,
     summarise_for_github,
     tell_remaining,
     tell_skipped,
 )
-from diffscope.errors import CheckpointError, DiffscopeError
+from diffscope.errors import CheckpointError, DiffscopeError, UsageError
+from diffscope.ranks import world
 from diffscope.report import terminal
 from diffscope.report.files import write_result
 from diffscope.report.training import training_line
@@ -76,7 +79,7 @@ class Run:
             path = str(self.overlay)
             self.columns = overlays.chosen(overlays.read_columns(path), self.column, path)
         if self.out is not None:
-            prepare_folder(self.out)
+            world().lead(partial(prepare_folder, self.out))
 
     def tracker(self, online: bool) -> Tracker:
         m = self.measuring
@@ -94,7 +97,7 @@ class Run:
     def agree(self, tracker: Tracker) -> None:
         """StoreError where `out` holds something else: known from the first snapshot on, not only at the end."""
         if self.out is not None and tracker.protocol is not None and not (self.agreed or self.overwrite):
-            refuse_other_protocol(tracker.protocol.to_json(), self.out)
+            world().lead(partial(refuse_other_protocol, tracker.protocol.to_json(), self.out))
             self.agreed = True
 
     def write(self, result: Result) -> list[Path]:
@@ -117,13 +120,18 @@ class Run:
 
 def track_once(run: Run, paths: Sequence[str]) -> None:
     tracker = run.tracker(online=False)
-    snapshots, left_out = find_snapshots(paths, run.step_from, run.measuring.weights)
+    snapshots, left_out = world().lead(
+        partial(find_snapshots, paths, run.step_from, run.measuring.weights),
+        lambda found: [[asdict(one) for one in each] for each in found],
+        lambda said: ([Snapshot(**one) for one in said[0]], [LeftOut(**one) for one in said[1]]),
+    )
     _leave_out(tracker, left_out)
     tracker.choose_level(snapshots)
     with terminal.progress(len(snapshots), "track", unit="snapshots") as advance:
         tracker.progress = advance
         _take_all(run, tracker, snapshots)
     result = tracker.result(run.columns)
+    others_leave()
     tell_skipped(result)
     for path in run.write(result):
         terminal.note(f"wrote {path}")
@@ -154,6 +162,8 @@ def _leave_out(tracker: Tracker, left_out: Sequence[LeftOut]) -> None:
 
 def follow(run: Run, folder: str, every: float) -> None:
     """Until a gate holds or the user interrupts; either way the result so far is reported."""
+    if world().size > 1:
+        raise UsageError("--watch: one process waits for snapshots; without torchrun, or without --watch")
     tracker, watch = run.tracker(online=True), Watch(folder, every)
     terminal.note(f"watching {folder}: a snapshot is measured when it has not changed for {every:g} s; end with Ctrl-C")
     try:

@@ -1,50 +1,24 @@
-"""The blocks of a job on disk: measured piece by piece, by one process or several, and read back as moments.
+"""Measures a job piece by piece, in one process or several, and keeps the pieces on disk.
 
-A piece is what is measured at one go and kept as one part: some images of one block, at some noise levels, of some
-layers. Usually it is a whole block at all levels; less where memory is short (`studies/portions.py`) or where images
-are spent in stages (`studies/staged.py`). Whatever was computed when a run ended early is found again by the same
-command, and pieces are merged in their order, so that an interrupted run gives the same bytes.
+Whatever was computed when a run ended early is found again by the same command.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from diffscope.errors import DataError, DiffscopeError, NonFinite
 from diffscope.features import Extractor, Inputs, cure
-from diffscope.moments import BlockAccumulator, BlockMoments, Moments, NonFiniteFeature
+from diffscope.moments import BlockAccumulator, Moments, NonFiniteFeature
 from diffscope.ranks import world
 from diffscope.store import Arrays, Parts, Record
 from diffscope.studies.listener import Foresight, Listener
+from diffscope.studies.pieces import Kept, Piece, kept, moments_of, skipped_in
 from diffscope.studies.portions import memory_of
 from diffscope.studies.settings import Job
 
 MAX_UNREADABLE = 0.05
-
-
-@dataclass(frozen=True)
-class Piece:
-    """The images of one block among those of rank start … stop − 1, at some levels, of some layers."""
-
-    block: int
-    start: int
-    """A multiple of the number of blocks."""
-    stop: int
-    levels: tuple[int, ...]
-    layers: tuple[int, ...]
-    """Both count from 0 in the plan's order."""
-
-    def cells(self) -> Iterator[tuple[int, int]]:
-        return ((level, layer) for level in self.levels for layer in self.layers)
-
-    def images(self, job: Job) -> list[int]:
-        """Of the job's source."""
-        return [int(index) for index in job.indices[self.start : self.stop][self.block :: job.blocks]]
-
-    def passes(self, job: Job) -> int:
-        return len(self.images(job)) * job.plan.views * len(self.levels)
 
 
 @dataclass
@@ -58,15 +32,15 @@ class Blocks:
     measured: int = 0
     """Pieces, by this run."""
     resumed: int = 0
+    found: list[Kept] = field(default_factory=list, init=False)
+    """On disk; other processes than the first know of what was there at the start."""
 
     def __post_init__(self) -> None:
-        def found() -> dict[int, Record]:
-            return {number: self.parts.record(number) for number in sorted(self.parts.finished())}
+        def found() -> list[tuple[int, Record]]:
+            return [(number, self.parts.record(number)) for number in sorted(self.parts.finished())]
 
-        records = world().lead(found, lambda value: sorted(value.items()), dict)
-        self._found: dict[int, tuple[Piece, Record]] = {
-            number: (_piece(record["piece"]), record) for number, record in records.items()
-        }
+        records = world().lead(found)
+        self.found = [kept(self.parts, number, record) for number, record in records]
 
     def run(self, pieces: Sequence[Piece]) -> None:
         """Measure what is not on disk yet of these pieces, dealt to the processes in turn."""
@@ -97,38 +71,25 @@ class Blocks:
 
     def moments(self, level: int, layer: int) -> Moments:
         """Of all images measured at this level; in the first process only."""
-        pieces: dict[int, dict[int, int]] = {block: {} for block in range(self.job.blocks)}
-        for number, (piece, _) in self._found.items():
-            if level in piece.levels and layer in piece.layers:
-                pieces[piece.block].setdefault(piece.start, number)
-        return Moments.from_blocks(
-            [self._block([found[start] for start in sorted(found)], level, layer) for found in pieces.values()]
-        )
+        return moments_of(self.found, level, layer)
 
     def skipped(self) -> tuple[Mapping[str, str], ...]:
-        """{file, why} of the images that could not be read, in the order of blocks; in the first process only."""
-        once = {(piece.block, piece.start): record["skipped"] for piece, record in self._found.values()}
-        return tuple(entry for place in sorted(once) for entry in once[place])
+        """{file, why} of the images that could not be read; in the first process only."""
+        return skipped_in(self.found)
 
     def forget(self, pieces: Sequence[Piece]) -> None:
         """Their numbers have been read."""
-        for number in [number for number, (piece, _) in self._found.items() if piece in pieces]:
-            self.parts.remove(number)
-            del self._found[number]
-
-    def _block(self, numbers: Sequence[int], level: int, layer: int) -> BlockMoments:
-        first, *others = (BlockMoments.from_arrays(self.parts.read(number, f"{level}/{layer}/")) for number in numbers)
-        for other in others:
-            first = first + other
-        return first
+        for one in [one for one in self.found if one.piece in pieces]:
+            self.parts.remove(one.number)
+            self.found.remove(one)
 
     def _left(self, piece: Piece) -> Piece | None:
         """What is not on disk of it; None where all is."""
         there = {
             cell
-            for found, _ in self._found.values()
-            if (found.block, found.start, found.stop) == (piece.block, piece.start, piece.stop)
-            for cell in found.cells()
+            for one in self.found
+            if (one.piece.block, one.piece.start, one.piece.stop) == (piece.block, piece.start, piece.stop)
+            for cell in one.piece.cells()
         }
         cells = [cell for cell in piece.cells() if cell not in there]
         if not cells:
@@ -142,7 +103,7 @@ class Blocks:
             arrays = self._measure(piece, foresight)
         except DiffscopeError as error:
             return error
-        return arrays, {"piece": asdict(piece), "skipped": self.inputs.skipped[before:]}
+        return arrays, {"piece": piece.to_json(), "skipped": self.inputs.skipped[before:]}
 
     def _measure(self, piece: Piece, foresight: Foresight) -> Arrays:
         job = self.job
@@ -186,19 +147,10 @@ class Blocks:
         padded = -(-len(self.job.indices) // self.job.blocks) * self.job.blocks
         # The rank of its first image, beside the number of its first cell: of one piece with all cells, its block.
         number = padded * (piece.levels[0] * len(self.job.plan.layers) + piece.layers[0]) + piece.start + piece.block
-        while number in self._found:
+        while number in self.parts.finished():
             number += padded * len(self.job.levels) * len(self.job.plan.layers)
         self.parts.write(number, arrays, record)
-        self._found[number] = piece, record
-
-
-def _piece(record: Mapping[str, Any]) -> Piece:
-    return Piece(**{**record, "levels": tuple(record["levels"]), "layers": tuple(record["layers"])})
-
-
-def whole_blocks(job: Job, levels: Sequence[int], layers: Sequence[int]) -> list[Piece]:
-    """All images, block by block."""
-    return [Piece(block, 0, len(job.indices), tuple(levels), tuple(layers)) for block in range(job.blocks)]
+        self.found.append(kept(self.parts, number, record))
 
 
 def check_unreadable(job: Job, count: int, latest: Sequence[Mapping[str, str]]) -> None:

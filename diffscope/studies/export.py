@@ -1,7 +1,7 @@
-"""The features themselves, for other tools: one tensor a layer in a safetensors file, written block by block.
+"""The features themselves, for other tools: one tensor a layer in a safetensors file, written piece by piece.
 
 The file is laid out before anything is computed and filled through a memory map, so that it may be larger than RAM.
-Beside it, until it is whole, stand the file in work and the list of finished blocks; the same command goes on from
+Beside it, until it is whole, stand the file in work and the list of finished pieces; the same command goes on from
 there.
 """
 
@@ -10,18 +10,23 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diffscope import __version__
-from diffscope.errors import NonFinite, StoreError
+from diffscope.errors import DiffscopeError, NonFinite, StoreError
 from diffscope.features import Extractor, Inputs, cure
-from diffscope.store import write_atomically
+from diffscope.ranks import world
+from diffscope.store import Arrays, Record, write_atomically
 from diffscope.studies.blocks import check_unreadable
 from diffscope.studies.listener import Listener
 from diffscope.studies.settings import Job
+
+PIECE = 512
+"""Images at most that are computed before they are put into the file: 57 MB at 12 levels and 1,152 features."""
 
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
 """Dtype and shape by name."""
@@ -33,12 +38,11 @@ def export(job: Job, path: Path, listener: Listener | None = None) -> dict[str, 
     """Write `layer` [levels, views, images, d] float32, `sigma` [levels], `index` [images], `label` [images].
 
     Images stand in ascending order of their index; those that cannot be read are left out. Returns what was written,
-    for a summary.
+    for a summary, in the first process; nothing in others.
     """
     listener = listener or Listener()
     plan = job.plan
     order = np.sort(job.indices)
-    place = {int(index): row for row, index in enumerate(order)}
     protocol = job.protocol.to_json()
     shape = (len(plan.sigmas), plan.views, len(order))
     tensors: Tensors = {layer.name: ("F32", (*shape, plan.width(layer))) for layer in plan.layers}
@@ -49,25 +53,16 @@ def export(job: Job, path: Path, listener: Listener | None = None) -> dict[str, 
 
     part = path.with_name(f".{path.name}.{protocol['hash'][:16]}.part")
     journal = part.with_suffix(".done")
-    done, skipped = _finished(part, journal)
-    arrays = _mapped(part, tensors, about, fresh=not done)
-    arrays["sigma"][:] = plan.sigmas
-    arrays["index"][:] = order
-    if job.source.labels is not None:
-        arrays["label"][:] = job.source.labels[order]
-    extractor = Extractor(job.denoiser, Inputs(job.source, plan, job.settings.strict), plan)
-    for block in range(job.blocks):
-        indices = job.block(block)
-        if block in done:
-            listener.advance(len(indices) * plan.views * len(plan.sigmas))
-            continue
-        read = _fill(extractor, indices.tolist(), arrays, place, listener)
-        for array in arrays.values():
-            array.flush()
-        skipped += [int(index) for index in indices if int(index) not in read]
-        check_unreadable(job, len(skipped), extractor.inputs.skipped)
-        done.append(block)
-        _write_journal(journal, done, skipped)
+    done, skipped = world().lead(lambda: _finished(part, journal))
+    arrays = _mapped(part, tensors, about, fresh=not done) if world().leads else {}
+    if world().leads:
+        arrays["sigma"][:] = plan.sigmas
+        arrays["index"][:] = order
+        if job.source.labels is not None:
+            arrays["label"][:] = job.source.labels[order]
+    _run(job, _Filling(job, arrays, done, skipped, journal), listener)
+    if not world().leads:
+        return {}
     if skipped:
         kept = np.flatnonzero(~np.isin(order, skipped))
         smaller = part.with_suffix(".kept")
@@ -108,18 +103,75 @@ def _write_journal(journal: Path, done: list[int], skipped: list[int]) -> None:
     write_atomically(journal, write)
 
 
-def _fill(
-    extractor: Extractor,
-    indices: Sequence[int],
-    arrays: dict[str, np.memmap],
-    place: dict[int, int],
-    listener: Listener,
-) -> set[int]:
-    """Compute one block and put it in its place; the indices of the images that could be read."""
+@dataclass
+class _Filling:
+    """The file in work."""
+
+    job: Job
+    arrays: dict[str, np.memmap]
+    done: list[int]
+    """Pieces, by number."""
+    skipped: list[int]
+    """Images that could not be read."""
+    journal: Path
+
+    def take(self, number: int, images: Sequence[int], found: Arrays, record: Record) -> None:
+        """Put a piece in its place; what is in the journal is in the file."""
+        rows = np.searchsorted(self.arrays["index"], found.pop("read"))
+        for name, z in found.items():
+            self.arrays[name][:, :, rows] = z
+        for array in self.arrays.values():
+            array.flush()
+        missing = sorted({*images} - {int(index) for index in self.arrays["index"][rows]})
+        self.skipped += missing
+        if missing:
+            check_unreadable(self.job, len(self.skipped), record["skipped"])
+        self.done.append(number)
+        _write_journal(self.journal, self.done, self.skipped)
+
+
+def _run(job: Job, filling: _Filling, listener: Listener) -> None:
+    """The pieces that are not in the file yet, dealt to the processes in turn."""
+    several = world()
+    pieces = [
+        [int(index) for index in job.block(block)[start : start + PIECE]]
+        for block in range(job.blocks)
+        for start in range(0, len(job.block(block)), PIECE)
+    ]
+    passes = job.plan.views * len(job.plan.sigmas)
+    listener.advance(passes * sum(len(pieces[number]) for number in filling.done))
+    missing = [number for number in range(len(pieces)) if number not in set(filling.done)]
+    extractor = Extractor(job.denoiser, Inputs(job.source, job.plan, job.settings.strict), job.plan)
+    for first in range(0, len(missing), several.size):
+        dealt = missing[first : first + several.size]
+        mine = _attempt(extractor, pieces[dealt[several.rank]], listener) if several.rank < len(dealt) else None
+
+        def take(rank: int, found: Arrays, record: Record, dealt: list[int] = dealt) -> None:
+            images = pieces[dealt[rank]]
+            if rank:
+                listener.advance(passes * len(images))
+            filling.take(dealt[rank], images, found, record)
+
+        several.gather(mine, take)
+
+
+def _attempt(extractor: Extractor, images: Sequence[int], listener: Listener) -> tuple[Arrays, Record] | DiffscopeError:
+    before = len(extractor.inputs.skipped)
+    try:
+        arrays = _measure(extractor, images, listener)
+    except DiffscopeError as error:
+        return error
+    return arrays, {"skipped": extractor.inputs.skipped[before:]}
+
+
+def _measure(extractor: Extractor, images: Sequence[int], listener: Listener) -> Arrays:
+    """`layer` [levels, views, images, d] of the images that could be read, and `read`, their indices."""
     plan = extractor.plan
-    read: set[int] = set()
-    last = len(plan.layers) - 1
-    for features in extractor.run(indices):
+    shape = (len(plan.sigmas), plan.views, len(images))
+    arrays: Arrays = {layer.name: np.empty((*shape, plan.width(layer)), np.float32) for layer in plan.layers}
+    count: dict[tuple[int, int], int] = {}
+    read: list[int] = []
+    for features in extractor.run(images):
         name = plan.layers[features.layer].name
         z = features.z.cpu().numpy()
         if not np.isfinite(z).all():
@@ -127,16 +179,19 @@ def _fill(
             raise NonFinite(
                 f"image {image}: features of {name} are not finite in {plan.precision}; {cure(plan.precision)}"
             )
-        rows = [place[index] for index in features.indices]
-        arrays[name][features.level][:, rows] = z.transpose(1, 0, 2)
-        read.update(features.indices)
-        if features.layer == last:
-            listener.advance(len(rows) * plan.views)
-    return read
+        key = (features.level, features.layer)
+        start = count.get(key, 0)
+        count[key] = start + len(z)
+        arrays[name][features.level][:, start : start + len(z)] = z.transpose(1, 0, 2)
+        if key == (0, 0):
+            read += features.indices
+        if features.layer == len(plan.layers) - 1:
+            listener.advance(len(z) * plan.views)
+    return {name: z[:, :, : len(read)] for name, z in arrays.items()} | {"read": np.array(read, dtype=np.int64)}
 
 
 def _finished(part: Path, journal: Path) -> tuple[list[int], list[int]]:
-    """Blocks done and images skipped by an earlier run of the same protocol."""
+    """Pieces done and images skipped by an earlier run of the same protocol."""
     if not part.exists():
         return [], []
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,10 +16,11 @@ from diffscope.protocol import Protocol
 from diffscope.ranks import world
 from diffscope.results import Row
 from diffscope.store import Parts, Records, cache_folder
-from diffscope.studies.blocks import Blocks, whole_blocks
+from diffscope.studies.blocks import Blocks
 from diffscope.studies.listener import Listener
+from diffscope.studies.pieces import whole_blocks
 from diffscope.studies.portions import Portion, described, memory_limit, portions, total_passes
-from diffscope.studies.reading import Beside, cell, null_row, read_rows
+from diffscope.studies.reading import Beside, Outline, all_rows, outline, read_rows, require_one
 from diffscope.studies.settings import Job, with_layers
 
 
@@ -55,10 +56,10 @@ def measure(
     if job.plan.views < 2:
         raise NeedTwoViews(f"--views {job.plan.views}: ICR compares views of one image; at least 2 are needed")
     whole = job
-    job, refused = _measurable(job)
+    job, told = measurable(job)
     chosen = portions(job)
-    if (told := described(job, chosen)) is not None:
-        listener.say(told)
+    if (text := described(job, chosen)) is not None:
+        listener.say(text)
     protocol = whole.protocol
     parts = Parts(folder or cache_folder(), protocol.hash())
     world().lead(parts.claim)
@@ -71,7 +72,7 @@ def measure(
         if found is None:
             pieces = whole_blocks(job, portion.levels, portion.layers)
             blocks.run(pieces)
-            found = world().lead(partial(_read, blocks, portion, beside), _Read.to_json, _Read.from_json)
+            found = world().lead(partial(_read, told, blocks, portion, beside), _Read.to_json, _Read.from_json)
             if len(chosen) > 1 and world().leads and len(found.failures) < len(found.rows):
                 # Their moments, of all blocks at once, may be more than the disk should hold.
                 Records(parts.folder).write(_key(portion), found.to_json())
@@ -82,13 +83,9 @@ def measure(
         rows += found.rows
         failures += found.failures
         skipped = found.skipped
-    world().lead(partial(_require_one, rows, failures))
+    world().lead(partial(require_one, rows, failures))
     run_seconds = time.perf_counter() - start
     used = len(job.indices) - len(skipped)
-    nulls = _null_rows(job, refused, used)
-    rows += nulls if beside is None else [beside(row, None) for row in nulls]
-    order = {layer.name: number for number, layer in enumerate(job.denoiser.layers)}
-    rows.sort(key=lambda row: (order[row.layer], row.sigma))
     fresh = blocks.measured / (blocks.measured + blocks.resumed) * total_passes(job)
     timing = {
         "seconds": round(time.perf_counter() - start, 3),
@@ -99,7 +96,7 @@ def measure(
         **({"processes": world().size} if world().size > 1 else {}),
         **({"passes": total_passes(job), "portions": len(chosen)} if len(chosen) > 1 else {}),
     }
-    return Measured(protocol, tuple(rows), skipped, used, timing, parts)
+    return Measured(protocol, all_rows(told, rows, used, beside), skipped, used, timing, parts)
 
 
 @dataclass(frozen=True)
@@ -119,10 +116,9 @@ class _Read:
         return _Read(tuple(Row.from_json(row) for row in record["rows"]), tuple(record["skipped"]))
 
 
-def _read(blocks: Blocks, portion: Portion, beside: Beside | None) -> _Read:
-    places = [(level, layer) for layer in portion.layers for level in portion.levels]
-    cells = [cell(blocks.job, level, layer) for level, layer in places]
-    rows, failures = read_rows(cells, lambda number: blocks.moments(*places[number]), beside)
+def _read(told: Outline, blocks: Blocks, portion: Portion, beside: Beside | None) -> _Read:
+    cells = [(level, layer) for layer in portion.layers for level in portion.levels]
+    rows, failures = read_rows(told, cells, blocks.moments, beside)
     return _Read(tuple(rows), blocks.skipped(), tuple(failures))
 
 
@@ -135,11 +131,6 @@ def _finished(parts: Parts, portion: Portion) -> _Read | None:
     """What an earlier run read of a portion, one of several."""
     record = world().lead(lambda: Records(parts.folder).read(_key(portion)))
     return None if record is None else _Read.from_json(record)
-
-
-def _require_one(rows: Sequence[Row], failures: Sequence[EstimationError]) -> None:
-    if rows and len(failures) == len(rows):
-        raise failures[0]
 
 
 def refusals(job: Job) -> dict[str, str]:
@@ -157,20 +148,11 @@ def refusals(job: Job) -> dict[str, str]:
     return refused
 
 
-def _measurable(job: Job) -> tuple[Job, dict[str, str]]:
-    """The job with the layers that the images can determine, and the others' reasons."""
+def measurable(job: Job) -> tuple[Job, Outline]:
+    """The job with the layers that the images can determine, and what rows say of these and the others."""
     refused = refusals(job)
     kept = tuple(layer for layer in job.plan.layers if layer.name not in refused)
     if not kept:
         name, problem = next(iter(refused.items()))
         raise TooFewImages(f"layer {name}: {problem}")
-    return with_layers(job, kept), refused
-
-
-def _null_rows(job: Job, refused: Mapping[str, str], used: int) -> list[Row]:
-    return [
-        null_row(layer.name, level, used, job.plan.width(layer), f"too_few_images: {refused[layer.name]}")
-        for layer in job.denoiser.layers
-        if layer.name in refused
-        for level in job.levels
-    ]
+    return with_layers(job, kept), outline(job, refused)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -21,40 +21,99 @@ Beside = Callable[[Row, Moments | None], Row]
 """What a study adds to a row from the moments behind it; None where its layer was refused before any were made."""
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One layer at one noise level, and what its metrics must know beside its moments."""
+class Features(NamedTuple):
+    """A layer, pooled."""
 
     layer: str
-    level: Level
-    context: Context
+    width: int
+    positions: int
+    """Averaged over."""
+    refused: str | None
+    """Why the images do not determine its covariance; None where they do."""
 
 
-def cell(job: Job, level: int, layer: int) -> Cell:
+@dataclass(frozen=True)
+class Outline:
+    """What rows say beside what is in moments; plain JSON both ways, so that they can be read without the network."""
+
+    features: tuple[Features, ...]
+    """In the order of execution. Moments are numbered without those that were refused."""
+    levels: tuple[Level, ...]
+    spacing: float
+    """Of neighbouring numbers at 1, of what the network computed in."""
+    reduce: bool
+    images: int
+    blocks: int
+
+    @property
+    def measured(self) -> list[Features]:
+        return [one for one in self.features if one.refused is None]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"features": [one._asdict() for one in self.features]}
+
+    @staticmethod
+    def from_json(record: Mapping[str, Any]) -> Outline:
+        features = tuple(Features(**one) for one in record["features"])
+        return Outline(**{**record, "features": features, "levels": tuple(Level(**one) for one in record["levels"])})
+
+
+def outline(job: Job, refused: Mapping[str, str]) -> Outline:
+    """`refused`: layer → why."""
     plan = job.plan
-    found = plan.layers[layer]
-    positions = found.positions if plan.pool == "mean" else 1
-    return Cell(found.name, job.levels[level], Context(SPACING[plan.precision], positions, job.settings.reduce))
+    features = tuple(
+        Features(
+            layer.name,
+            plan.width(layer),
+            layer.positions if plan.pool == "mean" else 1,
+            refused.get(layer.name),
+        )
+        for layer in plan.layers
+    )
+    return Outline(features, job.levels, SPACING[plan.precision], job.settings.reduce, len(job.indices), job.blocks)
 
 
 def read_rows(
-    cells: Sequence[Cell], moments: Callable[[int], Moments], beside: Beside | None = None
+    told: Outline,
+    cells: Sequence[tuple[int, int]],
+    moments: Callable[[int, int], Moments],
+    beside: Beside | None = None,
 ) -> tuple[list[Row], list[EstimationError]]:
-    """A row for each cell, `moments` giving those of cell 0, 1, …; nulls with the reason where there is no number."""
+    """A row for each (level, layer), from its moments; nulls with the reason where there is no number."""
     rows, failures = [], []
-    for number, one in enumerate(cells):
-        found = moments(number)
+    for number, place in cells:
+        level, features = told.levels[number], told.measured[place]
+        found = moments(number, place)
         try:
-            measured = measure_all(found, one.context)
+            measured = measure_all(found, Context(told.spacing, features.positions, told.reduce))
         except EstimationError as error:
             failures.append(error)
-            row = null_row(one.layer, one.level, found.total.n, found.d, note_of(error))
+            row = null_row(features.layer, level, found.total.n, found.d, note_of(error))
         else:
             values = {key: _plain(value) for key, value in measured.values.items()}
             n, d = int(values.pop("n")), int(values.pop("d"))
-            row = Row(one.layer, one.level.sigma, one.level.t, n, d, values, measured.notes, one.level.requested)
+            row = Row(features.layer, level.sigma, level.t, n, d, values, measured.notes, level.requested)
         rows.append(row if beside is None else beside(row, found))
     return rows, failures
+
+
+def all_rows(told: Outline, rows: Sequence[Row], used: int, beside: Beside | None = None) -> tuple[Row, ...]:
+    """With those of the layers that were refused, in the order of execution, by rising noise; `used` images."""
+    nulls = [
+        null_row(one.layer, level, used, one.width, f"too_few_images: {one.refused}")
+        for one in told.features
+        if one.refused is not None
+        for level in told.levels
+    ]
+    order = {one.layer: number for number, one in enumerate(told.features)}
+    whole = [*rows, *(nulls if beside is None else [beside(row, None) for row in nulls])]
+    return tuple(sorted(whole, key=lambda row: (order[row.layer], row.sigma)))
+
+
+def require_one(rows: Sequence[Row], failures: Sequence[EstimationError]) -> None:
+    """The first failure, where there was nothing else."""
+    if rows and len(failures) == len(rows):
+        raise failures[0]
 
 
 def null_row(layer: str, level: Level, n: int, d: int, note: str) -> Row:

@@ -28,6 +28,7 @@ from diffscope.families.base import Denoiser
 from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.features import Inputs, Plan
 from diffscope.protocol import Protocol, require_equal
+from diffscope.ranks import world
 from diffscope.results import OnsetRow, Result, Row
 from diffscope.sources.base import Source
 from diffscope.store import Parts, Records, cache_folder
@@ -202,19 +203,26 @@ class Tracker:
         # Which records are this run's is known once the first snapshot is open; until then they cannot be looked up.
         if network is None and self._records is not None:
             sha = read(snapshot.path, self.loading.weights, outline=True).sha256()
-            if (record := self._records.read(sha)) is not None:
-                return Measured.from_json(record)
+            if (record := self._recorded(sha)) is not None:
+                return record
         job = self._open(network or snapshot.path)
         assert self._records is not None
         sha = job.checkpoint.sha256()
-        if network is None and (record := self._records.read(sha)) is not None:
-            return Measured.from_json(record)
+        if network is None and (record := self._recorded(sha)) is not None:
+            return record
         measured, parts = self._measure(job)
-        if network is None:
-            self._records.write(sha, measured.to_json())
-        for part in parts:
-            part.clear()
+        if world().leads:
+            if network is None:
+                self._records.write(sha, measured.to_json())
+            for part in parts:
+                part.clear()
         return measured
+
+    def _recorded(self, sha: str) -> Measured | None:
+        records = self._records
+        assert records is not None
+        record = world().lead(lambda: records.read(sha))
+        return None if record is None else Measured.from_json(record)
 
     def _open(self, checkpoint: str | Denoiser) -> Job:
         """ProtocolMismatch where it is another network than the first one."""
@@ -271,7 +279,7 @@ class Tracker:
         origin = read(first.path, self.loading.weights, outline=True).sha256()
         key = hashlib.sha256(f"{job.protocol.shared().hash()} {origin}".encode()).hexdigest()[:16]
         records = Records((self.folder or cache_folder()) / "track-levels")
-        if (record := records.read(key)) is not None:
+        if (record := world().lead(lambda: records.read(key))) is not None:
             return float(record["sigma"]), str(record["checkpoint"])
         self.say(f"no --sigma: choosing the noise level by a sweep of {middle.path}")
         found = measure(job, None, self.folder)
@@ -288,8 +296,9 @@ class Tracker:
             raise EstimationError(f"{middle.path}: no noise level has an ICR with an interval; give one with --sigma")
         sigma = best.sigma if best.high is None else best.high
         sigma = job.denoiser.noise.check(float(f"{sigma:.3g}"))
-        records.write(key, {"sigma": sigma, "checkpoint": middle.path})
-        found.parts.clear()
+        if world().leads:
+            records.write(key, {"sigma": sigma, "checkpoint": middle.path})
+            found.parts.clear()
         return sigma, middle.path
 
     def _series(self) -> dict[tuple[str, float], list[onset.Snapshot]]:

@@ -31,7 +31,7 @@ def run(
     """
     if output is None:
         raise UsageError("features needs a file to write: -o FILE.safetensors")
-    from diffscope.cli.running import warnings_of
+    from diffscope.cli.running import others_leave, warnings_of
     from diffscope.report import terminal
     from diffscope.studies.export import export
     from diffscope.studies.listener import Listener
@@ -42,6 +42,7 @@ def run(
         terminal.warn(line)
     with terminal.progress(total_passes(job), "features", unit="passes") as advance:
         written = export(job, output, Listener(advance, terminal.note))
+    others_leave()
     if skipped := written["skipped"]:
         terminal.warn(f"{len(skipped)} unreadable images were left out; the first: {skipped[0]}")
     if json:

@@ -19,6 +19,7 @@ def run(
     self_check: Annotated[
         bool, typer.Option("--self-check", help="Also from half of the images; the two must agree.")
     ] = False,
+    shard: options.ShardOf = None,
     out: options.Out = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
@@ -31,10 +32,13 @@ def run(
     """
     if not measuring.sigma and not measuring.t:
         raise UsageError("icr needs a noise level: --sigma S or --t T; to find the best one: diffscope sweep")
-    from diffscope.cli.running import run_and_report
-    from diffscope.studies.gates import parse
-    from diffscope.studies.reading import row_keys
+    from diffscope.cli.running import gates_of, run_and_report, run_shard
 
-    gates = [parse(text, row_keys()) for text in fail_if or []]
+    gates = gates_of("icr", fail_if)
     measuring, several = options.varied(measuring, augment, num_images)
-    run_and_report(measuring.job(checkpoint), "icr", gates, out, json, quiet, overwrite, self_check, several)
+    part = options.shard_of(shard, out, several, fail_if=fail_if, self_check=self_check, json=json)
+    job = measuring.job(checkpoint)
+    if part is not None:
+        run_shard(job, "icr", *part)
+        return
+    run_and_report(job, "icr", gates, out, json, quiet, overwrite, self_check, several)

@@ -69,7 +69,7 @@ def run(
 
     Example: diffscope probe ckpt.pkl --data images/ --out probe/
     """
-    from diffscope.cli.running import prepare_folder, refuse_other_protocol, tell_skipped, warnings_of
+    from diffscope.cli.running import others_leave, prepare, tell_skipped, warnings_of
     from diffscope.report import terminal
     from diffscope.sources.base import open_source
     from diffscope.studies import gates, listener, probe_plan, reading
@@ -84,12 +84,10 @@ def run(
     planned = probe_plan.plan(job, probing, None if test is None else open_source(test))
     for text in warnings_of(job):
         terminal.warn(text)
-    if out is not None:
-        prepare_folder(out)
-        if not overwrite:
-            refuse_other_protocol(planned.protocol(), out)
+    prepare(out, planned.protocol(), overwrite)
     with terminal.progress(planned.passes, "probe", unit="passes") as advance:
         result, forget = run_probe(planned, listener.Listener(advance, terminal.note), out)
+    others_leave()
     tell_skipped(result)
     if out is not None:
         from diffscope.report.figures import probe as figures  # matplotlib takes a second to load

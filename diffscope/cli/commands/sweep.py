@@ -24,6 +24,7 @@ def run(
     self_check: Annotated[
         bool, typer.Option("--self-check", help="Also from half of the images; the two must agree.")
     ] = False,
+    shard: options.ShardOf = None,
     out: options.Out = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
@@ -34,13 +35,13 @@ def run(
 
     Example: diffscope sweep ckpt.pkl --data images/ --out sweep/
     """
-    from diffscope.cli.running import run_and_report
-    from diffscope.studies.gates import parse
+    from diffscope.cli.running import gates_of, run_and_report, run_shard
 
-    gates = [parse(text, WINDOW_KEYS) for text in fail_if or []]
+    gates = gates_of("sweep", fail_if)
     measuring, several = options.varied(measuring, augment, num_images)
+    part = options.shard_of(shard, out, several, fail_if=fail_if, self_check=self_check, json=json)
     job = measuring.job(checkpoint, num_levels=num_levels)
+    if part is not None:
+        run_shard(job, "sweep", *part)
+        return
     run_and_report(job, "sweep", gates, out, json, quiet, overwrite, self_check, several)
-
-
-WINDOW_KEYS = ("icr", "sigma", "t", "low", "high", "sigma_error", "practical_low", "practical_high", "window")
