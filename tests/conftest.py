@@ -14,7 +14,15 @@ from commands import Ran, diffscope, write_pictures
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="diffscope-tests-")
 
-TOLD = ("DIFFSCOPE_DEBUG", "DIFFSCOPE_DEVICE", "FORCE_COLOR", "NO_COLOR", "COLUMNS", "GITHUB_STEP_SUMMARY")
+TOLD = (
+    "DIFFSCOPE_CACHE_SIZE",
+    "DIFFSCOPE_DEBUG",
+    "DIFFSCOPE_DEVICE",
+    "FORCE_COLOR",
+    "NO_COLOR",
+    "COLUMNS",
+    "GITHUB_STEP_SUMMARY",
+)
 """What would change an output."""
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from diffscope import families, features
 from diffscope.checkpoints import Checkpoint, read
 from diffscope.errors import DataError, UsageError
 from diffscope.families.base import Denoiser
+from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.features import Extractor, Inputs, Plan, arithmetic, resolve_device, resolve_precision, target_of
 from diffscope.sources.base import Source, Target, open_source
 from diffscope.views import Augmentation, view_noise
@@ -409,3 +412,187 @@ def test_what_has_no_room_is_made_again(keep: int, tmp_path: Path) -> None:
     for zs in zip(*runs, strict=True):
         assert torch.equal(zs[0], zs[1])
         assert torch.equal(zs[0], zs[2])
+
+
+VAE = DATA / "sit" / "diffusers-vae"
+
+
+def latent_sit(vae: Path = VAE) -> Denoiser:
+    """SiT on 4×8×8 latents of 64×64 images."""
+    denoiser = families.load(read(str(DATA / "sit" / "train_dump.pt")), config={"num_heads": "4"})
+    denoiser.use_encoder(str(vae))
+    return denoiser
+
+
+@pytest.fixture
+def encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many views the VAE is given, call by call, with an empty cache."""
+    monkeypatch.setenv("DIFFSCOPE_CACHE_DIR", str(tmp_path / "cache"))
+    counts: list[int] = []
+    original = Autoencoder.posterior
+
+    def counted(self: Autoencoder, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        counts.append(len(images))
+        return original(self, images)
+
+    monkeypatch.setattr(Autoencoder, "posterior", counted)
+    return counts
+
+
+def signals(denoiser: Denoiser, source: Source, used: Plan, count: int = COUNT) -> torch.Tensor:
+    """Of inputs made anew, as those of another command are."""
+    batches = Inputs(source, used, strict=True).batches(denoiser, range(count))
+    return torch.cat([batch.signal for batch in batches])
+
+
+def test_a_second_run_encodes_nothing(tmp_path: Path, encoded: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """VAE encodes = V·N for any number of runs, checkpoints, layers and levels; figures are those without a cache."""
+    denoiser, source = latent_sit(), pictures(tmp_path / "images")
+    used = plan(denoiser)
+    monkeypatch.setenv("DIFFSCOPE_CACHE_SIZE", "0")
+    without = extracted(denoiser, source, used)
+    assert not (tmp_path / "cache").exists()
+    monkeypatch.delenv("DIFFSCOPE_CACHE_SIZE")
+    encoded.clear()
+    first = extracted(denoiser, source, used)
+    assert sum(encoded) == 2 * COUNT
+    names = [layer.name for layer in denoiser.layers]
+    again = extracted(latent_sit(), open_source(source.path), used)
+    extracted(latent_sit(), source, plan(denoiser, layers=names, sigmas=(0.3,), batch_size=5, precision="bf16"))
+    assert sum(encoded) == 2 * COUNT
+    assert_equal(without, first, 0)
+    assert_equal(without, again, 0)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"augmentation": Augmentation("crop")},
+        {"augmentation": Augmentation("crop+flip+jitter", 0.5)},
+        {"seed": 1},
+        {"input": "clean"},
+    ],
+    ids=["augmentation", "strength", "seed", "clean"],
+)
+def test_views_of_another_kind_are_encoded_anew(tmp_path: Path, encoded: list[int], changed: dict[str, Any]) -> None:
+    denoiser, source = latent_sit(), pictures(tmp_path / "images")
+    signals(denoiser, source, plan(denoiser))
+    found = signals(denoiser, source, plan(denoiser, **changed))
+    assert sum(encoded) == 4 * COUNT
+    assert torch.equal(found, signals(denoiser, source, plan(denoiser, **changed)))
+    assert sum(encoded) == 4 * COUNT
+
+
+def other_weights(folder: Path) -> Path:
+    shutil.copytree(VAE, folder)
+    weights = load_file(folder / "diffusion_pytorch_model.safetensors")
+    weights["quant_conv.bias"].add_(1)
+    save_file(weights, folder / "diffusion_pytorch_model.safetensors")
+    return folder
+
+
+def other_config(folder: Path) -> Path:
+    """Which the weights do not show."""
+    shutil.copytree(VAE, folder)
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"norm_num_groups": 4', '"norm_num_groups": 2'))
+    return folder
+
+
+@pytest.mark.parametrize("change", [other_weights, other_config])
+def test_another_vae_encodes_anew(tmp_path: Path, encoded: list[int], change: Any) -> None:
+    source, other = pictures(tmp_path / "images"), latent_sit(change(tmp_path / "vae"))
+    mine = signals(latent_sit(), source, plan(latent_sit()))
+    assert not torch.allclose(mine, signals(other, source, plan(other)))
+    assert sum(encoded) == 4 * COUNT
+
+
+def test_a_family_that_scales_otherwise_encodes_anew(tmp_path: Path, encoded: list[int]) -> None:
+    source, mine = pictures(tmp_path / "images"), latent_sit()
+
+    class Shifted(type(mine)):  # type: ignore[misc]
+        def scale_latents(self, mean: torch.Tensor, std: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+            return mean + 1
+
+    class Brighter(type(mine)):  # type: ignore[misc]
+        def encode(self, images: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+            encoded: torch.Tensor = super().encode((images + 1) / 2, noise)
+            return encoded
+
+    parts = {field.name: getattr(mine, field.name) for field in dataclasses.fields(mine)}
+    kinds = [mine, dataclasses.replace(mine, latent_scale=1.0), Shifted(**parts), Brighter(**parts)]
+    found = [signals(kind, source, plan(mine)) for kind in kinds]
+    assert sum(encoded) == 8 * COUNT
+    assert not any(torch.allclose(found[0], other) for other in found[1:])
+
+
+def test_only_what_is_new_is_encoded(tmp_path: Path, encoded: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    denoiser, source = latent_sit(), pictures(tmp_path / "images")
+    few = signals(denoiser, source, plan(denoiser), count=10)
+    encoded.clear()
+    most = signals(denoiser, source, plan(denoiser), count=16)
+    assert encoded == [2 * 4, 2 * 2], "of the second and third batch of seven"
+    assert torch.equal(most[:20], few)
+    encoded.clear()
+    three = signals(denoiser, source, plan(denoiser, views=3), count=16)
+    assert encoded == [7, 7, 2]
+    assert torch.equal(three.view(16, 3, -1)[:, :2], most.view(16, 2, -1))
+    monkeypatch.setenv("DIFFSCOPE_CACHE_SIZE", "0")
+    whole = signals(denoiser, source, plan(denoiser, views=3), count=16)
+    # Encoded alone or in company, what differs is float32's rounding in convolutions.
+    torch.testing.assert_close(three, whole, rtol=0, atol=1e-5 * float(whole.abs().max()))
+
+
+def test_an_image_that_changed_is_encoded_anew(tmp_path: Path, encoded: list[int]) -> None:
+    """By one byte; its name and its time stay."""
+    denoiser, source = latent_sit(), pictures(tmp_path / "images")
+    before = signals(denoiser, source, plan(denoiser))
+    path = tmp_path / "images" / source.name(9)
+    stat = path.stat()
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture).copy()
+    pixels[0, 0, 0] ^= 255
+    Image.fromarray(pixels).save(path)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    encoded.clear()
+    after = signals(denoiser, open_source(source.path), plan(denoiser))
+    assert encoded == [2]
+    differ = (before != after).flatten(1).any(1).nonzero().flatten().tolist()
+    assert differ == [18, 19]
+
+
+def test_images_that_change_places_meet_other_draws(tmp_path: Path, encoded: list[int]) -> None:
+    """Draws are keyed by the index in the source: the same picture elsewhere has other views."""
+    denoiser, source = latent_sit(), pictures(tmp_path / "images")
+    signals(denoiser, source, plan(denoiser))
+    (tmp_path / "images" / source.name(0)).unlink()
+    encoded.clear()
+    signals(denoiser, open_source(source.path), plan(denoiser), COUNT - 1)
+    assert sum(encoded) == 2 * (COUNT - 1)
+
+
+def test_pixels_and_ready_made_latents_are_not_kept(tmp_path: Path, encoded: list[int]) -> None:
+    signals(unet(), pictures(tmp_path / "images"), plan(unet()))
+    path, mean = tmp_path / "latents.npz", np.random.default_rng(0).standard_normal((COUNT, 4, 8, 8), np.float32)
+    np.savez(path, mean=mean)
+    denoiser = latent_sit()
+    signals(denoiser, open_source(str(path)), plan(denoiser, augmentation=Augmentation("none")))
+    assert not (tmp_path / "cache").exists()
+    assert encoded == []
+
+
+def test_a_cache_that_cannot_be_written_is_said_once(tmp_path: Path, encoded: list[int]) -> None:
+    denoiser, source, said = latent_sit(), pictures(tmp_path / "images"), list[str]()
+    (tmp_path / "cache").write_text("in the way")
+    inputs = Inputs(source, plan(denoiser), say=said.append)
+    for _ in range(2):
+        assert sum(len(batch.indices) for batch in inputs.batches(denoiser, range(COUNT))) == COUNT
+    assert sum(encoded) == 4 * COUNT
+    assert len(said) == 1
+    assert "the run goes on without" in said[0]
+
+
+def test_the_bound_of_the_cache_is_checked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFSCOPE_CACHE_SIZE", "much")
+    with pytest.raises(UsageError, match="DIFFSCOPE_CACHE_SIZE"):
+        Inputs(open_source("synthetic:count=4"), plan(toy()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from diffscope.errors import UsageError
+from diffscope.kept.sizes import bytes_of
 
 if TYPE_CHECKING:
     from diffscope.studies.settings import Job, Settings
@@ -221,7 +221,7 @@ class Measuring:
             device=self.device,
             batch_size=self.batch_size,
             workers=self.workers,
-            max_memory=None if self.max_memory is None else bytes_of(self.max_memory),
+            max_memory=None if self.max_memory is None else bytes_of(self.max_memory, "--max-memory"),
             strict=self.strict,
             **more,
         )
@@ -338,15 +338,3 @@ def key_values(pairs: list[str] | None) -> dict[str, str]:
             raise UsageError(f"--config {pair}: expected KEY=VALUE, such as num_heads=6")
         found[key.strip()] = value.strip()
     return found
-
-
-def bytes_of(text: str) -> int:
-    """`8GB`, `500M` or plain bytes; decimal units."""
-    match = re.fullmatch(r"\s*([\d.]+)\s*([kKmMgGtT]?)[bB]?\s*", text)
-    try:
-        number = float(match[1]) if match else 0.0
-    except ValueError:
-        number = 0.0
-    if not match or number <= 0:
-        raise UsageError(f"--max-memory {text}: expected a size such as 8GB or 500MB")
-    return int(number * 1000 ** " kmgt".index(match[2].lower() or " "))

@@ -141,7 +141,7 @@ def _run(job: Job, filling: _Filling, listener: Listener) -> None:
     passes = job.plan.views * len(job.plan.sigmas)
     listener.advance(passes * sum(len(pieces[number]) for number in filling.done))
     missing = [number for number in range(len(pieces)) if number not in set(filling.done)]
-    extractor = Extractor(job.denoiser, Inputs(job.source, job.plan, job.settings.strict), job.plan)
+    extractor = Extractor(job.denoiser, Inputs(job.source, job.plan, job.settings.strict, say=listener.say), job.plan)
     for first in range(0, len(missing), several.size):
         dealt = missing[first : first + several.size]
         mine = _attempt(extractor, pieces[dealt[several.rank]], listener) if several.rank < len(dealt) else None

@@ -64,7 +64,8 @@ def measure(
     parts = Parts(folder or cache_folder(), protocol.hash())
     world().lead(parts.claim)
     keep = memory_limit(job) // 8 if len(chosen) > 1 else 0
-    blocks = Blocks(job, parts, listener, inputs or Inputs(job.source, job.plan, job.settings.strict, keep))
+    inputs = inputs or Inputs(job.source, job.plan, job.settings.strict, keep, listener.say)
+    blocks = Blocks(job, parts, listener, inputs)
     rows: list[Row] = []
     failures: list[EstimationError] = []
     for portion in chosen:

@@ -91,7 +91,8 @@ class OriginalFirst(Inputs):
     """Of V views the first is the image as it is; its noise is that of any other view."""
 
     def batches(self, denoiser: Denoiser, indices: Sequence[int]) -> Iterator[Batch]:
-        plain = Inputs(self.source, replace(self.plan, views=1, augmentation=Augmentation("none")), self.strict)
+        single = replace(self.plan, views=1, augmentation=Augmentation("none"))
+        plain = Inputs(self.source, single, self.strict, say=self.say)
         originals = plain.batches(denoiser, indices)
         for batch, original in zip(super().batches(denoiser, indices), originals, strict=True):
             with torch.inference_mode():
@@ -119,7 +120,9 @@ class Search:
         self.device, self.views, self.d = torch.device(plan.device), plan.views, plan.width(plan.layers[0])
         self.blocks, self.asking = self.cast.blocks(self.views, self.d)
         self.extractor = Extractor(
-            self.job.denoiser, OriginalFirst(self.job.source, plan, self.job.settings.strict), plan
+            self.job.denoiser,
+            OriginalFirst(self.job.source, plan, self.job.settings.strict, say=self.listener.say),
+            plan,
         )
 
     def run(self) -> None:

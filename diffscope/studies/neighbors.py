@@ -32,6 +32,7 @@ from diffscope.errors import (
 )
 from diffscope.families.base import Denoiser
 from diffscope.features import Plan, target_of
+from diffscope.kept.sizes import in_bytes
 from diffscope.protocol import digest, require_equal
 from diffscope.results import TableResult
 from diffscope.sources.base import Source, Target
@@ -42,7 +43,7 @@ from diffscope.studies.measurement import measure
 from diffscope.studies.neighborhood import Cast, Search, footprint
 from diffscope.studies.neighbors_question import Question, cast_of
 from diffscope.studies.opening import Loading, open_job
-from diffscope.studies.portions import half_of_memory, in_bytes
+from diffscope.studies.portions import half_of_memory
 from diffscope.studies.series import expanded, find_snapshots
 from diffscope.studies.settings import Job, Settings, prepare
 from diffscope.views import Augmentation, augmented_view

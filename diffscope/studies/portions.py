@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from diffscope.errors import MemoryLimit
+from diffscope.kept.sizes import in_bytes
 from diffscope.moments import accumulator_nbytes, nbytes
 from diffscope.studies.settings import Job
 
@@ -59,9 +60,26 @@ def _runs(costs: Sequence[int], limit: int) -> list[tuple[int, ...]]:
 
 
 def total_passes(job: Job) -> int:
-    """Forward passes of a job: images × views × levels, each as often as its layers need."""
-    per_level = len(job.indices) * job.plan.views
-    return sum(per_level * len(portion.levels) for portion in portions(job))
+    """Forward passes of a measurement, MemoryLimit where none is possible; of a job with one view, of seeing it once.
+
+    Layers too wide for the images are refused before any memory is planned for them.
+    """
+    plan = job.plan
+    kept = [layer for layer in plan.layers if not size_problem(len(job.indices), plan.views, plan.width(layer))]
+    if not kept or plan.views < 2:
+        return passes_at_once(job)
+    job = with_layers(job, tuple(kept))
+    return passes_of(job, portions(job))
+
+
+def passes_of(job: Job, chosen: Sequence[Portion]) -> int:
+    """Images × views × levels, each as often as its layers need."""
+    return sum(len(job.indices) * job.plan.views * len(portion.levels) for portion in chosen)
+
+
+def passes_at_once(job: Job) -> int:
+    """Forward passes of seeing every image once at every level, whatever is done with its features."""
+    return len(job.indices) * job.plan.views * len(job.levels)
 
 
 def described(job: Job, chosen: Sequence[Portion]) -> str | None:
@@ -101,10 +119,3 @@ def half_of_memory() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     except (ValueError, OSError, AttributeError):
         return 4 << 30
-
-
-def in_bytes(number: int) -> str:
-    """A size for people to read."""
-    if number >= 1e9:
-        return f"{number / 1e9:.1f} GB"
-    return f"{number / 1e6:.0f} MB" if number >= 1e7 else f"{number / 1e6:.2g} MB"

@@ -67,7 +67,7 @@ def measure_shard(job: Job, shard: Shard, command: str, folder: Path, listener: 
     job, told = measurable(job)
     parts = Parts(folder, whole.protocol.hash())
     world().lead(parts.claim)
-    blocks = Blocks(job, parts, listener, Inputs(job.source, job.plan, job.settings.strict))
+    blocks = Blocks(job, parts, listener, Inputs(job.source, job.plan, job.settings.strict, say=listener.say))
     mine = [number for number in range(job.blocks) if number % shard.count == shard.index - 1]
     for portion in portions(job):
         pieces = whole_blocks(job, portion.levels, portion.layers)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,10 @@ from diffscope.studies.description import common_checkpoint, described_checkpoin
 from diffscope.studies.listener import Listener
 from diffscope.studies.loss import denoising_loss, plain
 from diffscope.studies.measurement import measure
-from diffscope.studies.opening import Loading, open_job
+from diffscope.studies.opening import Loading, job_of, open_job
 from diffscope.studies.overlay import Points
 from diffscope.studies.portions import half_of_memory, total_passes
+from diffscope.studies.read_ahead import ReadAhead
 from diffscope.studies.series import LeftOut, Snapshot
 from diffscope.studies.settings import Job, Settings, prepare
 from diffscope.studies.sweep import windows
@@ -104,8 +106,12 @@ class Tracker:
     _level_note: str | None = field(default=None, init=False)
     _records: Records | None = field(default=None, init=False)
     _encoder: Autoencoder | None = field(default=None, init=False)
+    _ahead: ReadAhead = field(init=False)
     _inputs: dict[str, Inputs] = field(default_factory=dict, init=False)
     _start: tuple[float, float] = field(default_factory=lambda: (time.perf_counter(), time.process_time()), init=False)
+
+    def __post_init__(self) -> None:
+        self._ahead = ReadAhead(self.loading)
 
     def choose_level(self, snapshots: Sequence[Snapshot]) -> None:
         """Where no noise level is given: the upper end of the window in a short sweep of the middle snapshot.
@@ -135,6 +141,13 @@ class Tracker:
             if self.settings.strict:
                 raise CheckpointError(entry.why)
             self.left_out[entry.path] = entry.why
+
+    def take_all(self, snapshots: Sequence[Snapshot]) -> Iterator[tuple[Snapshot, Measured | None]]:
+        """`take` one after the other; each is read while the one before it is computed."""
+        for snapshot, following in zip_longest(snapshots, snapshots[1:]):
+            if following is not None:
+                self._ahead.start(following.path, self._is_recorded)
+            yield snapshot, self.take(snapshot)
 
     def take(self, snapshot: Snapshot, network: Denoiser | None = None) -> Measured | None:
         """Measure a snapshot, or find its record; None where it had to be left out, with the reason in `left_out`.
@@ -200,20 +213,24 @@ class Tracker:
         )  # fmt: skip
 
     def _measured(self, snapshot: Snapshot, network: Denoiser | None) -> Measured:
+        if network is not None:
+            job = self._open(open_job(network, self.source, self.settings, self.loading, self._encoder))
+            return self._fresh(job, record=False)
         # Which records are this run's is known once the first snapshot is open; until then they cannot be looked up.
-        if network is None and self._records is not None:
-            sha = read(snapshot.path, self.loading.weights, outline=True).sha256()
-            if (record := self._recorded(sha)) is not None:
-                return record
-        job = self._open(network or snapshot.path)
-        assert self._records is not None
-        sha = job.checkpoint.sha256()
-        if network is None and (record := self._recorded(sha)) is not None:
+        sha = self._ahead.sha256(snapshot.path)
+        if self._records is not None and (record := self._recorded(sha)) is not None:
             return record
+        found, denoiser = self._ahead.loaded(snapshot.path)
+        job = self._open(job_of(found, denoiser, self.source, self.settings, self.loading, self._encoder))
+        record = self._recorded(sha)
+        return self._fresh(job, record=True) if record is None else record
+
+    def _fresh(self, job: Job, record: bool) -> Measured:
+        assert self._records is not None
         measured, parts = self._measure(job)
         if world().leads:
-            if network is None:
-                self._records.write(sha, measured.to_json())
+            if record:
+                self._records.write(job.checkpoint.sha256(), measured.to_json())
             for part in parts:
                 part.clear()
         return measured
@@ -224,9 +241,12 @@ class Tracker:
         record = world().lead(lambda: records.read(sha))
         return None if record is None else Measured.from_json(record)
 
-    def _open(self, checkpoint: str | Denoiser) -> Job:
-        """ProtocolMismatch where it is another network than the first one."""
-        job = open_job(checkpoint, self.source, self.settings, self.loading, self._encoder)
+    def _is_recorded(self, sha: str) -> bool:
+        """As far as this process can see."""
+        return self._records is not None and self._records.read(sha) is not None
+
+    def _open(self, job: Job) -> Job:
+        """The same; ProtocolMismatch where it is another network than the first one."""
         shared = job.protocol.shared()
         if self.protocol is None:
             held = self._held(job)
@@ -267,7 +287,7 @@ class Tracker:
         key = f"{job.source.path} {plan.augmentation.name}"
         if key not in self._inputs:
             room = (job.settings.max_memory or half_of_memory()) // 8  # up to four of these share half of it
-            self._inputs[key] = Inputs(job.source, plan, job.settings.strict, room)
+            self._inputs[key] = Inputs(job.source, plan, job.settings.strict, room, self.say)
         return self._inputs[key]
 
     def _level(self, first: Snapshot, middle: Snapshot) -> tuple[float, str]:
