@@ -159,8 +159,8 @@ def track(
     snapshots, left_out = find_snapshots([str(path) for path in paths], step_from, weights)
     tracker.leave_out(left_out)
     tracker.choose_level(snapshots)
-    for snapshot in snapshots:
-        tracker.take(snapshot)
+    for _ in tracker.take_all(snapshots):
+        pass
     return tracker.result()
 
 

@@ -65,6 +65,11 @@ class Checkpoint:
         """
         return self._digest
 
+    def hashed(self, sha256: str) -> Checkpoint:
+        """The same, whose bytes were hashed before: gigabytes are not read for it again."""
+        self.__dict__["_digest"] = sha256
+        return self
+
     @cached_property
     def _digest(self) -> str:
         if self.container in ("toy", "mixture"):

@@ -143,15 +143,15 @@ def track_once(run: Run, paths: Sequence[str]) -> None:
 def _take_all(run: Run, tracker: Tracker, snapshots: Sequence[Snapshot]) -> None:
     """After the first that had to be measured, say how long the rest will take if that is more than a minute."""
     said = False
-    for number, snapshot in enumerate(snapshots, start=1):
-        start = time.perf_counter()
-        measured = tracker.take(snapshot)
+    start = time.perf_counter()
+    for number, (snapshot, measured) in enumerate(tracker.take_all(snapshots), start=1):
         run.agree(tracker)
         if measured is None:
             terminal.warn(f"left out: {tracker.left_out[snapshot.path]}")
         elif measured.fresh and not said:
             said = True
             tell_remaining(len(snapshots) - number, time.perf_counter() - start, "snapshots")
+        start = time.perf_counter()
 
 
 def _leave_out(tracker: Tracker, left_out: Sequence[LeftOut]) -> None:

@@ -34,6 +34,7 @@ class Blocks:
     resumed: int = 0
     found: list[Kept] = field(default_factory=list, init=False)
     """On disk; other processes than the first know of what was there at the start."""
+    _extractors: dict[tuple[tuple[int, ...], tuple[int, ...]], Extractor] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         def found() -> list[tuple[int, Record]]:
@@ -105,20 +106,29 @@ class Blocks:
             return error
         return arrays, {"piece": piece.to_json(), "skipped": self.inputs.skipped[before:]}
 
+    def _extractor(self, levels: tuple[int, ...], layers: tuple[int, ...]) -> Extractor:
+        """The same for all pieces of a kind: to make one readies the whole network."""
+        if (levels, layers) not in self._extractors:
+            plan = self.job.plan
+            some = replace(
+                plan,
+                layers=tuple(plan.layers[layer] for layer in layers),
+                sigmas=tuple(plan.sigmas[level] for level in levels),
+            )
+            self._extractors[levels, layers] = Extractor(self.job.denoiser, self.inputs, some)
+        return self._extractors[levels, layers]
+
     def _measure(self, piece: Piece, foresight: Foresight) -> Arrays:
         job = self.job
-        plan = replace(
-            job.plan,
-            layers=tuple(job.plan.layers[layer] for layer in piece.layers),
-            sigmas=tuple(job.plan.sigmas[level] for level in piece.levels),
-        )
+        extractor = self._extractor(piece.levels, piece.layers)
+        plan = extractor.plan
         sums = {
             (level, layer): BlockAccumulator(plan.views, plan.width(plan.layers[layer]))
             for level in range(len(plan.sigmas))
             for layer in range(len(plan.layers))
         }
         last = len(plan.layers) - 1
-        for features in Extractor(job.denoiser, self.inputs, plan).run(piece.images(job)):
+        for features in extractor.run(piece.images(job)):
             try:
                 sums[features.level, features.layer].update(features.z)
             except NonFiniteFeature as error:

@@ -54,6 +54,18 @@ def open_job(
         settings = replace(settings, device=settings.device or device_of(denoiser))
     else:
         found, denoiser = load(checkpoint, loading)
+    return job_of(found, denoiser, source, settings, loading, encoder)
+
+
+def job_of(
+    found: Checkpoint,
+    denoiser: Denoiser,
+    source: Source,
+    settings: Settings,
+    loading: Loading,
+    encoder: Autoencoder | None = None,
+) -> Job:
+    """What `open_job` gives, of a checkpoint that is loaded already."""
     if denoiser.encoder is None and (source.kind != "latents" or loading.vae is not None):
         denoiser.use_encoder(loading.vae, encoder)
     return prepare(found, denoiser, source, settings)
