@@ -61,6 +61,8 @@ class Protocol:
     """G of the jackknife."""
     generator: str
     """Name and version of the random numbers."""
+    accuracy: float | None = None
+    """Relative, of a sweep that spends images where they decide; None where all levels are given all images."""
     estimator: str = ESTIMATOR
 
     def shared(self) -> Protocol:

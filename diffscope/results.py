@@ -228,6 +228,10 @@ class Result:
     probe: tuple[ProbeRow, ...] = ()
     varied: str | None = None
     """One of VARIED, where the result holds several measurements that differ in it; the protocol lists its values."""
+    accuracy: Mapping[str, Any] | None = None
+    """Of a sweep that spent images where they decide: what was `asked` (relative), whether it was `reached`, the
+    `reason` to end, the `looks` (images), `passes` of `passes_full`, and of each layer the lowest level's `sigma`,
+    `icr`, `icr_low`, `icr_high` (95 % over all looks), `images` and `reached`."""
 
     def to_json(self) -> dict[str, Any]:
         series = {
@@ -245,6 +249,7 @@ class Result:
             "protocol": dict(self.protocol),
             "rows": [row.to_json() for row in self.rows],
             "window": [window.to_json() for window in self.window],
+            **({} if self.accuracy is None else {"accuracy": dict(self.accuracy)}),
             **(series if self.checkpoints else {}),
             **({"probe": [{**asdict(row), "notes": list(row.notes)} for row in self.probe]} if self.probe else {}),
             "warnings": list(self.warnings),
@@ -268,6 +273,7 @@ class Result:
             overlay=tuple(_overlay_from_json(column) for column in record.get("overlay", ())),
             probe=tuple(ProbeRow(**{**row, "notes": tuple(row["notes"])}) for row in record.get("probe", ())),
             varied=record.get("varied"),
+            accuracy=record.get("accuracy"),
         )
 
 

@@ -289,6 +289,19 @@ def shard_of(
     return shard, out
 
 
+def accuracy_of(text: str | None, shard: str | None, several: Several | None, self_check: bool) -> float | None:
+    """--accuracy as a share; UsageError, also beside what needs all images at all levels."""
+    if text is None:
+        return None
+    if shard is not None or several is not None or self_check:
+        other = "shard" if shard else "self-check" if several is None else several.key.replace("_", "-")
+        raise UsageError(f"--accuracy {text}: not together with --{other}, which needs all images at all noise levels")
+    try:
+        return float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
+    except ValueError:
+        raise UsageError(f"--accuracy {text}: expected a share of ICR such as 2%") from None
+
+
 def with_measuring(command: Callable[..., Any]) -> Callable[..., Any]:
     """Replace the command's parameter `measuring` by the fields of `Measuring`, so that typer shows them as options.
 

@@ -212,6 +212,8 @@ def print_window(result: Result, console: Console) -> None:
     for window in told:
         heading = f"{window.layer}: {verdict.HEADLINE[verdict.shape(window)]}."
         print_text(verdict.finding(result, window), console, heading)
+    if result.accuracy is not None:
+        print_text(verdict.spent(result), console, "Images:")
     shapes = list(dict.fromkeys(verdict.shape(window) for window in told if window.icr is not None))
     for shape in shapes:
         print_text(verdict.MEANING[shape], console, f"What {shape} means:" if len(shapes) > 1 else "What to do:")

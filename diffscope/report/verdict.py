@@ -44,17 +44,35 @@ def finding(result: Result, window: WindowRow) -> str:
     return " ".join([*_levels(result, window), *_reach(window), *sentences(window.notes)])
 
 
+def spent(result: Result) -> str:
+    """Of a sweep with an accuracy: what it took, and what it came to."""
+    told = result.accuracy
+    assert told is not None
+    took, saved = told["passes"], 1 - told["passes"] / told["passes_full"]
+    ended = "" if told["reached"] else "Accuracy not reached: "
+    reason = told["reason"] if ended else told["reason"][0].upper() + told["reason"][1:]
+    return (
+        f"{ended}{reason}. {took:,} of {told['passes_full']:,} forward passes, {100 * saved:.0f} % saved; levels that "
+        "could no longer be the lowest were given fewer images, and wider intervals in the table."
+    )
+
+
 def _levels(result: Result, window: WindowRow) -> list[str]:
     """The recommended level, and the best measured one, which for a U lies beside it."""
     row = lowest(by_layer(result.rows).get(window.layer, []))
-    ends = "" if row is None else interval(row.values.get("icr_low"), row.values.get("icr_high"))
+    sigma, low, high = (None, None, None) if row is None else (row.sigma, row["icr_low"], row["icr_high"])
+    if result.accuracy is not None and window.layer in result.accuracy["layers"]:
+        # Wide enough for all looks, at the level that the looks settled on.
+        known = result.accuracy["layers"][window.layer]
+        sigma, low, high = known["sigma"], known["icr_low"], known["icr_high"]
+    ends = "" if sigma is None else interval(low, high)
     icr = f"{share(window.icr)} (95 % interval {ends})" if ends.startswith("[") else share(window.icr)
     native = "" if window.t is None else f" (the model's t = {number(window.t)})"
     level = f"σ = {number(window.sigma)}{native}"
     if window.shape != "u":
         return [f"Lowest ICR {icr} at {level}."]
     give = "" if window.sigma_error is None else f", give or take a factor of {10**window.sigma_error:.2g}"
-    measured = "" if row is None else f" at σ = {number(row.sigma)}"
+    measured = "" if sigma is None else f" at σ = {number(sigma)}"
     return [f"Recommended {level}{give}.", f"Lowest ICR measured: {icr}{measured}."]
 
 

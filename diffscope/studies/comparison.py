@@ -47,6 +47,9 @@ def _record(a: Row, b: Row) -> dict[str, Any]:
     if None in (a["icr"], b["icr"], a["replicates"], b["replicates"]):
         note = "null_icr: one of the two has no ICR with an interval"
         return {**head, **dict.fromkeys(keys), "significant": None, "notes": [note]}
+    if a.n != b.n:
+        note = f"unequal_images: {a.n} and {b.n} images are behind the two; measure both without --accuracy"
+        return {**head, **dict.fromkeys(keys), "significant": None, "notes": [note]}
     if a["replicates"] == b["replicates"] and a["icr"] == b["icr"]:
         return {**head, **dict(zip(keys, (0.0, 0.0, 0.0, 0.0, 1.0), strict=True)), "significant": False, "notes": []}
     found = paired_difference(a["icr"], a["replicates"], b["icr"], b["replicates"])

@@ -51,6 +51,8 @@ class Settings:
     max_memory: int | None = None
     """Bytes; half of RAM by default."""
     strict: bool = False
+    accuracy: float | None = None
+    """Relative, of ICR at its lowest; of a sweep that spends images where they decide."""
 
     def __post_init__(self) -> None:
         for name, value, choices in (
@@ -69,6 +71,8 @@ class Settings:
         ):
             if number is not None and number < least:
                 raise UsageError(f"{name} {number}: expected at least {least}")
+        if self.accuracy is not None and not 0 < self.accuracy < 1:
+            raise UsageError(f"--accuracy {self.accuracy:g}: expected a share of ICR such as 2%")
         if self.seed >= 2**64:  # a word of the generator's key
             raise UsageError(f"--seed {self.seed}: expected less than 2^64")
         for sigma in self.sigmas:
@@ -139,6 +143,7 @@ class Job:
             precision=plan.precision,
             blocks=self.blocks,
             generator=seeding.GENERATOR,
+            accuracy=self.settings.accuracy,
         )
 
 

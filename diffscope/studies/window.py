@@ -55,10 +55,11 @@ class Window:
     notes: tuple[str, ...]
 
 
-def semantic_window(sigma: ArrayLike, icr: ArrayLike, replicates: ArrayLike) -> Window:
+def semantic_window(sigma: ArrayLike, icr: ArrayLike, replicates: ArrayLike, minimum: int | None = None) -> Window:
     """The window of one layer from σ [K] > 0, ICR [K] and its block replicates y [G, K] of log ICR.
 
-    A level without ICR or replicates (None or NaN) is left out with a note. Levels may come in any order.
+    A level without ICR or replicates (None or NaN) is left out with a note. Levels may come in any order. `minimum`
+    says which is to count as the lowest, where another rule has settled that; else it is the one of lowest ICR.
     """
     sigma, icr, y = (np.asarray(values, dtype=np.float64) for values in (sigma, icr, replicates))
     if sigma.ndim != 1 or icr.shape != sigma.shape or y.ndim != 2 or y.shape[1] != len(sigma) or np.any(sigma <= 0):
@@ -78,7 +79,8 @@ def semantic_window(sigma: ArrayLike, icr: ArrayLike, replicates: ArrayLike) -> 
         notes.append(
             f"few_levels: {len(sigma)} levels (limit {FEW_LEVELS}): the shape rests on single points; sweep more levels"
         )
-    return _window(sigma, icr, y, notes)
+    best = int(np.argmin(icr)) if minimum is None else int(np.flatnonzero(order == minimum)[0])
+    return _window(sigma, icr, y, best, notes)
 
 
 def _undecided(sigma: FloatArray, icr: FloatArray, notes: list[str]) -> Window:
@@ -87,8 +89,7 @@ def _undecided(sigma: FloatArray, icr: FloatArray, notes: list[str]) -> Window:
     return Window(None, None, None, only, value, only, only, None, True, (0.0,) * len(sigma), tuple(notes))
 
 
-def _window(sigma: FloatArray, icr: FloatArray, y: FloatArray, notes: list[str]) -> Window:
-    best = int(np.argmin(icr))
+def _window(sigma: FloatArray, icr: FloatArray, y: FloatArray, best: int, notes: list[str]) -> Window:
     rise, t = _against_minimum(icr, y, best)
     shape = _shape(rise, t, best, len(y) - 1)
     if shape is None:

@@ -24,6 +24,16 @@ def run(
     self_check: Annotated[
         bool, typer.Option("--self-check", help="Also from half of the images; the two must agree.")
     ] = False,
+    accuracy: Annotated[
+        str | None,
+        typer.Option(
+            "--accuracy",
+            metavar="E",
+            help="Such as 2%: give more images only to noise levels that still decide where ICR is lowest, until it "
+            "and the level are known so well.",
+            show_default=False,
+        ),
+    ] = None,
     shard: options.ShardOf = None,
     out: options.Out = None,
     overwrite: options.Overwrite = False,
@@ -40,7 +50,8 @@ def run(
     gates = gates_of("sweep", fail_if)
     measuring, several = options.varied(measuring, augment, num_images)
     part = options.shard_of(shard, out, several, fail_if=fail_if, self_check=self_check, json=json)
-    job = measuring.job(checkpoint, num_levels=num_levels)
+    share = options.accuracy_of(accuracy, shard, several, self_check)
+    job = measuring.job(checkpoint, num_levels=num_levels, accuracy=share)
     if part is not None:
         run_shard(job, "sweep", *part)
         return

@@ -1,0 +1,182 @@
+"""A sweep that spends images where they decide something: all levels see a few, those that matter see more.
+
+After each stage the rule of `studies/accuracy.py` says which levels go on. Stages are kept on disk as pieces, so that
+an interrupted sweep repeats its looks on what is there and goes on from where it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from diffscope import __version__
+from diffscope.errors import EstimationError, MemoryLimit, NeedTwoViews
+from diffscope.features import Inputs
+from diffscope.metrics._guards import guarded
+from diffscope.metrics.icr import estimate
+from diffscope.numerics import threads_for
+from diffscope.ranks import world
+from diffscope.results import Result, Row, WindowRow
+from diffscope.store import Parts, cache_folder
+from diffscope.studies.accuracy import Decision, LayerVerdict, Reading, Rule, Track, curve, decide, looks, rule
+from diffscope.studies.blocks import Blocks
+from diffscope.studies.description import described_checkpoint, described_data
+from diffscope.studies.listener import Listener
+from diffscope.studies.measurement import Measured, measurable
+from diffscope.studies.pieces import Piece
+from diffscope.studies.portions import portions, total_passes
+from diffscope.studies.reading import Outline, all_rows, read_rows, require_one
+from diffscope.studies.settings import Job
+from diffscope.studies.window import semantic_window
+from diffscope.studies.window_rows import no_window, window_row
+
+
+def staged_sweep(
+    job: Job, accuracy: float, listener: Listener | None = None, folder: Path | None = None
+) -> tuple[Result, Measured]:
+    """The result and what stands behind it; clear `Measured.parts` once the result is safe.
+
+    Raises what `measure` raises; MemoryLimit where not all levels and layers fit into memory together.
+    """
+    listener = listener or Listener()
+    start, cpu = time.perf_counter(), time.process_time()
+    if job.plan.views < 2:
+        raise NeedTwoViews(f"--views {job.plan.views}: ICR compares views of one image; at least 2 are needed")
+    protocol = job.protocol
+    job, told = measurable(job)
+    if len(portions(job)) > 1:
+        raise MemoryLimit("--accuracy looks at all levels together: take fewer layers, or a larger --max-memory")
+    widths = [one.width for one in told.measured]
+    asked = rule(accuracy, job.plan.sigmas, looks(len(job.indices), widths, job.plan.views, job.blocks), job.plan.views)
+    parts = Parts(folder or cache_folder(), protocol.hash())
+    world().lead(parts.claim)
+    blocks = Blocks(job, parts, listener, Inputs(job.source, job.plan, job.settings.strict, say=listener.say))
+    stages = _Stages(job, told, asked, blocks)
+    passes = stages.run(listener)
+    full = total_passes(job)
+    listener.advance(full - passes)
+
+    def read() -> Result:
+        cells = [(level, layer) for layer in range(len(widths)) for level in range(len(job.levels))]
+        rows, failures = read_rows(told, cells, blocks.moments)
+        require_one(rows, failures)
+        skipped = blocks.skipped()
+        used = stages.seen - len(skipped)
+        whole = all_rows(told, rows, used)
+        return Result(
+            version=__version__,
+            command="sweep",
+            checkpoint=described_checkpoint(job),
+            data=described_data(job, used, skipped),
+            protocol=protocol.to_json(),
+            rows=whole,
+            window=stages.windows(whole),
+            timing={
+                "seconds": round(time.perf_counter() - start, 3),
+                "cpu_seconds": round(time.process_time() - cpu, 3),
+                "blocks_measured": blocks.measured,
+                "blocks_resumed": blocks.resumed,
+            },
+            warnings=job.denoiser.warnings,
+            accuracy=stages.described(passes, full),
+        )
+
+    result = world().lead(read, Result.to_json, Result.from_json)
+    used, skipped = result.data["used"], tuple(result.data["skipped"])
+    return result, Measured(protocol, result.rows, skipped, used, result.timing, parts)
+
+
+@dataclass
+class _Stages:
+    """Looks and what they came to; evidence and decisions are the first process's alone."""
+
+    job: Job
+    told: Outline
+    rule: Rule
+    blocks: Blocks
+    evidence: dict[str, list[list[Reading | None]]] = field(default_factory=dict)
+    """Of each layer the track of each level."""
+    decision: Decision | None = None
+    seen: int = 0
+    """Images of which some level was given views."""
+
+    def run(self, listener: Listener) -> int:
+        """All stages; the forward passes that they took."""
+        going, passes, levels = list(range(len(self.rule.sigmas))), 0, len(self.rule.sigmas)
+        layers = tuple(range(len(self.told.measured)))
+        for look, images in enumerate(self.rule.looks):
+            pieces = [Piece(block, self.seen, images, tuple(going), layers) for block in range(self.job.blocks)]
+            self.blocks.run(pieces)
+            passes += sum(piece.passes(self.job) for piece in pieces)
+            self.seen = images
+            measured = going
+            going = world().lead(lambda look=look, measured=measured: self._look(look, measured))  # type: ignore[misc]
+            if not going:
+                break
+            if len(going) < levels:
+                listener.say(f"after {images} images {len(going)} of {len(self.rule.sigmas)} noise levels go on")
+                levels = len(going)
+        return passes
+
+    def _look(self, look: int, measured: list[int]) -> list[int]:
+        for number, features in enumerate(self.told.measured):
+            tracks = self.evidence.setdefault(features.layer, [[] for _ in self.rule.sigmas])
+            for level in measured:
+                tracks[level].append(self._reading(level, number, self.rule.looks[look]))
+        self.decision = decide(self.rule, look, self.evidence, self.decision)
+        return sorted(self.decision.going)
+
+    def _reading(self, level: int, layer: int, images: int) -> Reading | None:
+        moments = self.blocks.moments(level, layer, images)
+        positions = self.told.measured[layer].positions
+        try:
+            with threads_for(moments.d):
+                found = estimate(guarded(moments, self.told.spacing, positions, self.told.reduce)[0])
+        except EstimationError:
+            return None
+        return None if found.replicates is None else Reading(found.icr, found.replicates, moments.total.n)
+
+    @property
+    def verdicts(self) -> Mapping[str, LayerVerdict]:
+        assert self.decision is not None
+        return self.decision.layers
+
+    def windows(self, rows: tuple[Row, ...]) -> tuple[WindowRow, ...]:
+        """From the evidence: of the rows alone differences of levels would not be paired."""
+        windows = []
+        for name in dict.fromkeys(row.layer for row in rows):
+            verdict = self.verdicts.get(name)
+            if verdict is None or verdict.best is None:
+                windows.append(no_window(name))
+                continue
+            tracks: list[Track] = list(self.evidence[name])
+            found = semantic_window(self.rule.sigmas, *curve(tracks, verdict.best), minimum=verdict.best)
+            windows.append(window_row(self.job.denoiser.noise.to_native, name, found))
+        return tuple(windows)
+
+    def described(self, passes: int, full: int) -> dict[str, Any]:
+        """As `Result.accuracy` has it."""
+        assert self.decision is not None
+        layers = {
+            name: {
+                "sigma": None if verdict.best is None else self.rule.sigmas[verdict.best],
+                "icr": verdict.icr,
+                "icr_low": verdict.low,
+                "icr_high": verdict.high,
+                "images": verdict.images,
+                "reached": verdict.reached,
+            }
+            for name, verdict in self.verdicts.items()
+        }
+        return {
+            "asked": self.rule.accuracy,
+            "reached": self.decision.reached,
+            "reason": self.decision.reason,
+            "looks": list(self.rule.looks),
+            "passes": passes,
+            "passes_full": full,
+            "layers": layers,
+        }
