@@ -45,11 +45,11 @@ PAIR_IMAGES = 256
 
 
 class NonFiniteFeature(NonFinite):
-    """A feature is NaN or infinite; `position` is the first such image's place in the batch (from 0)."""
+    """A feature is NaN or infinite; `position` is the place of an image with one among those added (from 0)."""
 
     def __init__(self, position: int) -> None:
         super().__init__(
-            f"the features of image {position} of the batch are not finite; expected finite numbers; "
+            f"the features of image {position} of the block are not finite; expected finite numbers; "
             "use a wider precision (fp32)"
         )
         self.position = position
@@ -117,10 +117,11 @@ def accumulator_nbytes(views: int, d: int) -> int:
 class BlockAccumulator:
     """Adds up one block: `update` with each batch in image order, then `finish`.
 
-    Equal batches give identical bytes; other batch sizes agree to float64 rounding.
+    Equal batches give identical bytes; other batch sizes agree to float64 rounding. `deferred` is for devices that
+    compute while the host goes on: they are asked at the end whether all features were finite, not with each batch.
     """
 
-    def __init__(self, views: int, d: int) -> None:
+    def __init__(self, views: int, d: int, deferred: bool = False) -> None:
         if views < 2:
             raise NeedTwoViews(f"{views} view per image; expected at least 2, as noise is what differs between views")
         self.views = views
@@ -128,17 +129,24 @@ class BlockAccumulator:
         self._n = 0
         self._sums: list[torch.Tensor] = []
         self._kept: list[torch.Tensor] = []
+        self._deferred = deferred
+        self._bad: list[torch.Tensor] = []
 
     def update(self, z: torch.Tensor) -> None:
-        """Add the features [B, V, d] of B further images, on any device. NonFiniteFeature leaves the sums unchanged."""
+        """Add the features [B, V, d] of B further images, on any device.
+
+        NonFiniteFeature leaves the sums unchanged; deferred, it is raised by `finish`.
+        """
         if z.ndim != 3 or z.shape[1:] != (self.views, self.d):
             raise EstimationError(f"features of shape {tuple(z.shape)}; expected (images, {self.views}, {self.d})")
         with torch.inference_mode():
             # Apple's devices have no float64; the host adds faster than such a device produces features.
             z = (z.cpu() if z.device.type == "mps" else z).to(torch.float64)
             bad = ~torch.isfinite(z).all(dim=2).all(dim=1)
-            if bool(bad.any()):
-                raise NonFiniteFeature(int(bad.nonzero()[0, 0]))
+            if self._deferred:
+                self._bad.append(bad)
+            elif bool(bad.any()):
+                raise NonFiniteFeature(self._n + int(bad.nonzero()[0, 0]))
             unit = z / torch.linalg.vector_norm(z, dim=2, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
             self._add(_sums(z, unit), len(z))
             self._keep(unit)
@@ -152,12 +160,15 @@ class BlockAccumulator:
                 self._add(other._sums, other._n)
             for unit in other._kept:
                 self._keep(unit)
+            self._bad += other._bad
 
     def finish(self) -> BlockMoments:
         """What was added so far; EstimationError if nothing was."""
         if not self._n:
             raise EstimationError("a block without images; expected at least one image in every block")
         with torch.inference_mode():
+            if self._bad and bool((bad := torch.cat(self._bad)).any()):
+                raise NonFiniteFeature(int(bad.nonzero()[0, 0]))
             view_sum, between, within, l2_sum, l2_between, l2_within = (_array(total) for total in self._sums)
             unit = torch.cat(self._kept)
             return BlockMoments(

@@ -20,7 +20,7 @@ ROOT = Path(diffscope.__file__).parent
 
 ROWS: dict[int, set[str]] = {
     0: {"errors"},
-    1: {"registry", "seeding", "numerics", "protocol", "store", "kept", "hub", "ranks"},
+    1: {"registry", "seeding", "numerics", "protocol", "store", "kept", "hub", "ranks", "allocation"},
     2: {"results"},
     3: {"checkpoints", "sources", "moments"},
     4: {"families", "views", "metrics"},

@@ -15,12 +15,21 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from diffscope import families, features
+from diffscope import families
 from diffscope.checkpoints import Checkpoint, read
 from diffscope.errors import DataError, UsageError
 from diffscope.families.base import Denoiser
 from diffscope.families.networks.autoencoder import Autoencoder
-from diffscope.features import Extractor, Inputs, Plan, arithmetic, resolve_device, resolve_precision, target_of
+from diffscope.features import (
+    Extractor,
+    Inputs,
+    Plan,
+    arithmetic,
+    devices,
+    resolve_device,
+    resolve_precision,
+    target_of,
+)
 from diffscope.sources.base import Source, Target, open_source
 from diffscope.views import Augmentation, view_noise
 
@@ -336,7 +345,7 @@ def state_of_arithmetic() -> tuple[Any, ...]:
 @pytest.mark.parametrize("amx", [{"amx_bf16": False}, {"amx_bf16": True}, {}], ids=["no amx", "amx", "unknown"])
 def test_arithmetic_on_a_cpu(amx: dict[str, bool], monkeypatch: pytest.MonkeyPatch) -> None:
     """ "medium" only where the processor is known to have no AMX, which would round to bfloat16."""
-    monkeypatch.setattr(features, "cpu_capabilities", lambda: amx)
+    monkeypatch.setattr(devices, "cpu_capabilities", lambda: amx)
     before = state_of_arithmetic()
     with arithmetic("fp32", torch.device("cpu")):
         expected = "medium" if amx == {"amx_bf16": False} else before[0]
@@ -356,7 +365,7 @@ def test_arithmetic_on_cuda(precision: str) -> None:
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_arithmetic_is_restored_after_an_error(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "cpu_capabilities", lambda: {"amx_bf16": False})
+    monkeypatch.setattr(devices, "cpu_capabilities", lambda: {"amx_bf16": False})
     before = state_of_arithmetic()
     with pytest.raises(RuntimeError, match="inside"), arithmetic("fp32", torch.device(device)):
         raise RuntimeError("inside")
@@ -365,7 +374,7 @@ def test_arithmetic_is_restored_after_an_error(device: str, monkeypatch: pytest.
 
 def test_the_stream_leaves_no_context_to_its_consumer(monkeypatch: pytest.MonkeyPatch) -> None:
     """A generator that is suspended inside a `with` would hand its mode to whoever asks next."""
-    monkeypatch.setattr(features, "cpu_capabilities", lambda: {"amx_bf16": False})
+    monkeypatch.setattr(devices, "cpu_capabilities", lambda: {"amx_bf16": False})
     denoiser, before = toy(), state_of_arithmetic()
     stream = extractor(denoiser, open_source("synthetic:count=4"), plan(denoiser)).run(range(4))
     next(stream)

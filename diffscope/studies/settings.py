@@ -51,6 +51,8 @@ class Settings:
     max_memory: int | None = None
     """Bytes; half of RAM by default."""
     strict: bool = False
+    compile: bool = False
+    """On CUDA: the network's blocks, first."""
     accuracy: float | None = None
     """Relative, of ICR at its lowest; of a sweep that spends images where they decide."""
 
@@ -157,6 +159,8 @@ def prepare(checkpoint: Checkpoint, denoiser: Denoiser, source: Source, settings
     levels = _levels(denoiser, settings)
     _check_inputs(denoiser, source, settings)
     device = resolve_device(settings.device)
+    if settings.compile and not device.startswith("cuda"):
+        raise UsageError(f"--compile pays on CUDA only, not on {device}, where it takes a minute and gains nothing")
     widest = max(layer.width if settings.pool == "mean" else math.prod(layer.shape) for layer in layers)
     count = min(len(source), settings.num_images or max(DEFAULT_IMAGES, IMAGES_PER_FEATURE * widest))
     on_cpu = device == "cpu"
@@ -173,6 +177,7 @@ def prepare(checkpoint: Checkpoint, denoiser: Denoiser, source: Source, settings
         precision=resolve_precision(settings.precision, device),
         device=device,
         batch_size=settings.batch_size or max(1, (32 if on_cpu else 256) // settings.views),
+        compile=settings.compile,
         workers=min(2, os.cpu_count() or 1) if settings.workers is None else settings.workers,
     )
     indices = seeding.permutation(settings.seed, len(source))[:count]

@@ -14,10 +14,10 @@ import torch
 from commands import DATA, EDM, SIT_LATENTS, SIT_PIXELS
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffscope import api, features
+from diffscope import api
 from diffscope.errors import DataError, MemoryLimit, NeedTwoViews
 from diffscope.families.networks.autoencoder import Autoencoder
-from diffscope.features import Batch, arithmetic
+from diffscope.features import Batch, arithmetic, extractor
 from diffscope.studies import benchmark as bench
 from diffscope.studies import machine_limit, stopwatch
 from diffscope.studies.benchmark import benchmark
@@ -167,7 +167,7 @@ def test_the_limits_are_computed_as_the_network_is(monkeypatch: pytest.MonkeyPat
         return arithmetic(precision, device)
 
     monkeypatch.setattr(machine_limit, "arithmetic", spied)
-    monkeypatch.setattr(features, "arithmetic", spied)
+    monkeypatch.setattr(extractor, "arithmetic", spied)
     linear("bf16").run()
     walk_rate(api.load("toy:d=4,side=4")[1], precision="bf16", batch=2, seconds=0)
     assert set(asked) == {("bf16", "cpu")}

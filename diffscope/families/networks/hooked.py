@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 
 from torch import Tensor, nn
 
+from diffscope.errors import UsageError
 from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
 
 Call = Callable[[nn.Module, Tensor, Tensor, "Tensor | None"], Tensor]
@@ -28,6 +29,9 @@ class HookedNetwork(WalkedNetwork):
         self.module = module
         self.names = tuple(names)
         self.call = call
+
+    def compile_blocks(self, backend: str = "inductor") -> None:
+        raise UsageError("--compile is for the networks written here; one of a library runs as the library has it")
 
     def walk(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Walk:
         """All layers at once: they are held until they are yielded."""

@@ -1,16 +1,9 @@
-"""Denoiser + source + views → a stream of pooled features, for every layer and noise level asked for.
-
-For each batch the images are decoded, augmented and encoded once; then, level by level, signal and noise are
-scaled, the network is walked to the deepest layer asked for and no further, and every layer is pooled as it passes.
-"""
+"""Images → views and noise in a network's input space: decoded, augmented and encoded once for all noise levels."""
 
 from __future__ import annotations
 
-import contextlib
-import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -20,84 +13,17 @@ import torch
 from torch import Tensor
 
 from diffscope import __version__
-from diffscope.errors import DataError, UsageError
-from diffscope.families.base import Denoiser, Layer
+from diffscope.errors import DataError
+from diffscope.families.base import Denoiser
+from diffscope.features.plan import Batch, Plan
+from diffscope.features.uploads import Uploads
 from diffscope.kept import latents
 from diffscope.kept.latents import Latents
 from diffscope.protocol import digest
-from diffscope.ranks import world
 from diffscope.seeding import GENERATOR, Stream
 from diffscope.sources.base import Source, Target
 from diffscope.store import cache_folder
-from diffscope.views import Augmentation, augmented_view, view_noise
-
-DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-SPACING = {"fp32": 2.0**-23, "tf32": 2.0**-10, "bf16": 2.0**-7, "fp16": 2.0**-10}
-"""Distance of neighbouring numbers at 1, of what the network computes in."""
-
-
-def cure(precision: str) -> str:
-    """What to do where a network's numbers are not finite."""
-    if precision in ("fp32", "tf32"):
-        return "its weights have diverged or the file is damaged: take another checkpoint"
-    return "use --precision fp32"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to extract; part of the protocol but for the last three fields."""
-
-    layers: tuple[Layer, ...]
-    sigmas: tuple[float, ...]
-    views: int
-    augmentation: Augmentation
-    input: str
-    """noisy or clean."""
-    pool: str
-    """mean or flatten."""
-    normalize: bool
-    class_label: str
-    seed: int
-    precision: str
-    """A key of DTYPES."""
-    device: str
-    batch_size: int
-    """Images per batch; a forward pass holds batch_size × views."""
-    workers: int
-    """Threads that decode ahead; 0 decodes in between."""
-
-    def width(self, layer: Layer) -> int:
-        """Number of features of a layer, pooled."""
-        return layer.width if self.pool == "mean" else math.prod(layer.shape)
-
-
-@dataclass(frozen=True)
-class Features:
-    """One layer at one noise level for one batch."""
-
-    indices: tuple[int, ...]
-    """Of the images in their source."""
-    level: int
-    layer: int
-    """Both count from 0 in the plan's order."""
-    z: Tensor
-    """float32 (B, V, d) on the device."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Views of some images and their noise, ready for the network."""
-
-    indices: tuple[int, ...]
-    """Of the images in their source, B of them."""
-    signal: Tensor
-    """(B·V, C, S, S) in the network's input space, the views of an image side by side."""
-    noise: Tensor | None
-    """The same shape, standard normal; None for clean input."""
-
-    def at(self, sigma: float) -> Tensor:
-        """data + sigma · noise."""
-        return self.signal if self.noise is None else torch.add(self.signal, self.noise, alpha=sigma)
+from diffscope.views import augmented_view, view_noise
 
 
 class Inputs:
@@ -120,6 +46,7 @@ class Inputs:
         """say: told once, where latents cannot be kept on disk. UsageError where $DIFFSCOPE_CACHE_SIZE is no size."""
         self.source, self.plan, self.strict = source, plan, strict
         self.device = torch.device(plan.device)
+        self._upload = Uploads(self.device)
         self.skipped: list[dict[str, str]] = []
         self._room = keep
         self._kept: dict[tuple[int, ...], tuple[list[Batch], list[dict[str, str]]]] = {}
@@ -139,6 +66,7 @@ class Inputs:
             return
         before, made = len(self.skipped), []
         for batch, images in self._decoded(key, target_of(denoiser)):
+            self._upload.pace()
             with torch.inference_mode():
                 signal, noise = self._signal_and_noise(denoiser, batch, images)
             made.append(Batch(batch, signal, noise))
@@ -160,7 +88,7 @@ class Inputs:
         """Latents come from the disk where they are kept; those that are not are encoded together, and kept."""
         views = self.plan.views
         if self.source.kind == "latents":
-            pixels = torch.from_numpy(images).to(self.device, non_blocking=True)
+            pixels = self._upload(torch.from_numpy(images))
             mean, std = (part.repeat_interleave(views, 0) for part in pixels.unbind(1))
             return denoiser.scale_latents(mean, std, self._latent_noise(denoiser, batch))
         if denoiser.encoder is None or not self._limit:
@@ -174,13 +102,13 @@ class Inputs:
             kept.write([keys[number] for number in missing], made)
             for number, row in zip(missing, made, strict=True):
                 rows[number] = row
-        return torch.from_numpy(np.stack([row for row in rows if row is not None])).to(self.device)
+        return self._upload(torch.from_numpy(np.stack([row for row in rows if row is not None])))
 
     def _encoded(
         self, denoiser: Denoiser, batch: tuple[int, ...], images: np.ndarray, rows: Sequence[int] | None = None
     ) -> Tensor:
         """Views augmented and brought to the network's input space; all B·V, or those at `rows`."""
-        plan, pixels = self.plan, torch.from_numpy(images).to(self.device, non_blocking=True)
+        plan, pixels = self.plan, self._upload(torch.from_numpy(images))
         views = [augmented_view(pixels, batch, v, plan.augmentation, plan.seed) for v in range(plan.views)]
         x, noise = torch.stack(views, 1).flatten(0, 1), self._latent_noise(denoiser, batch)
         if rows is not None and len(rows) < len(x):
@@ -196,7 +124,7 @@ class Inputs:
     def _drawn(self, denoiser: Denoiser, batch: tuple[int, ...], stream: Stream) -> Tensor:
         shape = (denoiser.space.channels, denoiser.space.side, denoiser.space.side)
         views = [view_noise(batch, view, shape, self.plan.seed, stream) for view in range(self.plan.views)]
-        return torch.stack(views, 1).flatten(0, 1).to(self.device, non_blocking=True)
+        return self._upload(torch.stack(views, 1).flatten(0, 1))
 
     def _latents(self, denoiser: Denoiser) -> Latents:
         """The set on disk of what this denoiser's encoder makes of views like these."""
@@ -282,113 +210,7 @@ class Inputs:
             return error
 
 
-class Extractor:
-    """Streams features of the images that `inputs` reads."""
-
-    def __init__(self, denoiser: Denoiser, inputs: Inputs, plan: Plan) -> None:
-        self.denoiser, self.inputs, self.plan = denoiser, inputs, plan
-        self.device = inputs.device
-        denoiser.to(self.device)
-        denoiser.network.set_precision(DTYPES[plan.precision])
-
-    def run(self, indices: Sequence[int]) -> Iterator[Features]:
-        """Features of the images at `indices`, batch by batch, level by level, in the order of execution."""
-        wanted = {layer.name: number for number, layer in enumerate(self.plan.layers)}
-        for batch in self.inputs.batches(self.denoiser, indices):
-            with torch.inference_mode():
-                label = batch_label(self.denoiser, self.inputs.source, self.plan, batch.indices)
-            for level, sigma in enumerate(self.plan.sigmas):
-                yield from self._level(batch, sigma, label, level, wanted)
-
-    def _level(
-        self, batch: Batch, sigma: float, label: Tensor | None, level: int, wanted: dict[str, int]
-    ) -> Iterator[Features]:
-        pooled: list[tuple[int, Tensor]] = []
-        # The contexts stand around the consumer of the walk: inside a generator they would leak to its caller.
-        with torch.inference_mode(), arithmetic(self.plan.precision, self.device):
-            for name, activation in self.denoiser.walk(batch.at(sigma), sigma, label, wanted):
-                if name in wanted:
-                    pooled.append((wanted[name], self._pooled(activation)))
-                    if len(pooled) == len(wanted):
-                        break
-        for number, z in pooled:
-            yield Features(batch.indices, level, number, z.view(len(batch.indices), self.plan.views, -1))
-
-    def _pooled(self, activation: Tensor) -> Tensor:
-        if self.plan.pool == "flatten":
-            z = activation.flatten(1).float()
-        elif activation.dim() == 4:
-            z = activation.mean((2, 3), dtype=torch.float32)
-        else:
-            z = activation.mean(1, dtype=torch.float32) if activation.dim() == 3 else activation.float()
-        return torch.nn.functional.normalize(z, dim=1) if self.plan.normalize else z
-
-
 def target_of(denoiser: Denoiser) -> Target:
     """What a source must bring its images to for this model."""
     space = denoiser.space
     return Target(space.image_side, space.image_channels, space.resize)
-
-
-def batch_label(denoiser: Denoiser, source: Source, plan: Plan, indices: Sequence[int]) -> Tensor | None:
-    """What the network is told of the classes of these images, one for each view."""
-    chosen, device = plan.class_label, torch.device(plan.device)
-    if chosen == "null":
-        return denoiser.label(None, device)
-    if chosen == "label":
-        assert source.labels is not None
-        return denoiser.label(torch.from_numpy(source.labels[list(indices)]).repeat_interleave(plan.views), device)
-    return denoiser.label(torch.full((1,), int(chosen)), device)
-
-
-def resolve_device(name: str | None) -> str:
-    """`cuda` where there is one, of several processes each its own, else `cpu`; UsageError for one that is not here."""
-    mine = world().device
-    if name in (None, "auto") or (mine is not None and name == "cuda"):
-        return mine or ("cuda" if torch.cuda.is_available() else "cpu")
-    assert name is not None
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"--device {name}: {' '.join(str(error).split())[:120]}") from None
-    return name
-
-
-def resolve_precision(name: str, device: str) -> str:
-    """What `auto` becomes: fp32 on a CPU, tf32 on CUDA, fp32 elsewhere."""
-    if name == "auto":
-        return "tf32" if device.startswith("cuda") else "fp32"
-    if name not in DTYPES:
-        raise UsageError(f"--precision {name}: expected auto, {', '.join(DTYPES)}")
-    if name == "tf32" and not device.startswith("cuda"):
-        raise UsageError(f"--precision tf32 exists on CUDA only, not on {device}; use fp32")
-    return name
-
-
-def cpu_capabilities() -> dict[str, bool]:
-    """Instruction sets by torch's names; empty where torch cannot tell."""
-    query = getattr(torch.cpu, "get_capabilities", None)
-    return {} if query is None else {str(k): bool(v) for k, v in query().items()}
-
-
-@contextlib.contextmanager
-def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
-    """How float32 products are computed inside, restored after: TF32 as asked on CUDA, oneDNN's on a CPU without AMX.
-
-    On CPUs without AMX "medium" still computes in float32 (error 6e-7), on AMD twice as fast; with AMX it would
-    round to bfloat16.
-    """
-    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    medium = device.type == "cpu" and precision == "fp32" and cpu_capabilities().get("amx_bf16") is False
-    before = torch.get_float32_matmul_precision()
-    try:
-        if device.type == "cuda":
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-        elif medium:
-            torch.set_float32_matmul_precision("medium")
-        yield
-    finally:
-        if device.type == "cuda":
-            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
-        elif medium:
-            torch.set_float32_matmul_precision(before)

@@ -1,0 +1,28 @@
+"""Denoiser + source + views → a stream of pooled features, for every layer and noise level asked for.
+
+plan ─▶ inputs (decode, views, VAE; once) ─▶ extractor (level by level: walk, pool) ─▶ Features
+"""
+
+from __future__ import annotations
+
+from diffscope.features.devices import arithmetic, cpu_capabilities, resolve_device, resolve_precision
+from diffscope.features.extractor import Extractor, batch_label
+from diffscope.features.inputs import Inputs, target_of
+from diffscope.features.plan import DTYPES, SPACING, Batch, Features, Plan, cure
+
+__all__ = [
+    "DTYPES",
+    "SPACING",
+    "Batch",
+    "Extractor",
+    "Features",
+    "Inputs",
+    "Plan",
+    "arithmetic",
+    "batch_label",
+    "cpu_capabilities",
+    "cure",
+    "resolve_device",
+    "resolve_precision",
+    "target_of",
+]
