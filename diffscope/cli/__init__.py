@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
+from diffscope.allocation import keep_large_blocks
 from diffscope.cli.output import silence_stdout
 from diffscope.errors import DiffscopeError, GateHeld, RankLost
 
@@ -17,6 +18,7 @@ USAGE = 2
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The entry point: the one place that turns exceptions into a line on stderr and an exit code."""
+    keep_large_blocks()
     words = sys.argv[1:] if argv is None else argv
     if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
         from diffscope.cli.together import run_together
@@ -48,7 +50,8 @@ def run(argv: Sequence[str]) -> int:
         silence_stdout()
         return 0
     except MemoryError:
-        return _failed(["out of memory; use a smaller --batch-size, fewer layers or noise levels at a time"], 1)
+        with _heard():
+            return _failed(["out of memory; use a smaller --batch-size, fewer layers or noise levels at a time"], 1)
     except Exception as error:
         with _heard():
             return _unforeseen(error)

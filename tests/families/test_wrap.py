@@ -147,7 +147,8 @@ def test_one_of_our_own_networks_has_its_family_s_features(pictures: str) -> Non
     options: dict[str, Any] = {"augment": "none", "layers": (native.default_layer,), "views": 4, "seed": 1}
     mine = diffscope.icr(model, pictures, 0.5, **options)
     theirs = diffscope.icr(EDM, pictures, 0.5, **options)
-    assert mine.rows[0]["icr"] == theirs.rows[0]["icr"]
+    # Measured, our own network has its channels last in memory; a wrapped one is left as it is. Float32 rounding.
+    assert mine.rows[0]["icr"] == pytest.approx(theirs.rows[0]["icr"], rel=1e-5)
     assert mine.checkpoint["sha256"] == live_record(model).sha256()
     assert (mine.checkpoint["path"], mine.checkpoint["family"]) == (f"live:{model.network_class}", "wrapped")
 

@@ -22,6 +22,7 @@ class DhariwalUNet(WalkedNetwork):
     Layers: `enc.{r}x{r}_{conv,down,blockN}`, `dec.{r}x{r}_{in0,in1,up,blockN}`, `out_norm`, `out_conv`.
     """
 
+    layout = torch.channels_last  # no reordering around convolutions
     trunk = ("enc", "dec", "out_norm", "out_conv")
 
     def __init__(

@@ -28,6 +28,7 @@ class SongUNet(WalkedNetwork):
     `dec.{r}x{r}_{in0,in1,up,blockN,aux_up,aux_norm,aux_conv}`.
     """
 
+    layout = torch.channels_last  # no reordering around convolutions
     trunk = ("enc", "dec")
 
     def __init__(

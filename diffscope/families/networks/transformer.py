@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffscope.families.networks.attention import attend
 from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
 
 
@@ -120,7 +121,7 @@ class Attention(nn.Module):
         batch, count, width = tokens.shape
         qkv = self.qkv(tokens).view(batch, count, 3, self.num_heads, width // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v)
+        mixed = attend(self.q_norm(q), self.k_norm(k), v)
         out: Tensor = self.proj(mixed.transpose(1, 2).reshape(tokens.shape))
         return out
 

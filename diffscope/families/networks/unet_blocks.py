@@ -13,11 +13,41 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffscope.families.networks.attention import attend
+
 Resample = Literal["up", "down"] | None
 
 
-def group_norm(channels: int, eps: float) -> nn.GroupNorm:
-    return nn.GroupNorm(min(32, channels // 4), channels, eps=eps)
+SMALL_MAP = 1024
+"""Below this many positions torch's group norm on a CPU is slow where channels come last: up to 7 times in bfloat16."""
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group norm over (B, C, H, W); `silu` applies the activation that follows in the U-Nets, in the same pass."""
+
+    def forward(self, x: Tensor, silu: bool = False) -> Tensor:
+        if x.device.type == "cpu" and x.stride(1) == 1 and x[0, 0].numel() < SMALL_MAP:
+            h = self._by_channel_sums(x)
+        else:
+            h = super().forward(x)
+        return (F.silu(h, inplace=True) if silu else h).to(x.dtype)
+
+    def _by_channel_sums(self, x: Tensor) -> Tensor:
+        """In float32, from sums that run along the channels, as they lie in memory."""
+        x = x.float()
+        parts = (len(x), self.num_groups, x.shape[1] // self.num_groups)
+        count = parts[2] * x.shape[2] * x.shape[3]
+        mean = x.sum((2, 3)).view(parts).sum(2, keepdim=True) / count
+        power = x.square().sum((2, 3)).view(parts).sum(2, keepdim=True) / count
+        deviation = (power - mean.square()).clamp(min=0).add(self.eps).rsqrt()
+        scale = deviation * self.weight.float().view(parts[1:])
+        shift = self.bias.float().view(parts[1:]) - mean * scale
+        rows = (*x.shape[:2], 1, 1)
+        return torch.addcmul(shift.view(rows), x, scale.view(rows))
+
+
+def group_norm(channels: int, eps: float) -> GroupNorm:
+    return GroupNorm(min(32, channels // 4), channels, eps=eps)
 
 
 class Conv2d(nn.Module):
@@ -49,12 +79,18 @@ class Conv2d(nn.Module):
         line = torch.as_tensor(taps, dtype=torch.float32)
         self.register_buffer("resample_filter", (line.outer(line) / line.sum() ** 2)[None, None] if resample else None)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
+        """shift (B or 1, C') is added to every position: as part of the bias, where one serves the whole batch."""
         if self.fused_down:
             return self._convolve_then_filter(x)
         if self.resample is not None:
             x = self._resample(x)
-        return x if self.weight is None else F.conv2d(x, self.weight, self.bias, padding=self.padding)
+        if self.weight is None:
+            return x
+        if shift is None or len(shift) == 1:
+            bias = self.bias if shift is None else self.bias + shift[0]
+            return F.conv2d(x, self.weight, bias, padding=self.padding)
+        return F.conv2d(x, self.weight, self.bias, padding=self.padding).add_(shift[:, :, None, None])
 
     def _resample(self, x: Tensor) -> Tensor:
         if self.taps == 2:  # a 2×2 mean and a nearest-neighbour doubling, several times faster than the filter
@@ -106,23 +142,29 @@ class UNetBlock(nn.Module):
             self.proj = Conv2d(out_channels, out_channels, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x (B, C, H, W), embedding (B or 1, E) → (B, C', H', W')."""
-        h = self.conv0(F.silu(self.norm0(x)))
-        affine = self.affine(embedding)[:, :, None, None]
+        """x (B, C, H, W), embedding (B or 1, E) → (B, C', H', W'). In place on what it made itself, never on x."""
+        h = self.norm0(x, silu=True)
+        affine = self.affine(embedding)
         if self.scale_shift:
-            scale, shift = affine.chunk(2, dim=1)
-            h = F.silu(torch.addcmul(shift, self.norm1(h), scale + 1))
+            scale, shift = affine[:, :, None, None].chunk(2, dim=1)
+            h = F.silu(torch.addcmul(shift, self.norm1(self.conv0(h)), scale + 1), inplace=True)
         else:
-            h = F.silu(self.norm1(h + affine))
-        h = self.conv1(h)
-        x = (h + (x if self.skip is None else self.skip(x))) * self.gain
-        return (x + self.proj(self._attend(x))) * self.gain if self.heads else x
+            h = self.norm1(self.conv0(h, affine), silu=True)
+        h = self._sum(self.conv1(h), x if self.skip is None else self.skip(x))
+        return self._sum(self.proj(self._attend(h)), h) if self.heads else h
+
+    def _sum(self, made: Tensor, x: Tensor) -> Tensor:
+        made += x
+        return made if self.gain == 1 else made.mul_(self.gain)
 
     def _attend(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
-        qkv = self.qkv(self.norm2(x)).view(batch, self.heads, channels // self.heads, 3, height * width)
-        q, k, v = (part.transpose(2, 3) for part in qkv.unbind(3))
-        return F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(x.shape)
+        # The checkpoints' rows run (head, channel, part); put as (part, head, channel) no part has to be copied.
+        weight = self.qkv.weight.view(channels, 3, channels, 1, 1).transpose(0, 1).reshape(self.qkv.weight.shape)
+        bias = self.qkv.bias.view(channels, 3).T.reshape(-1)
+        qkv = F.conv2d(self.norm2(x), weight, bias)
+        parts = qkv.view(batch, 3, self.heads, channels // self.heads, height * width).transpose(3, 4)
+        return attend(*parts.unbind(1)).transpose(2, 3).reshape(x.shape)
 
 
 class FourierEmbedding(nn.Module):

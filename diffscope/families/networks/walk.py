@@ -26,6 +26,9 @@ class WalkedNetwork(nn.Module, ABC):
     trunk: tuple[str, ...]
     """Names of the children that may run in half precision; the others embed noise level and class, in float32."""
 
+    layout: torch.memory_format = torch.contiguous_format
+    """Of the trunk's weights, and with them of its activations, on a CPU."""
+
     @abstractmethod
     def walk(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Walk:
         """Yield (name, activation).
@@ -46,6 +49,14 @@ class WalkedNetwork(nn.Module, ABC):
             output = activation
         return output
 
+    def compile_blocks(self, backend: str = "inductor") -> None:
+        """Compile every block by itself (torch.compile): the walk between them stays a generator."""
+        for name in self.trunk:
+            module = getattr(self, name)
+            blocks = list(module.children()) if isinstance(module, (nn.ModuleDict, nn.ModuleList)) else [module]
+            for block in blocks:
+                block.compile(backend=backend)
+
     def set_precision(self, dtype: torch.dtype) -> None:
         """Cast the trunk to `dtype`; embeddings stay float32, for they span too many magnitudes for 16 bit."""
         for name in self.trunk:
@@ -54,3 +65,5 @@ class WalkedNetwork(nn.Module, ABC):
             if now not in (dtype, torch.float32):
                 raise UsageError(f"the network's weights are rounded to {now}; load the checkpoint again for {dtype}")
             nn.Module.to(module, dtype)  # a library's own `to` may warn of casts
+            if self.layout is not torch.contiguous_format and next(module.parameters()).device.type == "cpu":
+                module.to(memory_format=self.layout)
