@@ -1,13 +1,13 @@
-"""What diffscope costs against a naive script, as ratios of CPU time measured in one run.
+"""What diffscope costs: against a naive script, against the machine's limit, and as its work grows.
 
-    python scripts/bench.py                  # the full table: hours on two cores
-    python scripts/bench.py --quick          # every case at a size that takes seconds, as CI runs it
-    python scripts/bench.py demo-fp32 track  # some cases
+    python scripts/bench.py                     # everything: hours on two cores
+    python scripts/bench.py --quick             # every part at a size that takes seconds, as CI runs it
+    python scripts/bench.py demo-fp32 outside   # some parts
 
-The naive script is what anybody would write (`naive` below): for each noise level a new loader that decodes and
-augments anew, whole forward passes with a hook, all features kept, a generalised eigenproblem at the end. Either side
-is a process of its own on one thread; its CPU time counts from the loaded model to the numbers, children included.
-A and B alternate; the median of the repeats is taken, and the smallest and largest ratio stand beside it.
+Ratios are CPU time of the naive script (`bench_naive.py`) over ours. Either side is a process of its own on one thread;
+its CPU time counts from the loaded model to the numbers, children included. A and B alternate; the median of the
+repeats is taken, and the smallest and largest ratio stand beside it. Shares are the walk's FLOP/s over those of the
+machine's best convolution (U-Nets) or matrix product (transformers), measured in turns in one process.
 """
 
 from __future__ import annotations
@@ -15,78 +15,73 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).parent))
 
-LEVELS = (0.1, 0.2, 0.4, 0.8, 1.6)
-DEMO_UNET = {
-    "img_resolution": 32, "in_channels": 3, "out_channels": 3, "model_channels": 32,
-    "channel_mult": [1, 2, 2], "num_blocks": 2, "attn_resolutions": [8],
-}  # fmt: skip
-FULL_UNET = {
-    "img_resolution": 32, "in_channels": 3, "out_channels": 3, "model_channels": 128, "channel_mult": [2, 2, 2],
-    "num_blocks": 4, "attn_resolutions": [16],
-}  # fmt: skip
-SMALL_UNET = {**DEMO_UNET, "model_channels": 16, "num_blocks": 1}
-SIT_B = {
-    "input_size": 32, "patch_size": 2, "in_channels": 3, "out_channels": 3, "hidden_size": 768, "depth": 12,
-    "num_heads": 12, "label_rows": 11,
-}  # fmt: skip
-SMALL_SIT = {**SIT_B, "hidden_size": 96, "depth": 4, "num_heads": 4}
+from bench_cases import (
+    CASES,
+    DEMO_UNET,
+    FULL_UNET,
+    SIT_B,
+    SMALL_SIT,
+    SMALL_UNET,
+    TWELVE_LEVELS,
+    Case,
+    prepare,
+    write_checkpoint,
+    write_pictures,
+)
+from bench_naive import naive
 
-
-@dataclass(frozen=True)
-class Case:
-    """One ratio of the table."""
-
-    target: float
-    """Naive over ours, at least."""
-    network: dict[str, Any]
-    small: dict[str, Any]
-    layer: str
-    images: int
-    precision: str = "fp32"
-    checkpoints: int = 1
-
-
-CASES = {
-    "full-fp32": Case(3.3, FULL_UNET, SMALL_UNET, "enc.8x8_block3", 32),
-    "full-bf16": Case(7.0, FULL_UNET, SMALL_UNET, "enc.8x8_block3", 32, "bf16"),
-    "demo-fp32": Case(4.5, DEMO_UNET, SMALL_UNET, "enc.8x8_block1", 256),
-    "demo-bf16": Case(6.0, DEMO_UNET, SMALL_UNET, "enc.8x8_block1", 256, "bf16"),
-    "sit-fp32": Case(2.5, SIT_B, SMALL_SIT, "blocks.5", 32),
-    "track": Case(4.0, DEMO_UNET, SMALL_UNET, "enc.8x8_block1", 256, checkpoints=10),
+SHARES = {
+    "share-unet-fp32": (FULL_UNET, SMALL_UNET, "enc.8x8_block3", "fp32", 32, 0.75),
+    "share-unet-bf16": (FULL_UNET, SMALL_UNET, "enc.8x8_block3", "bf16", 32, 0.82),
+    "share-sit-fp32": (SIT_B, SMALL_SIT, "blocks.5", "fp32", 8, 0.75),
 }
+"""Network, what --quick takes, layer, precision, views a batch, target."""
+OTHERS = ("outside", "memory", "images", "width", "track-overhead")
+"""Time outside the network; memory of 12 levels; growth with images and with channels; `track` over 50 checkpoints."""
 
 
 def main() -> None:
+    parts = [*CASES, *SHARES, *OTHERS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"some of {', '.join(CASES)}; all by default")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join(parts)}; all by default")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="small networks, one repeat: whether it works at all")
-    parser.add_argument("--side", choices=["naive", "ours"], help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=[*SIDES], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    unknown = set(arguments.cases) - set(CASES)
+    unknown = set(arguments.parts) - set(parts)
     if unknown:
-        parser.error(f"no case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
+        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
     if arguments.side:
-        print(json.dumps(run_side(arguments.side, arguments.cases[0], arguments.folder, arguments.quick)))
+        side = SIDES[arguments.side]
+        print(json.dumps(side(arguments.parts[0], arguments.folder, arguments.quick)))
         return
-    print("case           naive s    ours s   ratio   (range)        target   ours: overhead MB")
-    for name in arguments.cases or CASES:
-        compare(name, 1 if arguments.quick else arguments.repeats, arguments.quick)
+    chosen, repeats = arguments.parts or parts, 1 if arguments.quick else arguments.repeats
+    if ratios := [name for name in chosen if name in CASES]:
+        print("part              naive s    ours s   ratio   (range)        target   ours: MB beyond the model")
+        for name in ratios:
+            compare(name, repeats, arguments.quick)
+    if shares := [name for name in chosen if name in SHARES]:
+        print("part               GFLOP/s of the walk   of the limit   share   (range)       target")
+        for name in shares:
+            share(name, repeats, arguments.quick)
+    for name in [name for name in chosen if name in OTHERS]:
+        globals()[name.replace("-", "_")](repeats, arguments.quick)
+
+
+# Ratios
 
 
 def compare(name: str, repeats: int, quick: bool) -> None:
@@ -98,199 +93,315 @@ def compare(name: str, repeats: int, quick: bool) -> None:
         for repeat in range(repeats):
             # The side that goes first alternates: what a machine does in the meantime falls on both alike.
             for side in ("naive", "ours") if repeat % 2 == 0 else ("ours", "naive"):
-                command = [sys.executable, __file__, name, "--side", side, "--folder", folder]
-                environment = os.environ | {"OMP_NUM_THREADS": "1", "DIFFSCOPE_CACHE_DIR": f"{folder}/cache{repeat}"}
-                done = subprocess.run(
-                    command + (["--quick"] if quick else []),
-                    env=environment,
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                )
-                if done.returncode:
-                    sys.exit(f"{name}, {side}: {done.stderr.strip()[-2000:]}")
-                found = json.loads(done.stdout)
+                found = in_a_process(side, name, Path(folder), quick, f"{folder}/cache{repeat}")
                 times[side].append(found["cpu"])
                 memory = max(memory, found["memory"]) if side == "ours" else memory
     ratios = [a / b for a, b in zip(times["naive"], times["ours"], strict=True)]
     naive_time, ours_time = median(times["naive"]), median(times["ours"])
     print(
-        f"{name:<12} {naive_time:>9.2f} {ours_time:>9.2f} {naive_time / ours_time:>7.2f}"
+        f"{name:<15} {naive_time:>9.2f} {ours_time:>9.2f} {naive_time / ours_time:>7.2f}"
         f"   ({min(ratios):.2f}–{max(ratios):.2f})   {case.target:>6.1f}   {memory:>8.0f}",
         flush=True,
     )
 
 
-def prepare(case: Case, folder: Path, quick: bool) -> None:
-    """Pictures as JPEG files, and checkpoints with random weights."""
-    import torch
-    from PIL import Image
-    from safetensors.torch import save_file
-
-    from diffscope.families.networks.song_unet import SongUNet
-    from diffscope.families.networks.transformer import DiffusionTransformer
-
-    rng = np.random.default_rng(0)
-    (folder / "images").mkdir()
-    for number in range(min(case.images, 128) if quick else case.images):
-        coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
-        coarse.resize((32, 32), Image.Resampling.BICUBIC).save(folder / "images" / f"{number:05d}.jpg", quality=90)
-    arguments = case.small if quick else case.network
-    for number in range(2 if quick and case.checkpoints > 1 else case.checkpoints):
-        torch.manual_seed(number)
-        network = DiffusionTransformer(**arguments) if "depth" in arguments else SongUNet(**arguments)
-        for name, parameter in network.named_parameters():
-            if parameter.dim() > 1 and name != "pos_embed":
-                torch.nn.init.xavier_uniform_(parameter.view(parameter.shape[0], -1))
-            elif name != "pos_embed":
-                torch.nn.init.constant_(parameter, float("norm" in name and name.endswith("weight")))
-        about = {"format": "pt", "step": str(number + 1), "step_unit": "images", "weights": "ema"}
-        if "depth" in arguments:
-            about |= {
-                "family": "sit",
-                "arguments": json.dumps({"path_type": "Linear", "num_heads": arguments["num_heads"]}),
-            }
-        else:
-            constructor = {"precond": "EDMPrecond", "model_type": "SongUNet", **arguments}
-            about |= {"family": "edm", "arguments": json.dumps(constructor)}
-        save_file(dict(network.state_dict()), folder / f"{number:04d}.safetensors", metadata=about)
+def in_a_process(side: str, name: str, folder: Path, quick: bool, cache: str = "") -> Any:
+    command = [sys.executable, __file__, name, "--side", side, "--folder", str(folder)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "DIFFSCOPE_CACHE_DIR": cache or f"{folder}/cache"}
+    command += ["--quick"] if quick else []
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{name}, {side}: {done.stderr.strip()[-2000:]}")
+    return json.loads(done.stdout)
 
 
-def run_side(side: str, name: str, folder: Path, quick: bool) -> dict[str, float]:
+def run_case(run: Callable[[Case, Path, bool], Iterator[None]], name: str, folder: Path, quick: bool) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
-    case = CASES[name]
-    run: Callable[[Case, Path, bool], Iterator[None]] = naive if side == "naive" else ours
-    steps = run(case, folder, quick)
+    steps = run(CASES[name], folder, quick)
     next(steps)  # imports and loading
     resident, before = _resident(), _cpu()
     start = time.perf_counter()
     for _ in steps:
         pass
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"cpu": _cpu() - before, "wall": time.perf_counter() - start, "memory": peak - resident}
-
-
-def layer_of(case: Case, quick: bool) -> str:
-    if not quick:
-        return case.layer
-    return "blocks.1" if "depth" in case.small else "enc.8x8_block0"
+    return {"cpu": _cpu() - before, "wall": time.perf_counter() - start, "memory": _peak() - resident}
 
 
 def ours(case: Case, folder: Path, quick: bool) -> Iterator[None]:
     import diffscope
     from diffscope import api
+    from diffscope.allocation import keep_large_blocks
 
+    keep_large_blocks()  # as the program does
     checkpoints, images = sorted(map(str, folder.glob("*.safetensors"))), str(folder / "images")
     options: dict[str, Any] = {
-        "layers": (layer_of(case, quick),), "sigmas": LEVELS, "precision": case.precision, "workers": 0,
+        "layers": (case.layer_of(quick),), "sigmas": case.levels, "precision": case.precision, "workers": 0,
     }  # fmt: skip
+    vae = {"vae": str(folder / "vae")} if case.latent else {}
     api.load(checkpoints[0])
     yield
     if case.checkpoints > 1:
         diffscope.track(checkpoints, images, **options)
     elif case.images < 4 * 64:  # too few for a wide layer's covariance: all but the numbers at the end
-        _moments(checkpoints[0], images, options)
+        moments(checkpoints[0], images, options, vae)
     else:
         diffscope.sweep(checkpoints[0], images, **options)
     yield
 
 
-def _moments(checkpoint: str, images: str, options: dict[str, Any]) -> None:
+def moments(checkpoint: str, images: str, options: dict[str, Any], vae: dict[str, str]) -> dict[str, float]:
+    """The blocks of a sweep, without what is read from them; its CPU time, and that of the network alone."""
     from diffscope import api
-    from diffscope.features import Extractor, Inputs
+    from diffscope.features import Batch, Extractor, Inputs
     from diffscope.moments import BlockAccumulator
     from diffscope.studies.settings import Settings
 
-    job = api.prepare_job(checkpoint, images, Settings(**options))
-    extractor = Extractor(job.denoiser, Inputs(job.source, job.plan), job.plan)
+    spent = 0.0
+
+    class Timed(Extractor):
+        def _walk(self, batch: Batch, sigma: float) -> Any:
+            nonlocal spent
+            start = time.process_time()
+            found = super()._walk(batch, sigma)
+            spent += time.process_time() - start
+            return found
+
+    job = api.prepare_job(checkpoint, images, Settings(**options), **vae)
+    start = time.process_time()
+    extractor = Timed(job.denoiser, Inputs(job.source, job.plan), job.plan)
     for number in range(job.blocks):
-        sums = [BlockAccumulator(2, job.plan.width(job.plan.layers[0])) for _ in LEVELS]
+        sums = [BlockAccumulator(2, job.plan.width(job.plan.layers[0])) for _ in job.levels]
         for features in extractor.run(job.block(number).tolist()):
             sums[features.level].update(features.z)
         for accumulator in sums:
-            accumulator.finish()
+            accumulator.finish().to_arrays()
+    return {"cpu": time.process_time() - start, "network": spent}
 
 
-def naive(case: Case, folder: Path, quick: bool) -> Iterator[None]:
-    """As performance.md words it: one loader a level, Pillow's augmentation, whole passes, eigenvalues at the end."""
-    import scipy.linalg
+# Shares of the machine's limit
+
+
+def share(name: str, repeats: int, quick: bool) -> None:
+    network, small, *_, target = SHARES[name]
+    with tempfile.TemporaryDirectory() as folder:
+        write_checkpoint(Path(folder) / "0000.safetensors", small if quick else network)
+        found = [in_a_process("share", name, Path(folder), quick) for _ in range(repeats)]
+    walks, limits = ([each[key] / 1e9 for each in found] for key in ("walk", "limit"))
+    shares = [walk / limit for walk, limit in zip(walks, limits, strict=True)]
+    print(
+        f"{name:<16} {median(walks):>21.0f} {median(limits):>14.0f} {median(shares):>7.2f}"
+        f"   ({min(shares):.2f}–{max(shares):.2f})   {target:>6.2f}",
+        flush=True,
+    )
+
+
+def share_once(name: str, folder: Path, quick: bool) -> dict[str, float]:
     import torch
-    from torch.utils.data import DataLoader, Dataset
 
     from diffscope import api
+    from diffscope.allocation import keep_large_blocks
+    from diffscope.studies.machine_limit import conv_limit, linear_limit
+    from diffscope.studies.walk_rate import walk_rate
 
+    torch.set_num_threads(1)
+    keep_large_blocks()
+    _network, small, layer, precision, batch, _target = SHARES[name]
+    _, denoiser = api.load(str(folder / "0000.safetensors"))
+    limit = linear_limit if "sit" in name else conv_limit
+    seconds = 0.2 if quick else 4.0
+    layer = layer if not quick else "blocks.1" if "depth" in small else "enc.8x8_block0"
+    limits, walks = [], []
+    for _ in range(1 if quick else 3):
+        limits.append(limit(precision, seconds=seconds))
+        walks.append(walk_rate(denoiser, layer, batch, precision, seconds=2 * seconds).flops_per_second)
+    return {"walk": max(walks), "limit": max(limits)}
+
+
+# What is not the network, memory, and growth
+
+
+def outside(repeats: int, quick: bool) -> None:
+    """Of the full-size sweep's CPU time, at most 2 %."""
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(CASES["full-fp32"], Path(folder), quick)
+        found = [in_a_process("outside", "full-fp32", Path(folder), quick) for _ in range(repeats)]
+    shares = [100 * (1 - each["network"] / each["cpu"]) for each in found]
+    print(f"outside the network, full size: {median(shares):.2f} % ({min(shares):.2f}–{max(shares):.2f}); target 2 %")
+
+
+def outside_once(name: str, folder: Path, quick: bool) -> dict[str, float]:
+    import torch
+
+    from diffscope.allocation import keep_large_blocks
+
+    torch.set_num_threads(1)
+    keep_large_blocks()
+    case = CASES[name]
+    options = {"layers": (case.layer_of(quick),), "sigmas": case.levels, "workers": 0}
+    return moments(str(folder / "0000.safetensors"), str(folder / "images"), options, {})
+
+
+def memory(repeats: int, quick: bool) -> None:
+    """Peak beyond the loaded model, full size, 12 levels, one layer: at most 600 MB."""
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(CASES["full-fp32"], Path(folder), quick)
+        found = in_a_process("memory", "full-fp32", Path(folder), quick)
+    print(f"memory beyond the loaded model, full size, 12 levels: {found['memory']:.0f} MB; target 600 MB")
+
+
+def memory_once(name: str, folder: Path, quick: bool) -> dict[str, float]:
+    import torch
+
+    from diffscope import api
+    from diffscope.allocation import keep_large_blocks
+
+    torch.set_num_threads(1)
+    keep_large_blocks()
+    case = CASES[name]
+    checkpoint = str(folder / "0000.safetensors")
+    api.load(checkpoint)
+    resident = _resident()
+    options = {"layers": (case.layer_of(quick),), "sigmas": TWELVE_LEVELS, "workers": 0}
+    moments(checkpoint, str(folder / "images"), options, {})
+    return {"memory": _peak() - resident}
+
+
+def images(repeats: int, quick: bool) -> None:
+    """Time linear in images, memory not growing with them."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_checkpoint(Path(folder) / "0000.safetensors", SMALL_UNET if quick else DEMO_UNET)
+        counts = (100, 200) if quick else (1000, 4000, 16000)
+        write_pictures(Path(folder) / "images", counts[-1])
+        for count in counts:
+            found = in_a_process(f"sweep-{count}", "demo-fp32", Path(folder), quick, f"{folder}/cache{count}")
+            print(
+                f"{count:>6} images: {found['cpu']:.1f} s, {1000 * found['cpu'] / count:.2f} ms an image, "
+                f"{found['memory']:.0f} MB beyond the model",
+                flush=True,
+            )
+
+
+def sweep_once(count: int, folder: Path) -> dict[str, float]:
+    import torch
+
+    import diffscope
+    from diffscope import api
+    from diffscope.allocation import keep_large_blocks
+
+    torch.set_num_threads(1)
+    keep_large_blocks()
+    checkpoint = str(folder / "0000.safetensors")
+    api.load(checkpoint)
+    resident, before = _resident(), _cpu()
+    options: dict[str, Any] = {"layers": ("mid",), "sigmas": (0.1, 1.0), "num_images": count, "workers": 0}
+    diffscope.sweep(checkpoint, str(folder / "images"), **options)
+    return {"cpu": _cpu() - before, "memory": _peak() - resident}
+
+
+def width(repeats: int, quick: bool) -> None:
+    """What is read from the moments, by channels: the whole row, and ICR with its interval alone."""
+    found = in_a_process("width", "demo-fp32", Path(tempfile.gettempdir()), quick)
+    for d, row, alone in found:
+        print(f"d = {d:>5}: a row of all metrics {row:.2f} s, ICR with its interval {alone:.2f} s", flush=True)
+
+
+def width_once(quick: bool) -> list[tuple[int, float, float]]:
+    import numpy as np
+    import torch
+
+    from diffscope.metrics.base import Context, measure_all
+    from diffscope.metrics.icr import estimate
+    from diffscope.moments import BlockAccumulator, Moments
+    from diffscope.numerics import threads_for
+
+    torch.set_num_threads(1)
+    found = []
+    for d in (16, 32) if quick else (64, 256, 512, 1152):
+        rng = np.random.default_rng(d)
+        blocks = []
+        for _ in range(16):
+            accumulator = BlockAccumulator(2, d)
+            for _ in range(4):
+                z = rng.standard_normal((max(8, d // 12), 1, d)) + rng.standard_normal((max(8, d // 12), 2, d))
+                accumulator.update(torch.from_numpy(z))
+            blocks.append(accumulator.finish())
+        start = time.process_time()
+        measure_all(Moments.from_blocks(blocks), Context())
+        middle = time.process_time()
+        with threads_for(d):
+            estimate(Moments.from_blocks(blocks))
+        found.append((d, middle - start, time.process_time() - middle))
+    return found
+
+
+def track_overhead(repeats: int, quick: bool) -> None:
+    """`track` over 50 checkpoints: what comes beside the passes, decoding and views, hashing and numbers included."""
+    with tempfile.TemporaryDirectory() as folder:
+        count, images = (2, 100) if quick else (50, 1000)
+        for number in range(count):
+            write_checkpoint(Path(folder) / f"{number:04d}.safetensors", SMALL_UNET if quick else DEMO_UNET, number)
+        write_pictures(Path(folder) / "images", images)
+        found = in_a_process("track", "demo-fp32", Path(folder), quick)
+    beside = found["cpu"] - found["network"]
+    print(
+        f"track, {count} checkpoints, {images} images, demo-sized network: {found['cpu']:.1f} s, of which "
+        f"{100 * beside / found['cpu']:.1f} % beside the passes ({1000 * beside / count:.0f} ms a checkpoint); "
+        "target 5 %"
+    )
+
+
+def track_once(folder: Path, quick: bool) -> dict[str, float]:
+    import torch
+
+    import diffscope
+    from diffscope import api
+    from diffscope.allocation import keep_large_blocks
+    from diffscope.features import Batch, Extractor
+
+    torch.set_num_threads(1)
+    keep_large_blocks()
     checkpoints = sorted(map(str, folder.glob("*.safetensors")))
     api.load(checkpoints[0])
-    yield
+    spent, walk = 0.0, Extractor._walk
 
-    class Views(Dataset):  # type: ignore[type-arg]
-        files = sorted((folder / "images").glob("*.jpg"))
+    def timed(self: Extractor, batch: Batch, sigma: float) -> Any:
+        nonlocal spent
+        start = time.thread_time()
+        found = walk(self, batch, sigma)
+        spent += time.thread_time() - start
+        return found
 
-        def __len__(self) -> int:
-            return len(self.files)
-
-        def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-            from PIL import Image
-
-            image = Image.open(self.files[index]).convert("RGB")
-            return pillow_view(image), pillow_view(image)
-
-    for checkpoint in checkpoints:
-        _, denoiser = api.load(checkpoint)
-        features: list[torch.Tensor] = []
-        module = denoiser.network.get_submodule(layer_of(case, quick))
-
-        def keep(_module: object, _inputs: object, out: torch.Tensor, to: list[torch.Tensor] = features) -> None:
-            to.append(out.detach().cpu())
-
-        hook = module.register_forward_hook(keep)
-        for sigma in LEVELS:
-            z: list[list[np.ndarray]] = [[], []]
-            for views in DataLoader(Views(), batch_size=64, num_workers=0 if quick else 2):
-                for v, x in enumerate(views):
-                    features.clear()
-                    with torch.no_grad():
-                        noisy = x + sigma * torch.randn_like(x)
-                        denoiser.denoise(noisy, torch.full((len(x),), sigma), denoiser.label(None, x.device))
-                    out = features[-1]
-                    z[v].append((out.mean((2, 3)) if out.dim() == 4 else out.mean(1)).numpy())
-            first, second = (np.concatenate(side).astype(np.float64) for side in z)
-            shared, rest = np.cov((first + second) / 2, rowvar=False), np.cov((first - second) / 2, rowvar=False)
-            # More channels than images would stop it: a ridge, as anybody would add.
-            scipy.linalg.eigh(shared - rest, rest + 1e-6 * np.trace(rest) * np.eye(len(rest)), eigvals_only=True)
-        hook.remove()
-    yield
+    Extractor._walk = timed  # type: ignore[method-assign]
+    before = _cpu()
+    diffscope.track(checkpoints, str(folder / "images"), 0.3, layers=("mid",), workers=0)
+    return {"cpu": _cpu() - before, "network": spent}
 
 
-def pillow_view(image: Any) -> Any:
-    import torch
-    from PIL import Image, ImageEnhance, ImageOps
-
-    image = ImageOps.expand(image, 4)
-    left, top = random.randint(0, 8), random.randint(0, 8)
-    image = image.crop((left, top, left + 32, top + 32))
-    if random.random() < 0.5:
-        image = ImageOps.mirror(image)
-    if random.random() < 0.8:
-        changes = [ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color, None]
-        random.shuffle(changes)
-        for change in changes:
-            if change is None:
-                hue, saturation, value = image.convert("HSV").split()
-                shift = int(random.uniform(-0.1, 0.1) * 255)
-                hue = hue.point([(h + shift) % 256 for h in range(256)])
-                image = Image.merge("HSV", (hue, saturation, value)).convert("RGB")
-            else:
-                image = change(image).enhance(random.uniform(0.6, 1.4))
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 127.5 - 1
+SIDES: dict[str, Callable[[str, Path, bool], Any]] = {
+    "naive": lambda name, folder, quick: run_case(naive, name, folder, quick),
+    "ours": lambda name, folder, quick: run_case(ours, name, folder, quick),
+    "share": share_once,
+    "outside": outside_once,
+    "memory": memory_once,
+    "width": lambda name, folder, quick: width_once(quick),
+    "track": lambda name, folder, quick: track_once(folder, quick),
+    **{
+        f"sweep-{count}": lambda name, folder, quick, count=count: sweep_once(count, folder)  # type: ignore[misc]
+        for count in (100, 200, 1000, 4000, 16000)
+    },
+}
 
 
 def _cpu() -> float:
     """Of this process and its children that have ended."""
     own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+def _peak() -> float:
+    """MB of memory at most, so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def _resident() -> float:

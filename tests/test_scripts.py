@@ -83,7 +83,31 @@ def test_probe_finds_separable_classes_and_no_others(tmp_path: Path) -> None:
 
 
 def test_the_benchmark_runs(tmp_path: Path) -> None:
-    table = run("bench.py", "--quick", "demo-fp32", cwd=tmp_path).splitlines()
-    name, naive, ours, ratio = table[1].split()[:4]
-    assert name == "demo-fp32"
-    assert float(ratio) == pytest.approx(float(naive) / float(ours), rel=0.1)
+    """Every part of it, but for cases that differ from another one in size or precision alone."""
+    parts = (
+        "demo-fp32",
+        "sit-fp32",
+        "latent",
+        "share-unet-bf16",
+        "outside",
+        "memory",
+        "images",
+        "width",
+        "track-overhead",
+    )
+    table = run("bench.py", "--quick", *parts, cwd=tmp_path).splitlines()
+    for name, line in zip(parts[:3], table[1:4], strict=True):
+        found, naive, ours, ratio = line.split()[:4]
+        assert found == name
+        assert float(ratio) == pytest.approx(float(naive) / float(ours), rel=0.1)
+    assert table[5].startswith("share-unet-bf16")
+    texts = (
+        "outside the network",
+        "memory beyond",
+        "   100 images",
+        "   200 images",
+        "d =    16",
+        "d =    32",
+        "track, 2",
+    )
+    assert [line.startswith(text) for line, text in zip(table[6:], texts, strict=True)] == [True] * len(texts)

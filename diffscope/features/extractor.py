@@ -26,8 +26,8 @@ class Extractor:
     def __init__(self, denoiser: Denoiser, inputs: Inputs, plan: Plan) -> None:
         self.denoiser, self.inputs, self.plan = denoiser, inputs, plan
         self.device = inputs.device
-        self._most = plan.batch_size
-        """Images that the device is known to hold, as far as was tried."""
+        self._most: int | None = None
+        """Images that the device holds, once more were too many."""
         denoiser.to(self.device)
         denoiser.network.set_precision(DTYPES[plan.precision])
         if plan.compile:
@@ -48,7 +48,7 @@ class Extractor:
             try:
                 pooled = self._walk(left[0], self.plan.sigmas[level])
             except torch.OutOfMemoryError:
-                self._back_off(left[0])
+                self.back_off(left[0])
                 left = [half for part in left for half in part.split(self._most, self.plan.views)]
                 continue
             part = left.pop(0)
@@ -69,7 +69,8 @@ class Extractor:
                         break
         return pooled
 
-    def _back_off(self, batch: Batch) -> None:
+    def back_off(self, batch: Batch) -> None:
+        """The device did not hold this one; called while that error is handled."""
         images = len(batch.indices)
         if images == 1:
             raise MemoryLimit(

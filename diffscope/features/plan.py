@@ -81,9 +81,9 @@ class Batch:
         """data + sigma · noise."""
         return self.signal if self.noise is None else torch.add(self.signal, self.noise, alpha=sigma)
 
-    def split(self, most: int, views: int) -> list[Batch]:
+    def split(self, most: int | None, views: int) -> list[Batch]:
         """In order, in parts of at most so many images of V views."""
-        if len(self.indices) <= most:
+        if most is None or len(self.indices) <= most:
             return [self]
         parts = []
         for start in range(0, len(self.indices), most):

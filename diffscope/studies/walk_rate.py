@@ -78,7 +78,7 @@ class Passes:
         """One batch of `images` × views, pooled: those at hand, again and again."""
         if images not in self._extractors:
             inputs = _Repeated(self.source, self.plan, self.at_hand, images)
-            self._extractors[images] = Extractor(self.denoiser, inputs, self.plan)
+            self._extractors[images] = _Unyielding(self.denoiser, inputs, self.plan)
         return list(self._extractors[images].run(()))
 
     def action(self, images: int, like: Action | None = None) -> Action:
@@ -89,6 +89,13 @@ class Passes:
         with FlopCounterMode(display=False, custom_mapping=_UNCOUNTED) as counter:
             self.run(1)
         return float(counter.get_total_flops()) / self.plan.views
+
+
+class _Unyielding(Extractor):
+    """A batch that does not fit is not to be timed in halves."""
+
+    def back_off(self, batch: Batch) -> None:
+        raise  # noqa: PLE0704
 
 
 class _Repeated(Inputs):
