@@ -27,7 +27,7 @@ class WalkedNetwork(nn.Module, ABC):
     """Names of the children that may run in half precision; the others embed noise level and class, in float32."""
 
     layout: torch.memory_format = torch.contiguous_format
-    """Of the trunk's weights, and with them of its activations, on a CPU."""
+    """Of the trunk's weights, and with them of its activations."""
 
     @abstractmethod
     def walk(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Walk:
@@ -64,6 +64,9 @@ class WalkedNetwork(nn.Module, ABC):
             now = next(module.parameters()).dtype
             if now not in (dtype, torch.float32):
                 raise UsageError(f"the network's weights are rounded to {now}; load the checkpoint again for {dtype}")
-            nn.Module.to(module, dtype)  # a library's own `to` may warn of casts
-            if self.layout is not torch.contiguous_format and next(module.parameters()).device.type == "cpu":
-                module.to(memory_format=self.layout)
+            if any(parameter.dtype != dtype for parameter in module.parameters()):
+                nn.Module.to(module, dtype)  # a library's own `to` may warn of casts
+            if self.layout is not torch.contiguous_format:
+                for parameter in module.parameters():
+                    if parameter.dim() == 4:
+                        parameter.data = parameter.data.contiguous(memory_format=self.layout)
