@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -110,7 +111,8 @@ class _Group(World):
                         failure = error
             said = self._told({} if failure is None else {"error": _described(failure)})
         if "error" in said:
-            raise failure or _error(said["error"])
+            # The same in all, so that they end alike: of several errors the first that the first process heard of.
+            raise failure if self.leads and failure else _error(said["error"])
 
     def _told(self, message: Json | None) -> Json:
         """A message of the first process, in all."""
@@ -195,8 +197,14 @@ def _connected() -> Iterator[None]:
     except RuntimeError as error:
         raise RankLost(
             "another process of this run has ended; what was finished is on disk, and the same command goes on from "
-            f"there ({' '.join(str(error).split())[:80]})"
+            f"there ({_reason(error)})"
         ) from None
+
+
+def _reason(error: Exception) -> str:
+    """The connection's own first sentence, without the line of C++ that says it."""
+    words = re.sub(r"^\[\S+:\d+\] ", "", " ".join(str(error).split()))
+    return words.split(". ")[0][:120]
 
 
 _world = World()
@@ -227,7 +235,7 @@ def join(device: str | None) -> World:
         group = dist.new_group(timeout=WORKING)
     except (RuntimeError, ValueError) as error:
         raise RankLost(
-            f"{os.environ.get('WORLD_SIZE')} processes were to meet, and did not: {' '.join(str(error).split())[:120]}; "
+            f"{os.environ.get('WORLD_SIZE')} processes were to meet, and did not: {_reason(error)}; "
             "unset WORLD_SIZE and RANK to measure in this process alone"
         ) from None
     _world = _Group(group, rank, size, f"cuda:{local}" if cuda else "cpu")

@@ -63,13 +63,12 @@ def run_shard(job: Job, command: str, shard: Shard, out: Path) -> None:
     """Measure some of the blocks, and leave them in `out` for `diffscope merge`."""
     from diffscope.report import terminal
     from diffscope.studies.listener import Listener
-    from diffscope.studies.portions import total_passes
     from diffscope.studies.shards import measure_shard
 
     for line in warnings_of(job):
         terminal.warn(line)
     prepare(out, job.protocol.to_json(), overwrite=False)
-    with terminal.progress(total_passes(job) // shard.count, command, unit="passes") as advance:
+    with terminal.progress(shard.passes(job), command, unit="passes") as advance:
         blocks = measure_shard(job, shard, command, out, Listener(advance, terminal.note))
     others_leave()
     print(f"{out}  shard {shard}: blocks {', '.join(map(str, blocks))} of {job.blocks}")

@@ -19,7 +19,11 @@ COMMANDS = ("icr", "sweep", "track", "probe", "features")
 def run_together(argv: Sequence[str], run: Callable[[Sequence[str]], int]) -> int:
     """The exit code of `run` in this process; only the first is heard, but for the loss of another."""
     first = os.environ["RANK"] == "0"
-    code = _run_joined(argv, run, first)
+    try:
+        code = _run_joined(argv, run, first)
+    except RankLost as lost:  # told to end where `run` no longer hears it
+        _say(str(lost))
+        code = lost.exit_code
     if code and not first:
         # torchrun ends all as soon as one fails: the first must have said why by then.
         time.sleep(GRACE)
@@ -44,6 +48,8 @@ def _run_joined(argv: Sequence[str], run: Callable[[Sequence[str]], int], first:
         with open(os.devnull, "w") as silence, contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
             return run(argv)
     finally:
+        # It is ending already, with a reason of its own.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         ranks.leave()
 
 

@@ -14,7 +14,7 @@ from diffscope.moments import BlockAccumulator, Moments, NonFiniteFeature
 from diffscope.ranks import world
 from diffscope.store import Arrays, Parts, Record
 from diffscope.studies.listener import Foresight, Listener
-from diffscope.studies.pieces import Kept, Piece, kept, moments_of, skipped_in
+from diffscope.studies.pieces import Kept, Piece, kept, moments_of, record_of, skipped_in
 from diffscope.studies.portions import memory_of
 from diffscope.studies.settings import Job
 
@@ -38,7 +38,10 @@ class Blocks:
 
     def __post_init__(self) -> None:
         def found() -> list[tuple[int, Record]]:
-            return [(number, self.parts.record(number)) for number in sorted(self.parts.finished())]
+            records = {number: record_of(self.parts, number) for number in sorted(self.parts.finished())}
+            for damaged in [number for number, record in records.items() if record is None]:
+                self.parts.remove(damaged)
+            return [(number, record) for number, record in records.items() if record is not None]
 
         records = world().lead(found)
         self.found = [kept(self.parts, number, record) for number, record in records]
@@ -70,9 +73,10 @@ class Blocks:
             several.gather(mine, take)
             self.measured += len(dealt)
 
-    def moments(self, level: int, layer: int) -> Moments:
-        """Of all images measured at this level; in the first process only."""
-        return moments_of(self.found, level, layer)
+    def moments(self, level: int, layer: int, images: int | None = None) -> Moments:
+        """Of all images measured at this level, or of the first `images`; in the first process only."""
+        found = [one for one in self.found if images is None or one.piece.stop <= images]
+        return moments_of(found, level, layer)
 
     def skipped(self) -> tuple[Mapping[str, str], ...]:
         """{file, why} of the images that could not be read; in the first process only."""
@@ -119,34 +123,33 @@ class Blocks:
         return self._extractors[levels, layers]
 
     def _measure(self, piece: Piece, foresight: Foresight) -> Arrays:
-        job = self.job
         extractor = self._extractor(piece.levels, piece.layers)
         plan = extractor.plan
-        sums = {
-            (level, layer): BlockAccumulator(plan.views, plan.width(plan.layers[layer]))
-            for level in range(len(plan.sigmas))
-            for layer in range(len(plan.layers))
-        }
-        last = len(plan.layers) - 1
-        for features in extractor.run(piece.images(job)):
-            try:
-                sums[features.level, features.layer].update(features.z)
-            except NonFiniteFeature as error:
-                image = job.source.name(features.indices[error.position])
-                name, sigma = plan.layers[features.layer].name, plan.sigmas[features.level]
-                raise NonFinite(
-                    f"image {image}: features of layer {name} at sigma {sigma:g} are not finite in {plan.precision}; "
-                    f"{cure(plan.precision)}"
-                ) from None
-            if features.layer == last:
-                self.listener.advance(len(features.indices) * plan.views)
-                foresight.observe(len(features.indices) * plan.views)
+        cells = [(level, layer) for level in range(len(plan.sigmas)) for layer in range(len(plan.layers))]
+        deferred = plan.device.startswith("cuda")
+        sums = {cell: BlockAccumulator(plan.views, plan.width(plan.layers[cell[1]]), deferred) for cell in cells}
+        added: list[int] = []
         arrays: Arrays = {}
-        for level, number in enumerate(piece.levels):
-            for at, place in enumerate(piece.layers):
+        cell = (0, 0)
+        try:
+            for features in extractor.run(piece.images(self.job)):
+                cell = (features.level, features.layer)
+                if cell == (0, 0):
+                    added += features.indices
+                sums[cell].update(features.z)
+                if features.layer == len(plan.layers) - 1:
+                    self.listener.advance(len(features.indices) * plan.views)
+                    foresight.observe(len(features.indices) * plan.views)
+            for cell in cells:
                 # Each is let go as it is packed: together they may be all the memory there is.
-                finished = sums.pop((level, at)).finish()
-                arrays |= {f"{number}/{place}/{name}": array for name, array in finished.to_arrays().items()}
+                place = f"{piece.levels[cell[0]]}/{piece.layers[cell[1]]}"
+                arrays |= {f"{place}/{name}": array for name, array in sums.pop(cell).finish().to_arrays().items()}
+        except NonFiniteFeature as error:
+            image, sigma = self.job.source.name(added[error.position]), plan.sigmas[cell[0]]
+            raise NonFinite(
+                f"image {image}: features of layer {plan.layers[cell[1]].name} at sigma {sigma:g} are not finite in "
+                f"{plan.precision}; {cure(plan.precision)}"
+            ) from None
         return arrays
 
     def _keep(self, piece: Piece, arrays: Arrays, record: Record) -> None:
@@ -165,8 +168,13 @@ class Blocks:
 
 def check_unreadable(job: Job, count: int, latest: Sequence[Mapping[str, str]]) -> None:
     """DataError where `count` unreadable images are more than 5 % of all: something else is wrong then."""
-    if count > MAX_UNREADABLE * len(job.indices):
+    check_unreadable_of(job.source.path, len(job.indices), count, latest)
+
+
+def check_unreadable_of(path: str, images: int, count: int, latest: Sequence[Mapping[str, str]]) -> None:
+    """The same of `images` at `path`."""
+    if count > MAX_UNREADABLE * images:
         raise DataError(
-            f"{job.source.path}: {count} images so far cannot be decoded, more than 5 % of {len(job.indices)}; "
+            f"{path}: {count} images so far cannot be decoded, more than 5 % of {images}; "
             f"one of them: {latest[-1]['why']}"
         )

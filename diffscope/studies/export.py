@@ -38,7 +38,7 @@ def export(job: Job, path: Path, listener: Listener | None = None) -> dict[str, 
     """Write `layer` [levels, views, images, d] float32, `sigma` [levels], `index` [images], `label` [images].
 
     Images stand in ascending order of their index; those that cannot be read are left out. Returns what was written,
-    for a summary, in the first process; nothing in others.
+    for a summary, once the file is there.
     """
     listener = listener or Listener()
     plan = job.plan
@@ -54,27 +54,29 @@ def export(job: Job, path: Path, listener: Listener | None = None) -> dict[str, 
     part = path.with_name(f".{path.name}.{protocol['hash'][:16]}.part")
     journal = part.with_suffix(".done")
     done, skipped = world().lead(lambda: _finished(part, journal))
-    arrays = _mapped(part, tensors, about, fresh=not done) if world().leads else {}
-    if world().leads:
+    arrays: dict[str, np.memmap] = {}
+
+    def lay_out() -> None:
+        arrays.update(_mapped(part, tensors, about, fresh=not done))
         arrays["sigma"][:] = plan.sigmas
         arrays["index"][:] = order
         if job.source.labels is not None:
             arrays["label"][:] = job.source.labels[order]
-    _run(job, _Filling(job, arrays, done, skipped, journal), listener)
-    if not world().leads:
-        return {}
-    if skipped:
+
+    def finish() -> dict[str, Any]:
         kept = np.flatnonzero(~np.isin(order, skipped))
         smaller = part.with_suffix(".kept")
-        tensors = _compacted(smaller, arrays, tensors, about, kept)
-        os.replace(smaller, path)
-    else:
-        os.replace(part, path)
-    del arrays
-    journal.unlink(missing_ok=True)
-    part.unlink(missing_ok=True)
-    shapes = {name: list(shape) for name, (_, shape) in tensors.items()}
-    return {"path": str(path), "tensors": shapes, "skipped": [job.source.name(index) for index in skipped]}
+        written = _compacted(smaller, arrays, tensors, about, kept) if skipped else tensors
+        os.replace(smaller if skipped else part, path)
+        arrays.clear()
+        journal.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
+        shapes = {name: list(shape) for name, (_, shape) in written.items()}
+        return {"path": str(path), "tensors": shapes, "skipped": [job.source.name(index) for index in skipped]}
+
+    world().lead(lay_out)
+    _run(job, _Filling(job, arrays, done, skipped, journal), listener)
+    return world().lead(finish)
 
 
 def _compacted(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from diffscope.errors import EstimationError, NeedTwoViews, TooFewImages
+from diffscope.errors import EstimationError, NeedTwoViews, TooFewImages, UsageError
 from diffscope.features import Inputs
 from diffscope.metrics.icr import size_problem
 from diffscope.protocol import Protocol
@@ -19,7 +19,7 @@ from diffscope.store import Parts, Records, cache_folder
 from diffscope.studies.blocks import Blocks
 from diffscope.studies.listener import Listener
 from diffscope.studies.pieces import whole_blocks
-from diffscope.studies.portions import Portion, described, memory_limit, portions, total_passes
+from diffscope.studies.portions import Portion, described, memory_limit, passes_of, portions
 from diffscope.studies.reading import Beside, Outline, all_rows, outline, read_rows, require_one
 from diffscope.studies.settings import Job, with_layers
 
@@ -53,11 +53,18 @@ def measure(
     """
     listener = listener or Listener()
     start, cpu = time.perf_counter(), time.process_time()
+    if job.settings.accuracy is not None:
+        raise UsageError("an accuracy is for a sweep to reach; here all noise levels are given all images")
     if job.plan.views < 2:
         raise NeedTwoViews(f"--views {job.plan.views}: ICR compares views of one image; at least 2 are needed")
     whole = job
     job, told = measurable(job)
-    chosen = portions(job)
+    # Memory may differ from process to process; the plan may not.
+    chosen = world().lead(
+        partial(portions, job),
+        lambda found: [asdict(portion) for portion in found],
+        lambda said: tuple(Portion(tuple(one["levels"]), tuple(one["layers"])) for one in said),
+    )
     if (text := described(job, chosen)) is not None:
         listener.say(text)
     protocol = whole.protocol
@@ -69,15 +76,12 @@ def measure(
     rows: list[Row] = []
     failures: list[EstimationError] = []
     for portion in chosen:
-        found = _finished(parts, portion) if len(chosen) > 1 else None
+        key = _key(portion, beside) if len(chosen) > 1 else None
+        found = _finished(parts, key)
         if found is None:
-            pieces = whole_blocks(job, portion.levels, portion.layers)
-            blocks.run(pieces)
-            found = world().lead(partial(_read, told, blocks, portion, beside), _Read.to_json, _Read.from_json)
-            if len(chosen) > 1 and world().leads and len(found.failures) < len(found.rows):
-                # Their moments, of all blocks at once, may be more than the disk should hold.
-                Records(parts.folder).write(_key(portion), found.to_json())
-                blocks.forget(pieces)
+            blocks.run(whole_blocks(job, portion.levels, portion.layers))
+            read = partial(_read, told, blocks, portion, beside, key)
+            found = world().lead(read, _Read.to_json, _Read.from_json)
         else:
             listener.advance(sum(piece.passes(job) for piece in whole_blocks(job, portion.levels, portion.layers)))
             blocks.resumed += job.blocks
@@ -87,7 +91,8 @@ def measure(
     world().lead(partial(require_one, rows, failures))
     run_seconds = time.perf_counter() - start
     used = len(job.indices) - len(skipped)
-    fresh = blocks.measured / (blocks.measured + blocks.resumed) * total_passes(job)
+    passes = passes_of(job, chosen)
+    fresh = blocks.measured / (blocks.measured + blocks.resumed) * passes
     timing = {
         "seconds": round(time.perf_counter() - start, 3),
         "cpu_seconds": round(time.process_time() - cpu, 3),
@@ -95,7 +100,7 @@ def measure(
         "blocks_measured": blocks.measured,
         "blocks_resumed": blocks.resumed,
         **({"processes": world().size} if world().size > 1 else {}),
-        **({"passes": total_passes(job), "portions": len(chosen)} if len(chosen) > 1 else {}),
+        **({"passes": passes, "portions": len(chosen)} if len(chosen) > 1 else {}),
     }
     return Measured(protocol, all_rows(told, rows, used, beside), skipped, used, timing, parts)
 
@@ -117,20 +122,27 @@ class _Read:
         return _Read(tuple(Row.from_json(row) for row in record["rows"]), tuple(record["skipped"]))
 
 
-def _read(told: Outline, blocks: Blocks, portion: Portion, beside: Beside | None) -> _Read:
+def _read(told: Outline, blocks: Blocks, portion: Portion, beside: Beside | None, key: str | None) -> _Read:
+    """`key`: of the portion's record, where it is one of several."""
     cells = [(level, layer) for layer in portion.layers for level in portion.levels]
     rows, failures = read_rows(told, cells, blocks.moments, beside)
-    return _Read(tuple(rows), blocks.skipped(), tuple(failures))
+    found = _Read(tuple(rows), blocks.skipped(), tuple(failures))
+    if key is not None and len(failures) < len(rows):
+        # Their moments, of all blocks at once, may be more than the disk should hold.
+        Records(blocks.parts.folder).write(key, found.to_json())
+        blocks.forget(whole_blocks(blocks.job, portion.levels, portion.layers))
+    return found
 
 
-def _key(portion: Portion) -> str:
+def _key(portion: Portion, beside: Beside | None) -> str:
+    """What is added to rows is no part of the protocol, and so of the record's name."""
     (level, *_, last_level), (layer, *_, last_layer) = portion.levels * 2, portion.layers * 2
-    return f"rows-{level}-{last_level}-{layer}-{last_layer}"
+    return f"rows{'-checked' if beside else ''}-{level}-{last_level}-{layer}-{last_layer}"
 
 
-def _finished(parts: Parts, portion: Portion) -> _Read | None:
+def _finished(parts: Parts, key: str | None) -> _Read | None:
     """What an earlier run read of a portion, one of several."""
-    record = world().lead(lambda: Records(parts.folder).read(_key(portion)))
+    record = None if key is None else world().lead(lambda: Records(parts.folder).read(key))
     return None if record is None else _Read.from_json(record)
 
 

@@ -15,8 +15,9 @@ import torch
 
 from diffscope.errors import MemoryLimit
 from diffscope.kept.sizes import in_bytes
+from diffscope.metrics._guards import size_problem
 from diffscope.moments import accumulator_nbytes, nbytes
-from diffscope.studies.settings import Job
+from diffscope.studies.settings import Job, with_layers
 
 
 @dataclass(frozen=True)
@@ -89,13 +90,16 @@ def described(job: Job, chosen: Sequence[Portion]) -> str | None:
     layers = len({portion.layers for portion in chosen})
     text = (
         f"the moments need {in_bytes(memory_of(job))}, more than --max-memory {in_bytes(memory_limit(job))}: measured "
-        f"in {len(chosen)} portions of at most {max(len(portion.levels) for portion in chosen)} noise levels"
+        f"in {len(chosen)} portions of at most {_counted(max(len(one.levels) for one in chosen), 'noise level')}"
     )
     if layers > 1:
-        text += (
-            f" and {max(len(portion.layers) for portion in chosen)} layers; the network is run {layers} times as often"
-        )
+        most = _counted(max(len(one.layers) for one in chosen), "layer")
+        text += f" and {most}; the network is run {layers} times as often"
     return text
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def memory_of(job: Job) -> int:

@@ -23,6 +23,7 @@ from safetensors import safe_open
 
 from diffscope import __version__
 from diffscope.errors import EstimationError, NonFinite
+from diffscope.ranks import world
 from diffscope.results import ProbeRow, Result, Row, WindowRow
 from diffscope.store import Arrays, Parts, cache_folder
 from diffscope.studies import classifiers, labelled
@@ -35,8 +36,9 @@ from diffscope.studies.portions import total_passes
 from diffscope.studies.probe_plan import Kind, Probe, noise_name, parted
 from diffscope.studies.reading import null_row
 from diffscope.studies.settings import Job
-from diffscope.studies.sweep import sweep, windows
+from diffscope.studies.sweep import sweep
 from diffscope.studies.window import ALPHA
+from diffscope.studies.window_rows import windows
 
 
 def run(
@@ -45,21 +47,26 @@ def run(
     """The result, and what forgets the finished parts on disk once the result is safe.
 
     Without a `folder` parts are kept in the cache. Levels and features that an earlier run of the same protocol
-    finished are found again.
+    finished are found again. Of several processes all compute features; the first fits and has the result, others have
+    that of ICR alone.
     """
     listener = listener or Listener()
     place = folder or cache_folder()
     protocol = probe.protocol()
     parts = Parts(place, protocol["hash"])
-    parts.claim()
+    world().lead(parts.claim)
     result, forget_blocks = _measured_icr(probe, listener, place)
     rows = [dict(row.values) for row in result.rows]
     notes: list[list[str]] = [[] for _ in rows]
     at = {(row.layer, row.sigma): number for number, row in enumerate(result.rows)}
     right: dict[tuple[str, float], NDArray[np.bool_]] = {}
+    for kind in probe.kinds:
+        _export(kind, parts.folder, listener)
+    if not world().leads:
+        return result, forget_blocks
     sets, done, number = [], parts.finished(), 0
     for kind in probe.kinds:
-        data = _labelled_features(probe, kind, parts.folder, listener)
+        data = _labelled_features(probe, kind, parts.folder)
         sets.append(data)
         for layer in kind.layers:
             first = number
@@ -165,22 +172,28 @@ class Data:
         return z[self.positions[0]], z[self.positions[1]]
 
 
-def _labelled_features(probe: Probe, kind: Kind, folder: Path, listener: Listener) -> Data:
-    train = _exported(kind.train, folder, listener)
-    test = None if kind.test is None else _exported(kind.test, folder, listener)
+def _export(kind: Kind, folder: Path, listener: Listener) -> None:
+    for job in (kind.train, kind.test):
+        if job is None:
+            continue
+        path = _path(job, folder)
+        if world().lead(path.exists):
+            listener.advance(total_passes(job))
+        else:
+            export(job, path, listener)
+
+
+def _path(job: Job, folder: Path) -> Path:
+    return folder / f"features-{job.protocol.hash()[:16]}.safetensors"
+
+
+def _labelled_features(probe: Probe, kind: Kind, folder: Path) -> Data:
+    train = FeatureFile(_path(kind.train, folder))
+    test = None if kind.test is None else FeatureFile(_path(kind.test, folder))
     labels, test_labels, positions = parted(probe, train.labels, None if test is None else test.labels)
     classes = np.unique(labels)
     encoded, test_encoded = (np.searchsorted(classes, part) for part in (labels, test_labels))
     return Data(train, test, classes, encoded, test_encoded, positions)
-
-
-def _exported(job: Job, folder: Path, listener: Listener) -> FeatureFile:
-    path = folder / f"features-{job.protocol.hash()[:16]}.safetensors"
-    if path.exists():
-        listener.advance(total_passes(job))
-    else:
-        export(job, path, listener)
-    return FeatureFile(path)
 
 
 def _fitted(probe: Probe, data: Data, layer: str, level: int) -> tuple[Arrays, dict[str, object]]:

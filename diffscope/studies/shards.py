@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diffscope import __version__
-from diffscope.errors import DataError, ProtocolMismatch, UsageError
+from diffscope.errors import DataError, ProtocolMismatch, StoreError, UsageError
 from diffscope.families.base import NoiseConvention
 from diffscope.features import Inputs
 from diffscope.moments import Moments
@@ -23,15 +24,15 @@ from diffscope.protocol import require_equal
 from diffscope.ranks import world
 from diffscope.results import Result
 from diffscope.store import Parts, Records
-from diffscope.studies.blocks import Blocks
+from diffscope.studies.blocks import Blocks, check_unreadable_of
 from diffscope.studies.description import described_checkpoint, described_data
 from diffscope.studies.listener import Listener
 from diffscope.studies.measurement import measurable
-from diffscope.studies.pieces import Kept, kept, moments_of, skipped_in, whole_blocks
-from diffscope.studies.portions import portions
+from diffscope.studies.pieces import Kept, kept, moments_of, record_of, skipped_in, whole_blocks
+from diffscope.studies.portions import portions, total_passes
 from diffscope.studies.reading import Outline, all_rows, read_rows, require_one
 from diffscope.studies.settings import Job
-from diffscope.studies.sweep import windows
+from diffscope.studies.window_rows import windows
 
 NAME = "shard"
 """Of the record."""
@@ -57,18 +58,31 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
 
+    def blocks(self, job: Job) -> list[int]:
+        """Their numbers."""
+        return list(range(self.index - 1, job.blocks, self.count))
+
+    def passes(self, job: Job) -> int:
+        """Forward passes, as `total_passes` of all blocks."""
+        return sum(len(job.block(number)) for number in self.blocks(job)) * total_passes(job) // len(job.indices)
+
 
 def measure_shard(job: Job, shard: Shard, command: str, folder: Path, listener: Listener | None = None) -> list[int]:
     """Measure the shard's blocks into `folder`; their numbers. The same call goes on where an earlier one ended."""
     listener = listener or Listener()
     if shard.count > job.blocks:
         raise UsageError(f"--shard {shard}: {len(job.indices)} images make {job.blocks} blocks; at most 1/{job.blocks}")
+    there = world().lead(lambda: Records(folder).read(NAME))
+    if there is not None and there.get("shard") != [shard.index, shard.count]:
+        raise StoreError(
+            f"{folder} holds shard {'/'.join(map(str, there.get('shard', ())))}; give each a folder of its own"
+        )
     whole = job
     job, told = measurable(job)
     parts = Parts(folder, whole.protocol.hash())
     world().lead(parts.claim)
     blocks = Blocks(job, parts, listener, Inputs(job.source, job.plan, job.settings.strict, say=listener.say))
-    mine = [number for number in range(job.blocks) if number % shard.count == shard.index - 1]
+    mine = shard.blocks(job)
     for portion in portions(job):
         pieces = whole_blocks(job, portion.levels, portion.layers)
         blocks.run([pieces[number] for number in mine])
@@ -103,7 +117,11 @@ class Shards:
         self.found: list[Kept] = []
         for path, record in zip(paths, records, strict=True):
             parts = Parts(_folder(path), record["protocol"]["hash"])
-            pieces = [kept(parts, number, parts.record(number)) for number in sorted(parts.finished())]
+            pieces = [
+                kept(parts, number, found)
+                for number in sorted(parts.finished())
+                if (found := record_of(parts, number)) is not None
+            ]
             _check_whole(path, self.told, record["blocks"], pieces)
             self.found += pieces
         self.cells = [
@@ -122,6 +140,7 @@ class Shards:
         rows, failures = read_rows(told, self.cells, moments)
         require_one(rows, failures)
         skipped = skipped_in(self.found)
+        check_unreadable_of(first["data"]["path"], told.images, len(skipped), skipped)
         used = told.images - len(skipped)
         whole = all_rows(told, rows, used)
         return Result(
@@ -142,17 +161,28 @@ def noise_table(noise: NoiseConvention, sigmas: Sequence[float]) -> dict[str, An
     low, high = min(sigmas), max(sigmas)
     if noise.discrete:
         steps = sorted((noise.to_native(low), noise.to_native(high)))
-        t = [float(step) for step in range(int(steps[0]), int(steps[1]) + 1)]
-        return {"discrete": True, "sigma": [noise.to_sigma(step) for step in t], "t": t}
+        t = list(range(int(steps[0]), int(steps[1]) + 1))
+        sigma = [noise.to_sigma(step) for step in t]
+        return {"discrete": True, "ratio": _by_ratio(noise, sigma), "sigma": sigma, "t": t}
     sigma = [float(s) for s in (np.geomspace(low, high, TABLE) if high > low else [low])]
     return {"discrete": False, "sigma": sigma, "t": [noise.to_native(s) for s in sigma]}
 
 
+def _by_ratio(noise: NoiseConvention, sigmas: Sequence[float]) -> bool:
+    """Whether the nearest step is that of the least ratio, not of the least difference: asked where the two differ."""
+    ordered = sorted(sigmas)
+    low, high = max(pairwise(ordered), key=lambda pair: pair[1] / pair[0], default=(1.0, 1.0))
+    between = (np.sqrt(low * high) + (low + high) / 2) / 2
+    return bool(noise.to_native(float(between)) == noise.to_native(high))
+
+
 def from_table(table: dict[str, Any]) -> Callable[[float], float]:
     """sigma → the model's own variable, between the levels that the table was made for."""
-    logs, t = np.log(table["sigma"]), np.array(table["t"])
+    logs, t = np.log(table["sigma"]), table["t"]
+    if table["discrete"] and not table["ratio"]:
+        return lambda sigma: t[int(np.argmin(np.abs(np.array(table["sigma"]) - sigma)))]
     if table["discrete"] or len(t) == 1:
-        return lambda sigma: float(t[np.argmin(np.abs(logs - np.log(sigma)))])
+        return lambda sigma: t[int(np.argmin(np.abs(logs - np.log(sigma))))]
     from scipy.interpolate import CubicSpline
 
     curve = CubicSpline(logs, t)
@@ -200,4 +230,6 @@ def _check_whole(path: Path, told: Outline, blocks: Sequence[int], pieces: Seque
         for level in range(len(told.levels)):
             for layer in range(len(told.measured)):
                 if (block, level, layer) not in there:
-                    raise DataError(f"{path}: the moments of block {block} are not all there; run this shard again")
+                    raise DataError(
+                        f"{path}: the moments of block {block} are not all there, or damaged; run this shard again"
+                    )

@@ -44,7 +44,7 @@ from diffscope.studies.portions import half_of_memory, total_passes
 from diffscope.studies.read_ahead import ReadAhead
 from diffscope.studies.series import LeftOut, Snapshot
 from diffscope.studies.settings import Job, Settings, prepare
-from diffscope.studies.sweep import windows
+from diffscope.studies.window_rows import windows
 
 LEVEL_IMAGES = 1000
 """Of the sweep that chooses the noise level, where none is given."""
@@ -228,11 +228,15 @@ class Tracker:
     def _fresh(self, job: Job, record: bool) -> Measured:
         assert self._records is not None
         measured, parts = self._measure(job)
-        if world().leads:
+        records = self._records
+
+        def keep() -> None:
             if record:
-                self._records.write(job.checkpoint.sha256(), measured.to_json())
+                records.write(job.checkpoint.sha256(), measured.to_json())
             for part in parts:
                 part.clear()
+
+        world().lead(keep)
         return measured
 
     def _recorded(self, sha: str) -> Measured | None:
@@ -316,8 +320,8 @@ class Tracker:
             raise EstimationError(f"{middle.path}: no noise level has an ICR with an interval; give one with --sigma")
         sigma = best.sigma if best.high is None else best.high
         sigma = job.denoiser.noise.check(float(f"{sigma:.3g}"))
+        world().lead(lambda: records.write(key, {"sigma": sigma, "checkpoint": middle.path}))
         if world().leads:
-            records.write(key, {"sigma": sigma, "checkpoint": middle.path})
             found.parts.clear()
         return sigma, middle.path
 

@@ -25,7 +25,8 @@ from diffscope.studies.measurement import refusals
 from diffscope.studies.portions import total_passes
 from diffscope.studies.reading import note_of, null_row
 from diffscope.studies.settings import Job, prepare
-from diffscope.studies.sweep import sweep, windows
+from diffscope.studies.sweep import sweep
+from diffscope.studies.window_rows import windows
 from diffscope.views import AUGMENTATIONS
 
 EVERY_AUGMENTATION = AUGMENTATIONS[1:]

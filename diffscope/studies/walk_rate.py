@@ -95,7 +95,7 @@ class _Unyielding(Extractor):
     """A batch that does not fit is not to be timed in halves."""
 
     def back_off(self, batch: Batch) -> None:
-        raise  # noqa: PLE0704
+        raise
 
 
 class _Repeated(Inputs):

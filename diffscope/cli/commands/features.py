@@ -35,12 +35,12 @@ def run(
     from diffscope.report import terminal
     from diffscope.studies.export import export
     from diffscope.studies.listener import Listener
-    from diffscope.studies.portions import total_passes
+    from diffscope.studies.portions import passes_at_once
 
     job = measuring.job(checkpoint, num_levels=num_levels)
     for line in warnings_of(job):
         terminal.warn(line)
-    with terminal.progress(total_passes(job), "features", unit="passes") as advance:
+    with terminal.progress(passes_at_once(job), "features", unit="passes") as advance:
         written = export(job, output, Listener(advance, terminal.note))
     others_leave()
     if skipped := written["skipped"]:
