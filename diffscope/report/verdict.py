@@ -51,9 +51,11 @@ def spent(result: Result) -> str:
     took, saved = told["passes"], 1 - told["passes"] / told["passes_full"]
     ended = "" if told["reached"] else "Accuracy not reached: "
     reason = told["reason"] if ended else told["reason"][0].upper() + told["reason"][1:]
+    text = f"{ended}{reason}. {took:,} of {told['passes_full']:,} forward passes, {100 * saved:.0f} % saved"
+    if len({row.n for row in result.rows if row["icr"] is not None}) < 2:
+        return f"{text}."
     return (
-        f"{ended}{reason}. {took:,} of {told['passes_full']:,} forward passes, {100 * saved:.0f} % saved; levels that "
-        "could no longer be the lowest were given fewer images, and wider intervals in the table."
+        f"{text}; levels that no longer decide anything were given fewer images, and have wider intervals in the table."
     )
 
 

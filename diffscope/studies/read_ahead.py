@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 from diffscope.checkpoints import Checkpoint, read
 from diffscope.families.base import Denoiser
@@ -13,34 +14,48 @@ Loaded = tuple[Checkpoint, Denoiser]
 
 
 class ReadAhead:
-    """Holds one checkpoint at most; what was not started is read when it is asked for.
+    """Holds what was started last and, until it is asked for, what was started before that: of a caller that starts one
+    more while it works on one, two networks are in memory at most.
 
-    Errors (CheckpointError and its children) are raised where the checkpoint is asked for.
+    What was not started is read when it is asked for. Errors (CheckpointError and its children) are raised where the
+    checkpoint is asked for.
     """
 
     def __init__(self, loading: Loading) -> None:
         self.loading = loading
         self._thread = ThreadPoolExecutor(1)
-        self._path: str | None = None
-        self._sha: Future[str]
-        self._loaded: Future[Loaded | None]
+        self._started: dict[str, _Reading] = {}
+        self._asked: _Reading | None = None
 
     def start(self, path: str, known: Callable[[str], bool]) -> None:
         """Begin to hash `path`, and to load it unless its sha256 is `known`."""
-        self._path = path
-        self._sha = sha = self._thread.submit(self._hash, path)
-        self._loaded = self._thread.submit(lambda: None if known(sha.result()) else self._load(path, sha.result()))
+        self._asked = None
+        for old in list(self._started)[:-1]:  # never asked for
+            self._started.pop(old).loaded.cancel()
+        sha = self._thread.submit(self._hash, path)
+        loaded = self._thread.submit(lambda: None if known(sha.result()) else self._load(path, sha.result()))
+        self._started[path] = _Reading(path, sha, loaded)
 
     def sha256(self, path: str) -> str:
-        """Of the file's bytes."""
-        return self._sha.result() if path == self._path else self._hash(path)
+        """Of the file's bytes; for `loaded` to go on from."""
+        self._asked = self._started.pop(path, None) or self._at_once(path)
+        return self._asked.sha256.result()
 
     def loaded(self, path: str) -> Loaded:
         """The checkpoint and its network, which are let go."""
-        found = None
-        if path == self._path:
-            found, self._path = self._loaded.result(), None
-        return found or self._load(path, self.sha256(path))
+        if self._asked is None or self._asked.path != path:
+            self.sha256(path)
+        asked, self._asked = self._asked, None
+        assert asked is not None
+        return asked.loaded.result() or self._load(path, asked.sha256.result())
+
+    def _at_once(self, path: str) -> _Reading:
+        """Hashed now, and to be loaded where it is wanted."""
+        sha: Future[str] = Future()
+        loaded: Future[Loaded | None] = Future()
+        sha.set_result(self._hash(path))
+        loaded.set_result(None)
+        return _Reading(path, sha, loaded)
 
     def _hash(self, path: str) -> str:
         return read(path, self.loading.weights, outline=True).sha256()
@@ -48,3 +63,13 @@ class ReadAhead:
     def _load(self, path: str, sha256: str) -> Loaded:
         checkpoint, denoiser = load(path, self.loading)
         return checkpoint.hashed(sha256), denoiser
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One checkpoint, on its way."""
+
+    path: str
+    sha256: Future[str]
+    loaded: Future[Loaded | None]
+    """None where only its hash was wanted so far."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from diffscope import __version__
-from diffscope.errors import EstimationError, MemoryLimit, NeedTwoViews
+from diffscope.errors import EstimationError, IllConditioned, MemoryLimit, NeedTwoViews, RankDeficient, ZeroNoise
 from diffscope.features import Inputs
 from diffscope.metrics._guards import guarded
 from diffscope.metrics.icr import estimate
@@ -21,7 +22,18 @@ from diffscope.numerics import threads_for
 from diffscope.ranks import world
 from diffscope.results import Result, Row, WindowRow
 from diffscope.store import Parts, cache_folder
-from diffscope.studies.accuracy import Decision, LayerVerdict, Reading, Rule, Track, curve, decide, looks, rule
+from diffscope.studies.accuracy import (
+    Decision,
+    LayerVerdict,
+    Reading,
+    Rule,
+    Track,
+    curve,
+    decide,
+    interval,
+    looks,
+    rule,
+)
 from diffscope.studies.blocks import Blocks
 from diffscope.studies.description import described_checkpoint, described_data
 from diffscope.studies.listener import Listener
@@ -32,6 +44,9 @@ from diffscope.studies.reading import Outline, all_rows, read_rows, require_one
 from diffscope.studies.settings import Job
 from diffscope.studies.window import semantic_window
 from diffscope.studies.window_rows import no_window, window_row
+
+HOPELESS = (IllConditioned, RankDeficient, ZeroNoise)
+"""What is wrong with a layer's features, however many images there are."""
 
 
 def staged_sweep(
@@ -47,8 +62,7 @@ def staged_sweep(
         raise NeedTwoViews(f"--views {job.plan.views}: ICR compares views of one image; at least 2 are needed")
     protocol = job.protocol
     job, told = measurable(job)
-    if len(portions(job)) > 1:
-        raise MemoryLimit("--accuracy looks at all levels together: take fewer layers, or a larger --max-memory")
+    world().lead(partial(_require_one_portion, job))  # memory may differ from process to process
     widths = [one.width for one in told.measured]
     asked = rule(accuracy, job.plan.sigmas, looks(len(job.indices), widths, job.plan.views, job.blocks), job.plan.views)
     parts = Parts(folder or cache_folder(), protocol.hash())
@@ -79,6 +93,7 @@ def staged_sweep(
                 "cpu_seconds": round(time.process_time() - cpu, 3),
                 "blocks_measured": blocks.measured,
                 "blocks_resumed": blocks.resumed,
+                **({"processes": world().size} if world().size > 1 else {}),
             },
             warnings=job.denoiser.warnings,
             accuracy=stages.described(passes, full),
@@ -87,6 +102,11 @@ def staged_sweep(
     result = world().lead(read, Result.to_json, Result.from_json)
     used, skipped = result.data["used"], tuple(result.data["skipped"])
     return result, Measured(protocol, result.rows, skipped, used, result.timing, parts)
+
+
+def _require_one_portion(job: Job) -> None:
+    if len(portions(job)) > 1:
+        raise MemoryLimit("--accuracy looks at all levels together: take fewer layers, or a larger --max-memory")
 
 
 @dataclass
@@ -98,7 +118,7 @@ class _Stages:
     rule: Rule
     blocks: Blocks
     evidence: dict[str, list[list[Reading | None]]] = field(default_factory=dict)
-    """Of each layer the track of each level."""
+    """Of each layer the track of each level; without layers that have no ICR at any, nor would have of more images."""
     decision: Decision | None = None
     seen: int = 0
     """Images of which some level was given views."""
@@ -122,21 +142,29 @@ class _Stages:
         return passes
 
     def _look(self, look: int, measured: list[int]) -> list[int]:
+        images = self.rule.looks[look]
         for number, features in enumerate(self.told.measured):
-            tracks = self.evidence.setdefault(features.layer, [[] for _ in self.rule.sigmas])
-            for level in measured:
-                tracks[level].append(self._reading(level, number, self.rule.looks[look]))
+            if look == 0:
+                self.evidence[features.layer] = [[] for _ in self.rule.sigmas]
+            if features.layer not in self.evidence:
+                continue
+            found = {level: self._reading(level, number, images) for level in measured}
+            if look == 0 and all(isinstance(one, HOPELESS) for one in found.values()):
+                del self.evidence[features.layer]
+                continue
+            for level, one in found.items():
+                self.evidence[features.layer][level].append(one if isinstance(one, Reading) else None)
         self.decision = decide(self.rule, look, self.evidence, self.decision)
         return sorted(self.decision.going)
 
-    def _reading(self, level: int, layer: int, images: int) -> Reading | None:
+    def _reading(self, level: int, layer: int, images: int) -> Reading | EstimationError | None:
         moments = self.blocks.moments(level, layer, images)
         positions = self.told.measured[layer].positions
         try:
             with threads_for(moments.d):
                 found = estimate(guarded(moments, self.told.spacing, positions, self.told.reduce)[0])
-        except EstimationError:
-            return None
+        except EstimationError as error:
+            return error
         return None if found.replicates is None else Reading(found.icr, found.replicates, moments.total.n)
 
     @property
@@ -160,17 +188,7 @@ class _Stages:
     def described(self, passes: int, full: int) -> dict[str, Any]:
         """As `Result.accuracy` has it."""
         assert self.decision is not None
-        layers = {
-            name: {
-                "sigma": None if verdict.best is None else self.rule.sigmas[verdict.best],
-                "icr": verdict.icr,
-                "icr_low": verdict.low,
-                "icr_high": verdict.high,
-                "images": verdict.images,
-                "reached": verdict.reached,
-            }
-            for name, verdict in self.verdicts.items()
-        }
+        layers = {name: self._known(name, verdict) for name, verdict in self.verdicts.items()}
         return {
             "asked": self.rule.accuracy,
             "reached": self.decision.reached,
@@ -180,3 +198,21 @@ class _Stages:
             "passes_full": full,
             "layers": layers,
         }
+
+    def _known(self, name: str, verdict: LayerVerdict) -> dict[str, Any]:
+        """Of one layer. Where others made its best level go on, from all that it has been given: as in its row."""
+        known = {
+            "sigma": None,
+            "icr": None,
+            "icr_low": None,
+            "icr_high": None,
+            "images": verdict.images,
+            "reached": verdict.reached,
+        }
+        if verdict.best is None:
+            return known
+        readings = enumerate(self.evidence[name][verdict.best])
+        look, last = next((look, one) for look, one in reversed(list(readings)) if one is not None)
+        low, high = interval(last.icr, last.replicates, self.rule.views, self.rule.interval_levels[look])
+        values = {"sigma": self.rule.sigmas[verdict.best], "icr": last.icr, "icr_low": low, "icr_high": high}
+        return {**known, **values, "images": last.images}
