@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from diffscope.results import Row
+from diffscope.results import Result, Row
 
 NULL = "–"
 
@@ -55,6 +55,13 @@ def lowest(rows: Iterable[Row]) -> Row | None:
     """The row of lowest ICR; None where no row has one."""
     measured = [row for row in rows if row.values.get("icr") is not None]
     return min(measured, key=lambda row: float(row.values["icr"]), default=None)
+
+
+def best_of(result: Result, layer: str, rows: Iterable[Row]) -> Row | None:
+    """The row to show as a layer's lowest: which the looks of a sweep with an accuracy settled on, else the lowest."""
+    rows = list(rows)
+    known = (result.accuracy or {}).get("layers", {}).get(layer, {}).get("sigma")
+    return lowest(rows) if known is None else next((row for row in rows if row.sigma == known), None)
 
 
 def best_first(groups: Mapping[str, Sequence[Row]]) -> list[str]:

@@ -44,27 +44,30 @@ LEVELS = Across(lambda row: math.log(row.sigma), lambda row: number(row.sigma, 2
 STEPS = Across(training.step, lambda row: training.short(training.step(row)), "step")
 
 
-def over_levels(rows: Sequence[Row], window: WindowRow | None) -> list[str]:
+def over_levels(rows: Sequence[Row], window: WindowRow | None, best: Row | None) -> list[str]:
     """The plot of one layer, rows by rising sigma; no lines where fewer than two levels have an ICR."""
     low, high = (None, None) if window is None else (window.low, window.high)
     if low is None or high is None:
-        return _draw(rows, LEVELS, lambda row: False)
-    return _draw(rows, LEVELS, lambda row: low <= row.sigma <= high)
+        return _draw(rows, LEVELS, lambda row: False, best)
+    return _draw(rows, LEVELS, lambda row: low <= row.sigma <= high, best)
 
 
 def over_steps(rows: Sequence[Row], onset: OnsetRow | None) -> list[str]:
     """The plot of one series, rows by rising step; no lines where fewer than two snapshots have an ICR."""
     minimum = None if onset is None else onset.minimum
     if onset is None or minimum is None:
-        return _draw(rows, STEPS, lambda row: False)
+        return _draw(rows, STEPS, lambda row: False, lowest(rows))
     fired = next((row for row in rows if row.step == onset.fired_at), None)
-    return _draw(rows, STEPS, lambda row: minimum.low_step <= training.step(row) <= minimum.high_step, fired)
+    return _draw(
+        rows, STEPS, lambda row: minimum.low_step <= training.step(row) <= minimum.high_step, lowest(rows), fired
+    )
 
 
-def _draw(rows: Sequence[Row], across: Across, near: Callable[[Row], bool], ruled: Row | None = None) -> list[str]:
-    """`near` says what cannot be told apart from the lowest; a dotted rule stands at one row, behind all others."""
+def _draw(
+    rows: Sequence[Row], across: Across, near: Callable[[Row], bool], best: Row | None, ruled: Row | None = None
+) -> list[str]:
+    """`near` says what cannot be told apart from the `best`; a dotted rule stands at one row, behind all others."""
     measured = [row for row in rows if row.values.get("icr") is not None]
-    best = lowest(measured)
     if best is None or len(measured) < 2:
         return []
     bottom, top = _range(measured)

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from diffscope.report import curve, inspection, training, verdict
-from diffscope.report.cells import COLUMNS, NULL, best_first, by_layer, number, percent, sentences, share
+from diffscope.report.cells import COLUMNS, NULL, best_first, best_of, by_layer, number, percent, sentences, share
 from diffscope.report.streams import carry, one_line
 from diffscope.results import OnsetRow, Result, Row, WindowRow
 
@@ -187,7 +187,10 @@ def print_curve(result: Result, console: Console) -> None:
         return
     groups, windows = by_layer(result.rows), {window.layer: window for window in result.window}
     shown = best_first(groups)[:PLOTS] if len(groups) > PLOTS else list(groups)
-    plots = {layer: curve.over_levels(groups[layer], windows.get(layer)) for layer in shown}
+    plots = {
+        layer: curve.over_levels(groups[layer], windows.get(layer), best_of(result, layer, groups[layer]))
+        for layer in shown
+    }
     drawn = {layer: lines for layer, lines in plots.items() if lines}
     for layer, lines in drawn.items():
         _heading(f"{layer}: ICR over σ", console)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffscope.report.cells import by_layer, interval, lowest, number, sentences, share
+from diffscope.report.cells import best_of, by_layer, interval, number, sentences, share
 from diffscope.results import Result, WindowRow
 
 HEADLINE = {
@@ -61,7 +61,7 @@ def spent(result: Result) -> str:
 
 def _levels(result: Result, window: WindowRow) -> list[str]:
     """The recommended level, and the best measured one, which for a U lies beside it."""
-    row = lowest(by_layer(result.rows).get(window.layer, []))
+    row = best_of(result, window.layer, by_layer(result.rows).get(window.layer, []))
     sigma, low, high = (None, None, None) if row is None else (row.sigma, row["icr_low"], row["icr_high"])
     if result.accuracy is not None and window.layer in result.accuracy["layers"]:
         # Wide enough for all looks, at the level that the looks settled on.

@@ -56,7 +56,8 @@ class Blocks:
             self.listener.say(f"{done} of {len(pieces)} blocks were measured before; going on from there")
         several = world()
         foresight = Foresight(
-            f"{len(self.job.indices)} images × {self.job.plan.views} views × {len(self.job.levels)} noise levels, "
+            f"{sum(len(piece.images(self.job)) for piece in missing)} images × {self.job.plan.views} views × "
+            f"{max((len(piece.levels) for piece in missing), default=0)} noise levels, "
             f"{memory_of(self.job) / 1e6:.0f} MB for moments",
             sum(piece.passes(self.job) for piece in missing) / several.size,
             self.listener,

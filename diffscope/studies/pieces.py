@@ -63,7 +63,8 @@ class Kept:
     number: int
 
     def block(self, level: int, layer: int) -> BlockMoments:
-        return BlockMoments.from_arrays(self.parts.read(self.number, f"{level}/{layer}/"))
+        names = BlockMoments.__dataclass_fields__
+        return BlockMoments.from_arrays(self.parts.read(self.number, f"{level}/{layer}/", names))
 
 
 def kept(parts: Parts, number: int, record: Record) -> Kept:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from diffscope import __version__
+from diffscope.errors import UsageError
 from diffscope.results import Result
 from diffscope.studies.description import described_checkpoint, described_data
 from diffscope.studies.listener import Listener
@@ -25,6 +26,8 @@ def sweep(
     images where they decide (`studies/staged.py`).
     """
     if job.settings.accuracy is not None:
+        if command != "sweep" or check:
+            raise UsageError("an accuracy is for a sweep to reach; what needs all images at all levels has none")
         return staged_sweep(job, job.settings.accuracy, listener, folder)
     measured = measure(job, listener, folder, beside=partial(self_checked, job.settings.reduce) if check else None)
     result = Result(

@@ -145,7 +145,8 @@ class Tracker:
     def take_all(self, snapshots: Sequence[Snapshot]) -> Iterator[tuple[Snapshot, Measured | None]]:
         """`take` one after the other; each is read while the one before it is computed."""
         for snapshot, following in zip_longest(snapshots, snapshots[1:]):
-            if following is not None:
+            # Which records are this run's is known from the first snapshot on.
+            if following is not None and self._records is not None:
                 self._ahead.start(following.path, self._is_recorded)
             yield snapshot, self.take(snapshot)
 

@@ -107,7 +107,7 @@ def _window(sigma: FloatArray, icr: FloatArray, y: FloatArray, best: int, notes:
         )
     depth = max(0.0, float(min(icr[0], icr[-1]) - icr[best]))
     first, last = _run(icr <= icr[best] + PRACTICAL_SHARE * depth, best)
-    recommended = recommended_level(np.log10(sigma), np.log(icr), y) if shape == "u" else None
+    recommended = recommended_level(np.log10(sigma), np.log(icr), y, best) if shape == "u" else None
     return Window(
         shape=shape,
         sigma=float(10 ** recommended[0]) if recommended else None,
@@ -153,18 +153,23 @@ def _run(inside: NDArray[np.bool_], best: int) -> tuple[int, int]:
     return low, high
 
 
-def recommended_level(x: FloatArray, log_icr: FloatArray, y: FloatArray) -> tuple[float, float]:
-    """Vertex over x = log10 σ [K] and its standard error in decades, from log ICR [K] and replicates [G, K]."""
-    best = int(np.argmin(log_icr))
+def recommended_level(
+    x: FloatArray, log_icr: FloatArray, y: FloatArray, best: int | None = None
+) -> tuple[float, float]:
+    """Vertex over x = log10 σ [K] and its standard error in decades, from log ICR [K] and replicates [G, K].
+
+    Near the level `best`, that of the lowest ICR unless another rule settled on one.
+    """
+    best = int(np.argmin(log_icr)) if best is None else best
     scatter = jackknife_se([_vertex(x, replicate) for replicate in y])
     step = (x[min(best + 1, len(x) - 1)] - x[max(best - 1, 0)]) / 2
     # The jackknife alone misses the error of the choice among grid points: it covers 54–97 % of nominal 95 %.
-    return _vertex(x, log_icr), float(np.hypot(scatter, step / 4))
+    return _vertex(x, log_icr, best), float(np.hypot(scatter, step / 4))
 
 
-def _vertex(x: FloatArray, log_icr: FloatArray) -> float:
+def _vertex(x: FloatArray, log_icr: FloatArray, best: int | None = None) -> float:
     """Lowest point of the parabola through the levels around the minimum, within its two neighbours."""
-    best, last = int(np.argmin(log_icr)), len(x) - 1
+    best, last = int(np.argmin(log_icr)) if best is None else best, len(x) - 1
     if best in (0, last):
         return float(x[best])
     reach = 2 if 2 <= best <= last - 2 else 1

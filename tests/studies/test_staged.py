@@ -495,7 +495,6 @@ def test_a_training_run_has_no_accuracy(tmp_path: Path) -> None:
         api.track(str(SERIES / "snapshot-0025600.safetensors"), str(SERIES / "images.npz"), 0.3, **options)
 
 
-@pytest.mark.xfail(reason="studies/sweep.py spends images in stages whatever it was asked for", strict=True)
 @pytest.mark.parametrize(("command", "check"), [("icr", False), ("sweep", True)])
 def test_what_needs_all_images_at_all_levels_has_no_accuracy(command: str, check: bool, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="accuracy"):

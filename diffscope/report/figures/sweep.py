@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from diffscope.report.cells import best_first, by_layer, lowest, number
+from diffscope.report.cells import best_first, best_of, by_layer, lowest, number
 from diffscope.report.figures.canvas import (
     BEST,
     DISTINCT,
@@ -68,7 +68,9 @@ def _icr_figure(result: Result, groups: dict[str, list[Row]]) -> Figure:
     for layer in [layer for layer in groups if layer not in shown]:
         line(axes, groups[layer], _sigma, "icr", color=OTHERS, linewidth=0.8, zorder=1.5)
     for i, layer in enumerate(shown):
-        _icr_curve(axes, groups[layer], i, alpha=0.16 if len(shown) <= 3 else 0.08)
+        _icr_curve(
+            axes, groups[layer], best_of(result, layer, groups[layer]), i, alpha=0.16 if len(shown) <= 3 else 0.08
+        )
     if window is not None:
         _mark_window(axes, window)
     _log_sigma(axes, result.rows, SIGMA)
@@ -81,11 +83,10 @@ def _icr_figure(result: Result, groups: dict[str, list[Row]]) -> Figure:
     return figure
 
 
-def _icr_curve(axes: Axes, rows: Sequence[Row], i: int, alpha: float) -> None:
+def _icr_curve(axes: Axes, rows: Sequence[Row], best: Row | None, i: int, alpha: float) -> None:
     """Line, band and markers; the lowest point filled, the others hollow."""
     line(axes, rows, _sigma, "icr", **curve_style(i), markerfacecolor="white", zorder=3 + 0.1 * (DISTINCT - i))
     band(axes, rows, _sigma, "icr", color=PALETTE[i], alpha=alpha)
-    best = lowest(rows)
     if best is not None:
         axes.plot([best.sigma], [best["icr"]], **curve_style(i), zorder=5, markersize=7, clip_on=False)
 
