@@ -5,8 +5,10 @@ Whatever was computed when a run ended early is found again by the same command.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from diffscope.errors import DataError, DiffscopeError, NonFinite
 from diffscope.features import Extractor, Inputs, cure
@@ -88,6 +90,16 @@ class Blocks:
         for one in [one for one in self.found if one.piece in pieces]:
             self.parts.remove(one.number)
             self.found.remove(one)
+
+    def timing(self, started: tuple[float, float]) -> dict[str, Any]:
+        """For a result: since the clocks of wall and CPU stood at `started`."""
+        return {
+            "seconds": round(time.perf_counter() - started[0], 3),
+            "cpu_seconds": round(time.process_time() - started[1], 3),
+            "blocks_measured": self.measured,
+            "blocks_resumed": self.resumed,
+            **({"processes": world().size} if world().size > 1 else {}),
+        }
 
     def _left(self, piece: Piece) -> Piece | None:
         """What is not on disk of it; None where all is."""

@@ -52,11 +52,9 @@ def measure(
     rows of nulls), MemoryLimit before the run, DataError where too many images cannot be read.
     """
     listener = listener or Listener()
-    start, cpu = time.perf_counter(), time.process_time()
+    started = time.perf_counter(), time.process_time()
     if job.settings.accuracy is not None:
         raise UsageError("an accuracy is for a sweep to reach; here all noise levels are given all images")
-    if job.plan.views < 2:
-        raise NeedTwoViews(f"--views {job.plan.views}: ICR compares views of one image; at least 2 are needed")
     whole = job
     job, told = measurable(job)
     # Memory may differ from process to process; the plan may not.
@@ -89,17 +87,13 @@ def measure(
         failures += found.failures
         skipped = found.skipped
     world().lead(partial(require_one, rows, failures))
-    run_seconds = time.perf_counter() - start
+    run_seconds = time.perf_counter() - started[0]
     used = len(job.indices) - len(skipped)
     passes = passes_of(job, chosen)
     fresh = blocks.measured / (blocks.measured + blocks.resumed) * passes
     timing = {
-        "seconds": round(time.perf_counter() - start, 3),
-        "cpu_seconds": round(time.process_time() - cpu, 3),
+        **blocks.timing(started),
         "images_per_second": round(fresh / run_seconds, 2) if run_seconds else None,
-        "blocks_measured": blocks.measured,
-        "blocks_resumed": blocks.resumed,
-        **({"processes": world().size} if world().size > 1 else {}),
         **({"passes": passes, "portions": len(chosen)} if len(chosen) > 1 else {}),
     }
     return Measured(protocol, all_rows(told, rows, used, beside), skipped, used, timing, parts)
@@ -162,7 +156,12 @@ def refusals(job: Job) -> dict[str, str]:
 
 
 def measurable(job: Job) -> tuple[Job, Outline]:
-    """The job with the layers that the images can determine, and what rows say of these and the others."""
+    """The job with the layers that the images can determine, and what rows say of these and the others.
+
+    NeedTwoViews; TooFewImages where they determine none.
+    """
+    if job.plan.views < 2:
+        raise NeedTwoViews(f"--views {job.plan.views}: ICR compares views of one image; at least 2 are needed")
     refused = refusals(job)
     kept = tuple(layer for layer in job.plan.layers if layer.name not in refused)
     if not kept:

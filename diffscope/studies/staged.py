@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from diffscope import __version__
-from diffscope.errors import EstimationError, IllConditioned, MemoryLimit, NeedTwoViews, RankDeficient, ZeroNoise
+from diffscope.errors import EstimationError, IllConditioned, MemoryLimit, RankDeficient, ZeroNoise
 from diffscope.features import Inputs
 from diffscope.metrics._guards import guarded
 from diffscope.metrics.icr import estimate
@@ -57,9 +57,7 @@ def staged_sweep(
     Raises what `measure` raises; MemoryLimit where not all levels and layers fit into memory together.
     """
     listener = listener or Listener()
-    start, cpu = time.perf_counter(), time.process_time()
-    if job.plan.views < 2:
-        raise NeedTwoViews(f"--views {job.plan.views}: ICR compares views of one image; at least 2 are needed")
+    started = time.perf_counter(), time.process_time()
     protocol = job.protocol
     job, told = measurable(job)
     world().lead(partial(_require_one_portion, job))  # memory may differ from process to process
@@ -88,13 +86,7 @@ def staged_sweep(
             protocol=protocol.to_json(),
             rows=whole,
             window=stages.windows(whole),
-            timing={
-                "seconds": round(time.perf_counter() - start, 3),
-                "cpu_seconds": round(time.process_time() - cpu, 3),
-                "blocks_measured": blocks.measured,
-                "blocks_resumed": blocks.resumed,
-                **({"processes": world().size} if world().size > 1 else {}),
-            },
+            timing=blocks.timing(started),
             warnings=job.denoiser.warnings,
             accuracy=stages.described(passes, full),
         )
