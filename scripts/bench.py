@@ -201,8 +201,8 @@ def share_once(name: str, folder: Path, quick: bool) -> dict[str, float]:
 
     from diffscope import api
     from diffscope.allocation import keep_large_blocks
-    from diffscope.studies.machine_limit import conv_limit, linear_limit
-    from diffscope.studies.walk_rate import walk_rate
+    from diffscope.studies.bench.machine_limit import conv_limit, linear_limit
+    from diffscope.studies.bench.walk_rate import walk_rate
 
     torch.set_num_threads(1)
     keep_large_blocks()

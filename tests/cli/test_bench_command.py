@@ -7,8 +7,8 @@ import json
 import pytest
 from commands import EDM, diffscope
 
-from diffscope.studies import benchmark, stopwatch
-from diffscope.studies.machine_limit import Operation
+from diffscope.studies.bench import benchmark, stopwatch
+from diffscope.studies.bench.machine_limit import Operation
 
 TOY = ("bench", "toy:d=32,side=8", "--data", "synthetic:count=40", "--augment", "none", "--workers", 0)
 

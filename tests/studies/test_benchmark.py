@@ -18,14 +18,14 @@ from diffscope import api
 from diffscope.errors import DataError, MemoryLimit, NeedTwoViews
 from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.features import Batch, arithmetic, extractor
-from diffscope.studies import benchmark as bench
-from diffscope.studies import machine_limit, stopwatch
-from diffscope.studies.benchmark import benchmark
-from diffscope.studies.benchmark_result import GATES, Benchmark, Stage, foretell
-from diffscope.studies.machine_limit import Operation, conv_limit, convolution, linear, linear_limit
+from diffscope.studies.bench import benchmark as bench
+from diffscope.studies.bench import machine_limit, stopwatch
+from diffscope.studies.bench.benchmark import benchmark
+from diffscope.studies.bench.machine_limit import Operation, conv_limit, convolution, linear, linear_limit
+from diffscope.studies.bench.result import GATES, Benchmark, Stage, foretell
+from diffscope.studies.bench.stopwatch import SAMPLES, Action, Stopwatch
+from diffscope.studies.bench.walk_rate import Passes, repeated, walk_rate
 from diffscope.studies.settings import Job, Settings
-from diffscope.studies.stopwatch import SAMPLES, Action, Stopwatch
-from diffscope.studies.walk_rate import Passes, repeated, walk_rate
 
 CPU = torch.device("cpu")
 

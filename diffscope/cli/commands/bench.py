@@ -57,8 +57,8 @@ def run(
     from diffscope.cli.running import warnings_of
     from diffscope.report import terminal
     from diffscope.report.benchmark import print_benchmark
-    from diffscope.studies.benchmark import benchmark
-    from diffscope.studies.benchmark_result import GATES
+    from diffscope.studies.bench.benchmark import benchmark
+    from diffscope.studies.bench.result import GATES
     from diffscope.studies.gates import check, parse
 
     gates = [parse(text, GATES) for text in fail_if or []]

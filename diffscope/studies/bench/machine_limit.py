@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from diffscope.features import DTYPES, arithmetic
-from diffscope.studies.stopwatch import Action, Stopwatch, undisturbed
+from diffscope.studies.bench.stopwatch import Action, Stopwatch, undisturbed
 
 SECONDS = 5.0
 """Given to each limit where it is measured by itself."""

@@ -8,9 +8,9 @@ from typing import Any
 
 from diffscope import __version__
 from diffscope.results import SCHEMA
-from diffscope.studies.machine_limit import described_machine
+from diffscope.studies.bench.machine_limit import described_machine
+from diffscope.studies.bench.walk_rate import WalkRate
 from diffscope.studies.settings import Job
-from diffscope.studies.walk_rate import WalkRate
 
 NETWORK = "network"
 WORTH = 0.03
