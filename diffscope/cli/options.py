@@ -197,7 +197,12 @@ class Measuring:
     ] = None
     max_memory: Annotated[
         str | None,
-        typer.Option("--max-memory", metavar="SIZE", help="For the moments, such as 8GB.", show_default="half of RAM"),
+        typer.Option(
+            "--max-memory",
+            metavar="SIZE",
+            help="For the moments, such as 8GB; more are measured in portions.",
+            show_default="half of RAM",
+        ),
     ] = None
     strict: Annotated[bool, typer.Option("--strict", help="An unreadable image is an error, not a counted skip.")] = (
         False
