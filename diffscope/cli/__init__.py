@@ -53,13 +53,12 @@ def run(argv: Sequence[str]) -> int:
         with _heard():
             return _failed(["out of memory; use a smaller --batch-size, fewer layers or noise levels at a time"], 1)
     except Exception as error:
-        with _heard():
-            return _unforeseen(error)
+        return _unforeseen(error)
 
 
 def _heard() -> contextlib.redirect_stderr[TextIO]:
-    """Of several processes only the first speaks, but for what befalls one of them alone."""
-    return contextlib.redirect_stderr(sys.__stderr__ or sys.stderr)
+    """Of several processes only the first speaks (`together.Silence`), but for what befalls one of them alone."""
+    return contextlib.redirect_stderr(getattr(sys.stderr, "behind", sys.stderr))
 
 
 def _debugged(argv: Sequence[str]) -> int:
@@ -93,11 +92,11 @@ def _unforeseen(error: Exception) -> int:
         text = " ".join(str(error.format_message()).split())
         return _failed([f"{text} (see --help)"], USAGE)
     text = " ".join(f"{type(error).__name__}: {error}".split())
+    line = f"unexpected {text[:300]}; this is a bug: set DIFFSCOPE_DEBUG=1 for the traceback and report it"
     if "out of memory" in text.lower():
-        return _failed([f"out of memory; use a smaller --batch-size or a lower --precision ({text[:120]})"], 1)
-    return _failed(
-        [f"unexpected {text[:300]}; this is a bug: set DIFFSCOPE_DEBUG=1 for the traceback and report it"], 1
-    )
+        line = f"out of memory; use a smaller --batch-size or a lower --precision ({text[:120]})"
+    with _heard():
+        return _failed([line], 1)
 
 
 def _failed(lines: Sequence[str], code: int) -> int:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import TextIO
 
 from diffscope import ranks
 from diffscope.errors import RankLost
@@ -14,6 +17,16 @@ from diffscope.errors import RankLost
 GRACE = 2.0
 """Seconds."""
 COMMANDS = ("icr", "sweep", "track", "probe", "features")
+
+
+class Silence(io.TextIOBase):
+    """Where processes write that are not to be heard; `behind` is where they may be, once."""
+
+    def __init__(self, behind: TextIO) -> None:
+        self.behind = behind
+
+    def write(self, text: str) -> int:
+        return len(text)
 
 
 def run_together(argv: Sequence[str], run: Callable[[Sequence[str]], int]) -> int:
@@ -45,7 +58,7 @@ def _run_joined(argv: Sequence[str], run: Callable[[Sequence[str]], int], first:
     try:
         if first:
             return run(argv)
-        with open(os.devnull, "w") as silence, contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
+        with contextlib.redirect_stdout(Silence(sys.stdout)), contextlib.redirect_stderr(Silence(sys.stderr)):
             return run(argv)
     finally:
         # It is ending already, with a reason of its own.
