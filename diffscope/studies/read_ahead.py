@@ -14,8 +14,8 @@ Loaded = tuple[Checkpoint, Denoiser]
 
 
 class ReadAhead:
-    """Holds what was started last and, until it is asked for, what was started before that: of a caller that starts one
-    more while it works on one, two networks are in memory at most.
+    """Holds what was started last, and what was asked for last until it is taken: of a caller that starts one more when
+    it has asked for one, two networks are in memory at most.
 
     What was not started is read when it is asked for. Errors (CheckpointError and its children) are raised where the
     checkpoint is asked for.
@@ -29,9 +29,9 @@ class ReadAhead:
 
     def start(self, path: str, known: Callable[[str], bool]) -> None:
         """Begin to hash `path`, and to load it unless its sha256 is `known`."""
-        self._asked = None
-        for old in list(self._started)[:-1]:  # never asked for
-            self._started.pop(old).loaded.cancel()
+        for old in self._started.values():  # never asked for
+            old.loaded.cancel()
+        self._started.clear()
         sha = self._thread.submit(self._hash, path)
         loaded = self._thread.submit(lambda: None if known(sha.result()) else self._load(path, sha.result()))
         self._started[path] = _Reading(path, sha, loaded)

@@ -107,6 +107,7 @@ class Tracker:
     _records: Records | None = field(default=None, init=False)
     _encoder: Autoencoder | None = field(default=None, init=False)
     _ahead: ReadAhead = field(init=False)
+    _following: Snapshot | None = field(default=None, init=False)
     _inputs: dict[str, Inputs] = field(default_factory=dict, init=False)
     _start: tuple[float, float] = field(default_factory=lambda: (time.perf_counter(), time.process_time()), init=False)
 
@@ -145,9 +146,7 @@ class Tracker:
     def take_all(self, snapshots: Sequence[Snapshot]) -> Iterator[tuple[Snapshot, Measured | None]]:
         """`take` one after the other; each is read while the one before it is computed."""
         for snapshot, following in zip_longest(snapshots, snapshots[1:]):
-            # Which records are this run's is known from the first snapshot on.
-            if following is not None and self._records is not None:
-                self._ahead.start(following.path, self._is_recorded)
+            self._following = following
             yield snapshot, self.take(snapshot)
 
     def take(self, snapshot: Snapshot, network: Denoiser | None = None) -> Measured | None:
@@ -219,10 +218,13 @@ class Tracker:
             return self._fresh(job, record=False)
         # Which records are this run's is known once the first snapshot is open; until then they cannot be looked up.
         sha = self._ahead.sha256(snapshot.path)
+        if self._records is not None:
+            self._read_following()
         if self._records is not None and (record := self._recorded(sha)) is not None:
             return record
         found, denoiser = self._ahead.loaded(snapshot.path)
         job = self._open(job_of(found, denoiser, self.source, self.settings, self.loading, self._encoder))
+        self._read_following()
         record = self._recorded(sha)
         return self._fresh(job, record=True) if record is None else record
 
@@ -245,6 +247,12 @@ class Tracker:
         assert records is not None
         record = world().lead(lambda: records.read(sha))
         return None if record is None else Measured.from_json(record)
+
+    def _read_following(self) -> None:
+        """Begin with the next snapshot, if that has not been done."""
+        following, self._following = self._following, None
+        if following is not None:
+            self._ahead.start(following.path, self._is_recorded)
 
     def _is_recorded(self, sha: str) -> bool:
         """As far as this process can see."""
