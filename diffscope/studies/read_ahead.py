@@ -24,21 +24,23 @@ class ReadAhead:
     def __init__(self, loading: Loading) -> None:
         self.loading = loading
         self._thread = ThreadPoolExecutor(1)
-        self._started: dict[str, _Reading] = {}
+        self._started: _Reading | None = None
         self._asked: _Reading | None = None
 
     def start(self, path: str, known: Callable[[str], bool]) -> None:
         """Begin to hash `path`, and to load it unless its sha256 is `known`."""
-        for old in self._started.values():  # never asked for
-            old.loaded.cancel()
-        self._started.clear()
+        if self._started is not None:  # never asked for
+            self._started.loaded.cancel()
         sha = self._thread.submit(self._hash, path)
         loaded = self._thread.submit(lambda: None if known(sha.result()) else self._load(path, sha.result()))
-        self._started[path] = _Reading(path, sha, loaded)
+        self._started = _Reading(path, sha, loaded)
 
     def sha256(self, path: str) -> str:
         """Of the file's bytes; for `loaded` to go on from."""
-        self._asked = self._started.pop(path, None) or self._at_once(path)
+        if self._started is not None and self._started.path == path:
+            self._asked, self._started = self._started, None
+        else:
+            self._asked = self._at_once(path)
         return self._asked.sha256.result()
 
     def loaded(self, path: str) -> Loaded:
