@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from training import UNET, Training, about_unet, edm_loss, fashion, initialise
+from training import NULL_CLASS, UNET, Training, about_sit, about_unet, edm_loss, fashion, initialise, velocity_loss
 
 from diffscope.api import load
 from diffscope.families.networks.song_unet import SongUNet
@@ -29,15 +29,11 @@ from diffscope.families.networks.walk import WalkedNetwork
 from diffscope.sampling import sample
 
 DEMO = Path(__file__).parent.parent / "diffscope" / "demo"
-NULL_CLASS = 10
 SIT = {
     "input_size": 16, "patch_size": 2, "in_channels": 1, "out_channels": 1, "hidden_size": 80, "depth": 6,
     "num_heads": 5, "label_rows": NULL_CLASS + 1,
 }  # fmt: skip
-ABOUT = {
-    "unet": about_unet(UNET),
-    "sit": {"family": "sit", "arguments": json.dumps({"path_type": "Linear", "num_heads": SIT["num_heads"]})},
-}
+ABOUT = {"unet": about_unet(UNET), "sit": about_sit(SIT)}
 
 
 def main() -> None:
@@ -68,17 +64,7 @@ def start(model: str, folder: Path) -> Training:
     torch.manual_seed(0)
     network: WalkedNetwork = SongUNet(**UNET) if model == "unet" else DiffusionTransformer(**SIT)
     initialise(network)
-    return Training(network, edm_loss if model == "unet" else sit_loss, folder / f"{model}.pt")
-
-
-def sit_loss(network: nn.Module, data: Tensor, label: Tensor, draws: torch.Generator) -> Tensor:
-    """SiT's loss on the linear path, t = 1 the data; one label in ten is dropped."""
-    t = torch.rand(len(data), generator=draws)
-    noise = torch.randn(data.shape, generator=draws)
-    label = torch.where(torch.rand(len(data), generator=draws) < 0.1, NULL_CLASS, label)
-    at = t[:, None, None, None]
-    out: Tensor = network(at * data + (1 - at) * noise, t, label)
-    return ((out - (data - noise)) ** 2).mean()
+    return Training(network, edm_loss if model == "unet" else velocity_loss, folder / f"{model}.pt")
 
 
 def sample_grid(training: Training, about: dict[str, str], path: Path, side: int = 8) -> None:

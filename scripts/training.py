@@ -1,4 +1,4 @@
-"""What the training scripts share: Fashion-MNIST at 16×16, EDM's loss, and a training state that outlives its process.
+"""What the training scripts share: data at 16×16, EDM's and SiT's losses, and a training state that outlives its process.
 
 The data are Debian's package dataset-fashion-mnist (MIT): 28×28 padded to 32×32, then 2×2 means.
 """
@@ -21,6 +21,8 @@ from diffscope.families.edm import EDMPrecond
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 BATCH, LEARNING_RATE, WARM_UP, EMA_HALF_LIFE = 64, 1e-3, 20_000, 20_000
 SAVE_EVERY_SECONDS = 600
+NULL_CLASS = 10
+"""Row of the class table of our transformers that stands for no class."""
 UNET = {
     "img_resolution": 16, "in_channels": 1, "out_channels": 1, "model_channels": 32, "channel_mult": [1, 2],
     "num_blocks": 2, "attn_resolutions": [8],
@@ -41,15 +43,28 @@ def fashion(part: str = "train") -> tuple[np.ndarray, np.ndarray]:
     return np.round(small).astype(np.uint8), idx("labels-idx1", 8)
 
 
+def at_rate(_seen: int) -> float:
+    """The learning rate of a run that keeps it, as a share of LEARNING_RATE, after so many images."""
+    return 1.0
+
+
 class Training:
     """One network in training: its EMA, optimiser and count of images seen, kept in a file.
 
     Every step draws from a seed of its own, so that a resumed run is the run that was never stopped. `bfloat16` runs
-    the network in that precision where autocast allows; weights, EMA and loss stay float32.
+    the network in that precision where autocast allows; weights, EMA and loss stay float32. `rate` is the learning rate
+    as a share of LEARNING_RATE after so many images, times the warm-up.
     """
 
-    def __init__(self, network: nn.Module, loss: Loss, file: Path, bfloat16: bool = False) -> None:
-        self.network, self.loss, self.file, self.bfloat16 = network, loss, file, bfloat16
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: Loss,
+        file: Path,
+        bfloat16: bool = False,
+        rate: Callable[[int], float] = at_rate,
+    ) -> None:
+        self.network, self.loss, self.file, self.bfloat16, self.rate = network, loss, file, bfloat16, rate
         self.ema = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
         self.optimiser = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=LEARNING_RATE)
         self.seen = 0
@@ -60,9 +75,10 @@ class Training:
             self.ema, self.seen = state["ema"], state["seen"]
 
     def run(self, images: np.ndarray, labels: np.ndarray, goes_on: Callable[[], bool]) -> None:
-        """Train on images uint8 [N, 16, 16] while `goes_on()`, asked before each step; the state is saved as it goes
-        and at the end."""
-        x = torch.from_numpy(images).float()[:, None] / 127.5 - 1
+        """Train on images uint8 [N, 16, 16] or [N, 16, 16, C] while `goes_on()`, asked before each step; the state is
+        saved as it goes and at the end."""
+        coloured = images.reshape(*images.shape[:3], -1)
+        x = torch.from_numpy(coloured).movedim(-1, 1).float().contiguous() / 127.5 - 1
         y = torch.from_numpy(labels).long()
         start = saved = time.time()
         total = 0.0
@@ -104,7 +120,7 @@ class Training:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         for group in self.optimiser.param_groups:
-            group["lr"] = LEARNING_RATE * min(1, (self.seen + BATCH) / WARM_UP)
+            group["lr"] = LEARNING_RATE * min(1, (self.seen + BATCH) / WARM_UP) * self.rate(self.seen)
         nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
         self.optimiser.step()
         self.seen += BATCH
@@ -123,6 +139,12 @@ def about_unet(arguments: Mapping[str, object]) -> dict[str, str]:
     """What a file of U-Net weights must say of itself to be read again."""
     constructor = {"precond": "EDMPrecond", "model_type": "SongUNet", **arguments}
     return {"family": "edm", "arguments": json.dumps(constructor)}
+
+
+def about_sit(arguments: Mapping[str, object]) -> dict[str, str]:
+    """What a file of transformer weights must say of itself to be read again."""
+    constructor = {"path_type": "Linear", "num_heads": arguments["num_heads"]}
+    return {"family": "sit", "arguments": json.dumps(constructor)}
 
 
 def initialise(network: nn.Module) -> None:
@@ -150,11 +172,34 @@ def edm_loss(network: nn.Module, data: Tensor, _label: Tensor, draws: torch.Gene
     sigma = (torch.randn(len(data), generator=draws) * 1.2 - 1.2).exp()
     noisy = data + sigma[:, None, None, None] * torch.randn(data.shape, generator=draws)
     error = edm_denoise(network, noisy, sigma) - data
-    weight = (sigma**2 + 0.25) / (sigma * 0.5) ** 2
-    return (weight[:, None, None, None] * error**2).mean()
+    return (_edm_weight(sigma) * error**2).mean()
 
 
-def edm_denoise(network: nn.Module, x: Tensor, sigma: Tensor) -> Tensor:
+def conditional_edm_loss(network: nn.Module, data: Tensor, label: Tensor, draws: torch.Generator) -> Tensor:
+    """`edm_loss` of a network that is told the class, one-hot over ten; one label in ten is dropped."""
+    sigma = (torch.randn(len(data), generator=draws) * 1.2 - 1.2).exp()
+    noisy = data + sigma[:, None, None, None] * torch.randn(data.shape, generator=draws)
+    told = nn.functional.one_hot(label, 10).float() * (torch.rand(len(data), 1, generator=draws) >= 0.1)
+    error = edm_denoise(network, noisy, sigma, told) - data
+    return (_edm_weight(sigma) * error**2).mean()
+
+
+def _edm_weight(sigma: Tensor) -> Tensor:
+    return ((sigma**2 + 0.25) / (sigma * 0.5) ** 2)[:, None, None, None]
+
+
+def edm_denoise(network: nn.Module, x: Tensor, sigma: Tensor, label: Tensor | None = None) -> Tensor:
     c_skip, c_out = (c[:, None, None, None] for c in EDMPrecond().c_skip_out(sigma))
-    out: Tensor = c_skip * x + c_out * network(x / (sigma**2 + 0.25).sqrt()[:, None, None, None], sigma.log() / 4)
+    scaled = x / (sigma**2 + 0.25).sqrt()[:, None, None, None]
+    out: Tensor = c_skip * x + c_out * network(scaled, sigma.log() / 4, label)
     return out
+
+
+def velocity_loss(network: nn.Module, data: Tensor, label: Tensor, draws: torch.Generator) -> Tensor:
+    """SiT's loss on the linear path, t = 1 the data (Ma et al. 2024); one label in ten is dropped."""
+    t = torch.rand(len(data), generator=draws)
+    noise = torch.randn(data.shape, generator=draws)
+    label = torch.where(torch.rand(len(data), generator=draws) < 0.1, NULL_CLASS, label)
+    at = t[:, None, None, None]
+    out: Tensor = network(at * data + (1 - at) * noise, t, label)
+    return ((out - (data - noise)) ** 2).mean()
