@@ -58,3 +58,11 @@ def test_permutation_is_seeded_and_complete() -> None:
     assert sorted(order.tolist()) == list(range(1000))
     assert np.array_equal(order, seeding.permutation(0, 1000))
     assert not np.array_equal(order, seeding.permutation(1, 1000))
+
+
+@pytest.mark.parametrize(
+    ("seed", "order"), [(0, [3, 7, 9, 2, 10, 11, 1, 5, 0, 4, 8, 6]), (7, [5, 10, 7, 2, 4, 0, 6, 9, 11, 1, 8, 3])]
+)
+def test_the_order_of_images_is_that_of_generator_version_1(seed: int, order: list[int]) -> None:
+    """Which images `--num-images` takes, and their blocks: another order is another number in every result."""
+    assert seeding.permutation(seed, 12).tolist() == order

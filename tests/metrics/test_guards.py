@@ -8,7 +8,7 @@ import torch
 from vectors import case_moments, expected, features, moments_of
 
 from diffscope.errors import IllConditioned, NeedTwoViews, NonFinite, RankDeficient, TooFewImages, ZeroNoise
-from diffscope.metrics._guards import exchangeability, guarded, quantisation_share
+from diffscope.metrics._guards import _unit_scale, exchangeability, guarded, quantisation_share
 from diffscope.metrics.icr import estimate
 from diffscope.moments import BlockAccumulator, Moments
 from diffscope.numerics import FloatArray
@@ -69,6 +69,36 @@ def test_a_dead_channel_is_dropped_with_a_note() -> None:
     assert moments.total.variance_residual.sum() == pytest.approx(expected("A")["trace_xi"], rel=1e-6)
 
 
+@pytest.mark.parametrize(("spread", "dead"), [(0.99e-6, True), (1.01e-6, False)])
+def test_dead_is_a_standard_deviation_of_a_millionth_of_the_mean(spread: float, dead: bool) -> None:
+    """Views 3(1 ± δ): S_W = 2·(3δ)², and nothing between images. At √2·δ of 1e-6 the channel comes to life."""
+    channel = 3 * (1 + spread / 2**0.5 * np.array([1.0, -1.0]))
+    signs = np.where(np.arange(64) % 2, 1, -1)[:, None]  # of views in turn, so that they stay exchangeable
+    moments, codes = checked(with_channel(3 + signs * (channel - 3)))
+    assert (moments.d, codes) == ((4, {"dead_channels"}) if dead else (5, set()))
+
+
+def test_no_channel_is_left() -> None:
+    """Views differ by more than float32 spacings (4.8e-7 of the mean), and all by less than the limit of the dead."""
+    z = 3 * (1 + 0.7e-6 * np.random.default_rng(0).standard_normal((64, 2, 4)))
+    with pytest.raises(ZeroNoise, match="all channels are constant"):
+        checked(z)
+
+
+@pytest.mark.parametrize(("factor", "silent"), [(0.99, True), (1.01, False)])
+def test_noiseless_is_a_residual_of_four_float32_spacings(factor: float, silent: bool) -> None:
+    """Channel 4 is ± 1 by image, its views 4·2⁻²³ of that apart in the sense of √S_W = |r|·√2."""
+    image = np.where(np.arange(64) % 2, 1.0, -1.0)
+    apart = factor * 4 * 2.0**-23 / 2**0.5
+    signs = np.where(np.arange(64) % 4 < 2, 1, -1)
+    z = with_channel(image[:, None] + signs[:, None] * apart * np.array([1.0, -1.0]))
+    if silent:
+        with pytest.raises(ZeroNoise, match="channel 4 differs between images but not between views"):
+            checked(z)
+    else:
+        assert checked(z)[0].d == 5
+
+
 @pytest.mark.parametrize("views", [2, 3])
 def test_a_noiseless_channel_is_refused_by_name(views: int) -> None:
     rng = np.random.default_rng(0)
@@ -102,6 +132,16 @@ def test_combinations_of_channels_are_reduced_with_all_lengths_kept(dtype: type,
     everything = moments_of(wide, 8).total
     assert moments.total.variance_residual.sum() == pytest.approx(everything.variance_residual.sum(), rel=rtol)
     np.testing.assert_allclose(moments.total.view_eigenvalues, everything.view_eigenvalues[:12], rtol=rtol)
+
+
+def test_channels_of_any_scale_are_as_well_conditioned() -> None:
+    """At unit residual variance: as they are, six decades would be a reciprocal condition of 1e-12 and less."""
+    z = features("B") * np.logspace(-3, 3, 16)
+    moments = moments_of(z, 16)
+    assert guarded(moments, FP32, 1, False) == (moments, ())
+    assert guarded(moments, FP32, 1, True) == (moments, ())
+    unit = 1 / np.sqrt(np.diagonal(moments.total.cov_residual))
+    np.testing.assert_allclose(_unit_scale(moments), unit, rtol=1e-12)
 
 
 def test_residuals_that_depend_on_each_other_are_ill_conditioned() -> None:

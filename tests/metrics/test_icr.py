@@ -103,6 +103,36 @@ def test_sample_size_chooses_the_estimate(per_channel: float, code: str | None) 
     assert [value is None for value in (found.low, found.high, found.se, found.replicates)] == [missing] * 4
 
 
+def test_an_extrapolation_below_zero_gives_way_to_what_it_came_from() -> None:
+    """One channel, four blocks of two images: block 0 has the signal and block 1 the noise, so that halves and wholes
+    disagree. With S_W⁻¹ as a number p, ν = 8, N − 1 = 7, signal sums C and residual sums W of the blocks:
+
+        R1 = (Σ p_g C_g/7)/(Σ p_g W_g/8), p_g = 6/(ΣW − W_g);   R2 the same over halves, p = 4/W_half.
+
+    R2 is 9.0 times R1, and X = R1 + 4/2·(R1 − R2) is negative.
+    """
+    s, r = np.array([1.0, 0.1, 0.1, 0.1]), np.array([0.5, 5.0, 0.5, 0.5])
+    z = np.array([[s + r, s - r], [r - s, -r - s]]).transpose(0, 2, 1)  # images s and −s of each block, views ± r
+    signal, residual = 4 * s**2, 4 * r**2
+
+    def ratio(sides: list[tuple[list[int], list[int]]]) -> float:
+        p = [2 * len(train) / residual[train].sum() for train, _ in sides]
+        above = sum(inverse * signal[test].sum() for inverse, (_, test) in zip(p, sides, strict=True)) / 7
+        return float(above / sum(q * residual[test].sum() for q, (_, test) in zip(p, sides, strict=True)) * 8)
+
+    one = ratio([([h for h in range(4) if h != g], [g]) for g in range(4)])
+    pairs = [([0, 1], [2, 3]), ([0, 2], [1, 3]), ([0, 3], [1, 2])]
+    half = ratio([side for a, b in pairs for side in ((a, b), (b, a))])
+    assert half / one == pytest.approx(9.0, abs=0.05)
+    found = estimate(moments_of(z.reshape(8, 2, 1), 4))
+    assert found.cross_fitted == pytest.approx(one)
+    assert found.half_split == pytest.approx(half)
+    assert found.extrapolated == pytest.approx(one + 2 * (one - half))
+    assert found.icr == found.icr_cf == pytest.approx(2 / (1 + one))
+    assert "extrapolation_failed" in codes(found.notes)
+    assert f"the extrapolated T is {found.extrapolated:.3g} (limit 0): icr is icr_cf" in found.notes[0]
+
+
 def test_too_few_images_are_refused_with_the_way_out() -> None:
     with pytest.raises(TooFewImages, match="at least 6 images") as caught:
         estimate(moments_of(features("A")[:5], 4))

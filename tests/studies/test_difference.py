@@ -23,9 +23,30 @@ def test_vectors() -> None:
     assert found.se == pytest.approx(vector["se"], rel=1e-6)
     assert found.t == pytest.approx(vector["t"], rel=1e-6)
     # A tail of 4e-20 magnifies the printed precision of t.
-    assert found.p == pytest.approx(vector["p"], rel=1e-5)
+    assert found.p == pytest.approx(vector["p"], rel=1e-5, abs=0)
     assert found.change == pytest.approx(vector["icr_b"] / vector["icr_a"] - 1, rel=1e-6)
     assert found.change_low < found.change < found.change_high
+
+
+def test_two_blocks_on_paper() -> None:
+    """Of two differences the jackknife's error is half their distance, and t on one degree of freedom is Cauchy's.
+
+    What both replicates share, 7 and 5, cancels. P(|T| ≥ 1) = 1/2, and the quantile of .975 is tan(.475π) = 12.7.
+    """
+    found = paired_difference(0.4, [7.0, 5.0], 0.4 * np.exp(0.1), [7.3, 5.1])
+    assert (found.log_ratio, found.se, found.t, found.p) == pytest.approx((0.1, 0.1, 1, 0.5))
+    reach = 0.1 * np.tan(0.475 * np.pi)
+    assert found.change == pytest.approx(np.exp(0.1) - 1)
+    assert (found.change_low, found.change_high) == pytest.approx((np.exp(0.1 - reach) - 1, np.exp(0.1 + reach) - 1))
+
+
+def test_unpaired_errors_add_in_square_on_the_fewer_degrees_of_freedom() -> None:
+    """Errors .3 (of x, 0, −x with three blocks: x·√(4/3)) and .4 (half the distance of two) are .5 together."""
+    x = 0.3 * 0.75**0.5
+    a, b = (0.4, [x, 0.0, -x]), (0.4 * np.exp(0.5), [1.0, 1.8])
+    there, back = unpaired_difference(*a, *b), unpaired_difference(*b, *a)
+    assert (there.log_ratio, there.se, there.t, there.p) == pytest.approx((0.5, 0.5, 1, 0.5))
+    assert (back.log_ratio, back.se, back.t, back.p) == pytest.approx((-0.5, 0.5, -1, 0.5))
 
 
 def test_exchanging_the_sides_changes_the_sign() -> None:
@@ -76,6 +97,14 @@ def test_equal_truths_differ_as_often_as_the_level_says() -> None:
 def test_a_result_without_replicates_is_refused(replicates: object) -> None:
     with pytest.raises(EstimationError, match="replicates"):
         paired_difference(0.2, [-1.0, -1.5], 0.4, replicates)
+
+
+@pytest.mark.parametrize("icr", [0.0, -0.2, float("nan"), float("inf")])
+def test_what_has_no_logarithm_is_refused_on_either_side(icr: float) -> None:
+    for difference in (paired_difference, unpaired_difference):
+        for a, b in ((0.2, icr), (icr, 0.2)):
+            with pytest.raises(EstimationError, match=f"icr {icr} with 2 block replicates"):
+                difference(a, [-1.0, -1.5], b, [-1.0, -1.5])
 
 
 def test_other_numbers_of_blocks_are_refused() -> None:
