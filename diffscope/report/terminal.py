@@ -313,20 +313,21 @@ def _heading(text: str, console: Console) -> None:
 
 
 def print_comparison(records: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """Paired differences of two results: the relative change of ICR, its interval and the verdict."""
-    headings = ["layer", "σ", "ICR old", "ICR new", "change", "95 % interval", "t", "p", "verdict"]
+    """Paired differences of two results: the relative change of ICR, its interval, and the verdict for all rows."""
+    headings = ["layer", "σ", "ICR old", "ICR new", "change", "95 % interval", "t", "p", "corrected p", "verdict"]
     rows, last = [], None
     for record in records:
         low, high = record["change_low"], record["change_high"]
         span = NULL if low is None or high is None else f"[{percent(low)}, {percent(high)}]"
         layer, last = ("" if record["layer"] == last else record["layer"]), record["layer"]
         values = [number(record["sigma"]), share(record["icr_old"]), share(record["icr_new"])]
-        tested = [percent(record["change"]), span, number(record["t"]), _p_value(record["p"]), _direction(record)]
-        rows.append([layer, *values, *tested])
+        tested = [percent(record["change"]), span, number(record["t"]), _p_value(record["p"])]
+        rows.append([layer, *values, *tested, _p_value(record["p_corrected"]), _direction(record)])
     print_table(headings, rows, console, left=("layer", "verdict"))
     found = [_direction(record) for record in records]
     lower, higher = found.count("lower"), found.count("higher")
-    print_text(f"Of {len(records)} rows ICR is significantly lower in {lower}, higher in {higher}.", console)
+    told = f"Of {len(records)} rows ICR is significantly lower in {lower}, higher in {higher}"
+    print_text(f"{told}: at 5 % for all rows together, their p corrected for their number (Holm).", console)
 
 
 def _p_value(p: float | None) -> str:

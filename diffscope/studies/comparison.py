@@ -1,4 +1,7 @@
-"""Two results, row by row: the paired difference of ICR, for checkpoints measured on the same images and draws."""
+"""Two results, row by row: the paired difference of ICR, for checkpoints measured on the same images and draws.
+
+Of many rows one in twenty differs at 5 % by chance. What is called significant is so for all rows together.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,15 @@ from typing import Any
 from diffscope.errors import DataError
 from diffscope.protocol import CHECKPOINT_FIELDS, require_equal
 from diffscope.results import Result, Row
-from diffscope.studies.difference import paired_difference
+from diffscope.studies.difference import corrected, paired_difference
+
+ALPHA = 0.05
+"""Share of comparisons of equal results in which any row at all may be called significant."""
 
 
 def compare(old: Result, new: Result) -> list[dict[str, Any]]:
-    """One record for each layer and noise level that both results have.
+    """One record for each layer and noise level that both results have: `p` of the row alone, and `p_corrected` for the
+    number of rows that could be compared, by which it is `significant`.
 
     Raises ProtocolMismatch, naming the field, where anything but the checkpoint differs; levels and layers may be
     subsets of each other, for all draws are keyed and shared.
@@ -39,24 +46,28 @@ def compare(old: Result, new: Result) -> list[dict[str, Any]]:
             f"the two results share no row: layers {_listed(old)} at {len(old.rows)} levels against {_listed(new)}; "
             "measure the same --layer and --sigma"
         )
-    return [_record(a, b) for a, b in common]
+    records = [_record(a, b) for a, b in common]
+    tested = [record for record in records if record["p"] is not None]
+    for record, p in zip(tested, corrected([record["p"] for record in tested]), strict=True):
+        record.update(p_corrected=p, significant=p < ALPHA)
+    return records
 
 
 def _record(a: Row, b: Row) -> dict[str, Any]:
     head: dict[str, Any] = {"layer": b.layer, "sigma": b.sigma, "icr_old": a["icr"], "icr_new": b["icr"]}
     keys = ("change", "change_low", "change_high", "t", "p")
+    untested = {**head, **dict.fromkeys(keys), "p_corrected": None, "significant": None}
     if None in (a["icr"], b["icr"], a["replicates"], b["replicates"]):
-        note = "null_icr: one of the two has no ICR with an interval"
-        return {**head, **dict.fromkeys(keys), "significant": None, "notes": [note]}
+        return {**untested, "notes": ["null_icr: one of the two has no ICR with an interval"]}
     if a.n != b.n:
         note = f"unequal_images: {a.n} and {b.n} images are behind the two; measure both without --accuracy"
-        return {**head, **dict.fromkeys(keys), "significant": None, "notes": [note]}
+        return {**untested, "notes": [note]}
     if a["replicates"] == b["replicates"] and a["icr"] == b["icr"]:
-        return {**head, **dict(zip(keys, (0.0, 0.0, 0.0, 0.0, 1.0), strict=True)), "significant": False, "notes": []}
+        return {**untested, **dict(zip(keys, (0.0, 0.0, 0.0, 0.0, 1.0), strict=True)), "notes": []}
     found = paired_difference(a["icr"], a["replicates"], b["icr"], b["replicates"])
     values = (found.change, found.change_low, found.change_high, found.t, found.p)
     numbers = {k: v if v is not None and math.isfinite(v) else None for k, v in zip(keys, values, strict=True)}
-    return {**head, **numbers, "significant": found.p < 0.05, "notes": []}
+    return {**untested, **numbers, "notes": []}
 
 
 def _listed(result: Result) -> str:

@@ -11,6 +11,7 @@ https://doi.org/10.1214/aos/1176345462.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +34,7 @@ class Difference:
     t: float | None
     """D/SE; None where SE is 0 and D is not."""
     p: float
-    """Two-sided p-value on G − 1 degrees of freedom; divide the level by the number of comparisons with one result."""
+    """Two-sided p-value on G − 1 degrees of freedom, of this comparison alone; of several see `corrected`."""
     change: float
     """Relative change icr_b/icr_a − 1."""
     change_low: float
@@ -61,6 +62,19 @@ def unpaired_difference(icr_a: float, replicates_a: ArrayLike, icr_b: float, rep
     a, b = _checked(icr_a, replicates_a), _checked(icr_b, replicates_b)
     se = float(np.hypot(jackknife_se(a), jackknife_se(b)))
     return _difference(float(np.log(icr_b / icr_a)), se, min(len(a), len(b)) - 1)
+
+
+def corrected(p: Sequence[float]) -> list[float]:
+    """The p-values [m] of m comparisons, corrected for their number: below α, all of them together err with α at most.
+
+    Holm, "A simple sequentially rejective multiple test procedure", 1979, https://www.jstor.org/stable/4615733: the
+    smallest counts m times, the next m − 1 times …, none less than one before it. Valid whatever the tests share.
+    """
+    found, largest = [0.0] * len(p), 0.0
+    for rank, place in enumerate(sorted(range(len(p)), key=lambda place: p[place])):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[place]))
+        found[place] = largest
+    return found
 
 
 def _checked(icr: float, replicates: ArrayLike) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

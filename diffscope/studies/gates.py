@@ -3,7 +3,7 @@
 KEY OP NUMBER   on a row, with OP one of > >= < <= == !=
 window==none    no layer has a U
 onset           (track) ICR has turned
-change>2%       (compare) worse by more than 2 %, and significantly so; change<-2% likewise
+change>2%       (compare) worse by more than 2 %, and significantly so for all rows together; change<-2% likewise
 """
 
 from __future__ import annotations

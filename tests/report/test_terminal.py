@@ -198,17 +198,22 @@ def test_a_layer_without_any_icr_gets_its_reason(streams: Streams) -> None:
 
 def comparison(**changed: Any) -> dict[str, Any]:
     record = {"layer": "mid", "sigma": 0.3, "icr_old": 0.2, "icr_new": 0.19, "change": -0.05, "change_low": -0.07}
-    return {**record, "change_high": -0.03, "t": -5.1, "p": 1e-5, "significant": True, **changed}
+    return {**record, "change_high": -0.03, "t": -5.1, "p": 1e-5, "p_corrected": 3e-5, "significant": True, **changed}
 
 
 def test_comparison_counts_what_is_significant(streams: Streams) -> None:
     out, _ = streams()
-    nothing = dict.fromkeys(("icr_old", "change", "change_low", "change_high", "t", "p"))
-    records = [comparison(), comparison(significant=False, p=0.3), comparison(layer="b", change=0.04)]
+    nothing = dict.fromkeys(("icr_old", "change", "change_low", "change_high", "t", "p", "p_corrected"))
+    records = [
+        comparison(),
+        comparison(significant=False, p=0.04, p_corrected=0.08),
+        comparison(layer="b", change=0.04),
+    ]
     terminal.print_comparison([*records, comparison(**nothing, significant=False)], terminal.stdout_console())
-    assert "-5.0 %   [-7.0 %, -3.0 %]   -5.1   <0.0001   lower" in out.text()
+    assert "-5.0 %   [-7.0 %, -3.0 %]   -5.1   <0.0001       <0.0001   lower" in out.text()
+    assert "0.04          0.08   no difference" in out.text()
     assert "no difference" in out.text()
-    assert "Of 4 rows ICR is significantly lower in 1, higher in 1." in out.text()
+    assert "Of 4 rows ICR is significantly lower in 1, higher in 1: at 5 % for all rows together" in out.text()
 
 
 def inspection(**changed: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from vectors import expected, features, moments_of
 
 from diffscope.errors import EstimationError, ProtocolMismatch
 from diffscope.metrics.icr import IcrEstimate, estimate
-from diffscope.studies.difference import paired_difference, unpaired_difference
+from diffscope.studies.difference import corrected, paired_difference, unpaired_difference
 
 
 def result(noise: float) -> IcrEstimate:
@@ -47,6 +47,33 @@ def test_unpaired_errors_add_in_square_on_the_fewer_degrees_of_freedom() -> None
     there, back = unpaired_difference(*a, *b), unpaired_difference(*b, *a)
     assert (there.log_ratio, there.se, there.t, there.p) == pytest.approx((0.5, 0.5, 1, 0.5))
     assert (back.log_ratio, back.se, back.t, back.p) == pytest.approx((-0.5, 0.5, -1, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("alone", "together"),
+    [
+        ([], []),
+        ([0.03], [0.03]),
+        # 3 · .01, 2 · .02, 1 · .04; in any order.
+        ([0.01, 0.02, 0.04], [0.03, 0.04, 0.04]),
+        ([0.04, 0.01, 0.02], [0.04, 0.03, 0.04]),
+        # 2 · .02 is below 3 · .015, and none is less than one before it; none is above 1.
+        ([0.015, 0.02, 0.9], [0.045, 0.045, 0.9]),
+        ([0.5, 0.6], [1.0, 1.0]),
+        ([0.0, 0.01], [0.0, 0.01]),
+        ([0.02, 0.02], [0.04, 0.04]),
+    ],
+)
+def test_p_corrected_for_their_number(alone: list[float], together: list[float]) -> None:
+    assert corrected(alone) == pytest.approx(together)
+
+
+def test_equal_truths_differ_together_as_seldom_as_one_alone() -> None:
+    """Twenty comparisons of nothing: some p is below .05 in 64 % of sweeps, some corrected p in 5 %."""
+    p = np.random.default_rng(0).uniform(size=(1000, 20))
+    assert np.mean([min(row) < 0.05 for row in p]) > 0.6
+    # Four binomial standard deviations of 1000.
+    assert abs(np.mean([min(corrected(row.tolist())) < 0.05 for row in p]) - 0.05) < 0.028
 
 
 def test_exchanging_the_sides_changes_the_sign() -> None:

@@ -9,7 +9,7 @@ import typer
 from diffscope.cli import options
 from diffscope.cli.output import print_json, reader_may_leave
 
-KEYS = ("change", "change_low", "change_high", "t", "p", "icr_old", "icr_new")
+KEYS = ("change", "change_low", "change_high", "t", "p", "p_corrected", "icr_old", "icr_new")
 
 
 def run(
@@ -21,6 +21,9 @@ def run(
     fail_if: options.FailIf = None,
 ) -> None:
     """The paired difference of two results, row by row, with its interval; refused where their protocols disagree.
+
+    Of many rows some differ by chance: a row is called lower or higher, and --fail-if "change>2%" holds, where its p
+    is below .05 corrected for the number of rows (Holm). Beside it stands p of the row alone.
 
     Example: diffscope compare old/result.json new/result.json --fail-if "change>2%"
     """
