@@ -162,7 +162,7 @@ def snapshot(folder: Path, seen: int) -> Path:
 
 
 def data(run: Run, cifar: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Training images uint8 [N, 16, 16, C] and labels, then held-out ones: the first and the last of one fixed order."""
+    """Training images uint8 [N, 16, 16, C] and labels, then held-out ones: first and last of one fixed order."""
     if run.data == "fashion":
         images, labels = fashion()
         others, other_labels = fashion("t10k")

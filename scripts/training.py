@@ -1,4 +1,4 @@
-"""What the training scripts share: data at 16×16, EDM's and SiT's losses, and a training state that outlives its process.
+"""What the training scripts share: data at 16×16, EDM's and SiT's losses, a training state that outlives its process.
 
 The data are Debian's package dataset-fashion-mnist (MIT): 28×28 padded to 32×32, then 2×2 means.
 """
