@@ -11,7 +11,6 @@ EDM's (`training.py`) and SiT's (Ma et al. 2024: linear path, velocity).
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -19,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
 from training import NULL_CLASS, UNET, Training, about_sit, about_unet, edm_loss, fashion, initialise, velocity_loss
 
 from diffscope.api import load
