@@ -13,7 +13,7 @@ DiffscopeError                       exit 1
 ├── UnknownLayer                     a layer name that does not exist or is ambiguous
 ├── NoiseLevelError                  a noise level outside the model's range
 ├── EstimationError                  a number that the data do not determine
-│   ├── NeedTwoViews
+│   ├── NeedTwoViews                 exit 2: --views alone decides it
 │   ├── TooFewImages
 │   ├── NonFinite
 │   ├── ZeroNoise
@@ -72,7 +72,7 @@ class EstimationError(DiffscopeError):
 
 
 class NeedTwoViews(EstimationError):
-    pass
+    exit_code = 2
 
 
 class TooFewImages(EstimationError):

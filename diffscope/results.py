@@ -15,6 +15,8 @@ from typing import Any
 from diffscope.errors import DataError
 
 SCHEMA = 1
+RESULT = "result.json"
+EXPECTED = f"expected a {RESULT} of diffscope, or its folder, as a command with --out DIR writes it"
 
 
 @dataclass(frozen=True)
@@ -336,13 +338,15 @@ def read_result(path: str) -> Result:
 
 
 def read_record(path: str) -> dict[str, Any]:
-    """The contents of any command's `result.json`; DataError in one line where it is not one."""
+    """The contents of any command's `result.json`, or of that in a folder; DataError in one line without one."""
+    if Path(path).is_dir():
+        path = str(Path(path) / RESULT)
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}; expected a result.json of diffscope") from None
+        raise DataError(f"{path}: {error.strerror or error}; {EXPECTED}") from None
     except (ValueError, RecursionError):
-        raise DataError(f"{path}: not JSON; expected a result.json of diffscope") from None
+        raise DataError(f"{path}: not JSON; {EXPECTED}") from None
     if not isinstance(record, dict) or not {"diffscope", "rows"} <= record.keys():
         raise DataError(f"{path}: JSON, but not a result of diffscope (no 'diffscope' and 'rows' in it)")
     if record.get("schema") != SCHEMA:

@@ -60,6 +60,17 @@ def command_line(*argv: object) -> tuple[str, ...]:
     return (sys.executable, "-m", "diffscope", *map(str, argv))
 
 
+def refused(ran: Ran, code: int, *words: str) -> None:
+    """One line on stderr with all the words, and nothing else."""
+    assert (ran.code, ran.out) == (code, ""), ran.err
+    assert ran.err.startswith("error: ")
+    assert ran.err.count("\n") == 1
+    assert ran.err.endswith("\n")
+    assert not [word for word in words if word not in ran.err], ran.err
+    assert "bug" not in ran.err
+    assert "Traceback" not in ran.err
+
+
 def without_timing(result: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in result.items() if key != "timing"}
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from diffscope import hub
 from diffscope.checkpoints.base import Checkpoint
+from diffscope.checkpoints.sniff import EXPECTED, SUFFIXES
 from diffscope.errors import CheckpointError
 
 STEM = "diffusion_pytorch_model"
@@ -107,10 +108,22 @@ def find_network(path: str, weights: str) -> tuple[str, str]:
     for folder in (*(os.path.join(path, name) for name in (*names, *NETWORKS)), path):
         if is_model(folder):
             return folder, path
-    raise CheckpointError(
-        "a folder without a network (config.json in it, in unet/ or in transformer/); give a checkpoint file in it, "
-        "or a diffusers folder"
-    )
+    raise CheckpointError(no_network(path))
+
+
+def no_network(path: str) -> str:
+    """What a folder is that is not one of diffusers, and what to give instead."""
+    names = sorted(name for name in os.listdir(path) if not name.startswith("."))
+    found = [os.path.join(path, name) for name in names if name.endswith(SUFFIXES)]
+    if len(found) == 1:
+        return f"a folder with one checkpoint in it; give the file: {found[0]}"
+    if found:
+        return (
+            f"a folder of {len(found)} checkpoints; give one of them, such as {found[-1]}, or follow all of one run: "
+            f"diffscope track {path} --data IMAGES"
+        )
+    what = "without a network (config.json in it, in unet/ or in transformer/)" if names else "with nothing in it"
+    return f"a folder {what}; {EXPECTED}, or a diffusers folder; images go to --data"
 
 
 def refuse_code(pipeline: str) -> None:

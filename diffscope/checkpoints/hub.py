@@ -12,9 +12,9 @@ from pathlib import Path
 
 from diffscope import hub
 from diffscope.checkpoints.diffusers_folder import needed
+from diffscope.checkpoints.sniff import SUFFIXES
 from diffscope.errors import DiffscopeError
 
-SUFFIXES = (".pkl", ".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model"
 
 

@@ -64,7 +64,7 @@ def read(path: str | os.PathLike[str], weights: str = "ema", outline: bool = Fal
             folder = read_folder(local, weights, lambda file: read(file).tensors)
             return replace(folder, path=path, local=local, revision=revision)
         if not os.path.exists(local):
-            raise CheckpointError(f"no such file; {sniff.EXPECTED}")
+            raise CheckpointError(hub.meant(path, "model") or f"no such file; {sniff.EXPECTED}")
         with open(local, "rb") as file:
             return replace(read_file(file, local, weights, outline), path=path, local=local, revision=revision)
     except CheckpointError as error:

@@ -6,7 +6,8 @@ from diffscope.errors import CheckpointError
 
 HEAD = 512  # bytes looked at; a tar names itself at 257
 MAX_HEADER = 100_000_000  # bytes, safetensors' own limit
-EXPECTED = "a checkpoint was expected (.pkl, .pt, .pth, .ckpt, .bin or .safetensors)"
+SUFFIXES = (".pkl", ".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+EXPECTED = f"a checkpoint was expected ({', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]})"
 
 MAGICS = {
     b"\x1f\x8b": "a gzip file; unpack it first (gunzip, tar -x)",
@@ -18,6 +19,8 @@ MAGICS = {
     b"\x89HDF": "an HDF5 file; save the network's weights as safetensors",
     b"\x93NUMPY": "a NumPy array; save the network's weights as safetensors",
     b"PK\x05\x06": "an empty zip file; fetch or copy it again",
+    b"\x89PNG": "a picture; pictures go to --data, in a folder",
+    b"\xff\xd8\xff": "a picture; pictures go to --data, in a folder",
     b"GGUF": "a GGUF file; save the network's weights as safetensors",
 }
 
@@ -51,5 +54,11 @@ def refuse_text(head: bytes) -> None:
         raise CheckpointError(
             f"a web page: a download page was saved instead of the file; {EXPECTED}; fetch the file itself"
         )
+    if text.startswith(b"{") and b'"diffscope"' in text:
+        raise CheckpointError(
+            f"a result of diffscope; {EXPECTED}; results are for diffscope compare OLD/result.json NEW/result.json"
+        )
+    if text.startswith(b"{"):
+        raise CheckpointError(f"a JSON file; {EXPECTED}; of a diffusers model give the folder that it lies in")
     if all(byte in b"\t\r\n\f\b\x1b" or byte >= 0x20 for byte in head) and head.isascii():
         raise CheckpointError(f"a text file; {EXPECTED}")

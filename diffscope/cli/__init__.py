@@ -53,7 +53,7 @@ def run(argv: Sequence[str]) -> int:
         with _heard():
             return _failed(["out of memory; use a smaller --batch-size, fewer layers or noise levels at a time"], 1)
     except Exception as error:
-        return _unforeseen(error)
+        return _unforeseen(error, argv)
 
 
 def _heard() -> contextlib.redirect_stderr[TextIO]:
@@ -86,11 +86,12 @@ def _run(argv: Sequence[str]) -> int:
     return _interrupted() if code == INTERRUPTED else code if isinstance(code, int) else 0
 
 
-def _unforeseen(error: Exception) -> int:
-    """Usage errors of the option parser, known by their shape since typer's exceptions moved between versions."""
-    if hasattr(error, "format_message"):
-        text = " ".join(str(error.format_message()).split())
-        return _failed([f"{text} (see --help)"], USAGE)
+def _unforeseen(error: Exception, argv: Sequence[str]) -> int:
+    """What the option parser refuses, and mistakes of ours."""
+    from diffscope.cli.usage import explained
+
+    if (refusal := explained(error, argv)) is not None:
+        return _failed([refusal], USAGE)
     text = " ".join(f"{type(error).__name__}: {error}".split())
     line = f"unexpected {text[:300]}; this is a bug: set DIFFSCOPE_DEBUG=1 for the traceback and report it"
     if "out of memory" in text.lower():

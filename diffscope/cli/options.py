@@ -209,6 +209,8 @@ class Measuring:
     )
 
     def settings(self, **more: Any) -> Settings:
+        if self.sigma and self.t:
+            raise UsageError("--sigma and --t both give noise levels; expected one of the two, repeated as needed")
         from diffscope.studies.settings import Settings
 
         return Settings(

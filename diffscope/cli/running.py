@@ -177,6 +177,10 @@ def prepare_folder(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
             pass
+    except FileExistsError:
+        raise StoreError(
+            f"--out {out}: a file of that name is there; expected a folder, new or old: choose another"
+        ) from None
     except OSError as error:
         raise StoreError(f"--out {out}: cannot be written to: {error.strerror or error}; choose another") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +17,12 @@ EXPECTED = {
 }
 TYPES = {"datasets": "dataset", "models": "model", "spaces": "space", "kernels": "kernel", "buckets": "bucket"}
 PARTS = re.compile(r"([^/@]+/[^/@]+)(?:@(refs/(?:pr|convert)/[^/]+|[^/]+))?(?:/(.+))?")
+ADDRESS = re.compile(r"(?:\w+://|www\.|huggingface\.co/).+")
+PAGE = re.compile(
+    r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<kind>datasets/)?(?P<repo>[\w.-]+/[\w.-]+)"
+    r"(?:/(?:tree|blob|resolve|raw)/(?P<revision>[^/?#]+)(?P<path>/[^?#]+)?)?/?(?:[?#].*)?"
+)
+BARE = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,22 @@ class Reference:
 def is_reference(text: str) -> bool:
     """Cheap; a path for which this is false never touches the network."""
     return text.startswith(SCHEME)
+
+
+def meant(text: str, kind: Kind) -> str | None:
+    """What to say of a web address or a bare OWNER/NAME, which are no files; None where `text` is neither."""
+    if page := PAGE.fullmatch(text):
+        revision = "" if page["revision"] in (None, "main") else f"@{page['revision']}"
+        scheme = SCHEME + ("datasets/" if kind == "dataset" or page["kind"] else "")
+        return f"a page of the Hub, which is expected as {scheme}{page['repo']}{revision}{page['path'] or ''}"
+    if ADDRESS.fullmatch(text):
+        return (
+            f"a web address, and nothing is fetched from there; expected a path or {EXPECTED[kind]}: download it first"
+        )
+    if BARE.fullmatch(text) and not os.path.isdir(text.partition("/")[0]):
+        scheme = f"{SCHEME}datasets/" if kind == "dataset" else SCHEME
+        return f"no such file or folder; of a repository on the Hub say {scheme}{text}"
+    return None
 
 
 def parse(text: str, kind: Kind) -> Reference:

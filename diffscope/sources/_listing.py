@@ -27,7 +27,8 @@ def is_hidden(part: str) -> bool:
 def no_images(path: str, files: int) -> DataError:
     """What to raise where a tree of `files` files holds no image."""
     endings = " ".join(ending[1:] for ending in EXTENSIONS)
-    return DataError(f"No images in {path}: {files} files, none of them {endings}. Point --data at the images.")
+    found = f"{files} files, none of them {endings}" if files else f"nothing at all. Expected {endings}"
+    return DataError(f"No images in {path}: {found}. Point --data at the images.")
 
 
 def classes(names: list[str], label_file: bytes | None, path: str) -> tuple[np.ndarray | None, list[str] | None]:

@@ -24,8 +24,9 @@ from typing import Literal
 
 import numpy as np
 
-from diffscope import registry
+from diffscope import hub, registry
 from diffscope.errors import DataError
+from diffscope.sources._listing import EXTENSIONS
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,21 @@ def open_source(path: str) -> Source:
 
 
 _EXPECTED = "a folder of images, a .zip, a .npy or .npz of uint8 [N, H, W, C], a .parquet, hf://datasets/OWNER/NAME"
+_HERE = f"Expected {_EXPECTED}."
+
+
+_CHECKPOINTS = (".pkl", ".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 
 
 def _why_nothing_opens(path: str, expanded: str) -> str:
     if not os.path.exists(expanded):
+        if advice := hub.meant(path, "dataset"):
+            return f"--data {path}: {advice}"
         return f"Nothing at {path!r}. Expected {_EXPECTED}. Check the spelling of --data."
-    suffix = os.path.splitext(expanded)[1] or "no extension"
-    return f"Cannot take images from {path!r} ({suffix}). Expected {_EXPECTED}. Put the images into one of these."
+    suffix = os.path.splitext(expanded)[1].lower()
+    found = f"Cannot take images from {path!r} ({suffix or 'no extension'})"
+    if suffix in _CHECKPOINTS:
+        return f"{found}: a checkpoint stands before --data, as in diffscope sweep CKPT --data IMAGES. {_HERE}"
+    if suffix in EXTENSIONS:
+        return f"{found}: a single picture says nothing of a model. {_HERE} Give the folder of many."
+    return f"{found}. {_HERE} Put the images into one of these."

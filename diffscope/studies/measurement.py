@@ -146,7 +146,8 @@ def refusals(job: Job) -> dict[str, str]:
     for layer in job.plan.layers:
         if len(job.indices) < 2 * job.blocks:  # first: more views would not help
             problem: str | None = (
-                f"{len(job.indices)} images; expected at least {2 * job.blocks}, two for each block of the jackknife"
+                f"{len(job.indices)} images; expected at least {2 * job.blocks}, two for each block of the jackknife: "
+                "raise --num-images, or give more with --data"
             )
         else:
             problem = size_problem(len(job.indices), job.plan.views, job.plan.width(layer))

@@ -53,7 +53,10 @@ def _index_of(source: Source, text: str) -> int:
     if text.isdecimal():
         if int(text) < len(source):
             return int(text)
-        raise DataError(f"--query {text}: {source.path} has images 0 to {len(source) - 1}")
+        raise DataError(
+            f"--query {text}: {source.path} has images 0 to {len(source) - 1}; expected one of these or a name such as "
+            f"{source.name(0)}"
+        )
     matches = []
     for index in range(len(source)):
         name = source.name(index)

@@ -96,7 +96,10 @@ def plan(job: Job, probing: Probing, test: Source | None = None) -> Probe:
     """Cheap, and before any image is read; DataError where labels are missing, MemoryLimit."""
     for source in (job.source, *([] if test is None else [test])):
         if source.labels is None:
-            raise DataError(f"probe needs labels and {source.path} has none; use class folders or dataset.json")
+            raise DataError(
+                f"probe needs labels and {source.path} has none; expected class folders, a dataset.json, or in an .npz "
+                "whole numbers [N] as y, arr_1 or labels"
+            )
     names = [source.class_names for source in (job.source, test) if source is not None]
     if None not in names and names[0] != names[-1]:
         raise DataError(f"--test: its class folders are not those of {job.source.path}; use the same names")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from diffscope.checkpoints import Checkpoint, read
+from diffscope.checkpoints.sniff import EXPECTED, SUFFIXES
 from diffscope.errors import CheckpointError, UsageError
 
-SUFFIXES = (".pkl", ".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 FOLDER_MARKS = ("model_index.json", "config.json")
 """What a diffusers folder holds."""
 
@@ -46,8 +46,11 @@ def find_snapshots(
             found.append(snapshot_of(path, pattern, weights))
         except CheckpointError as error:
             left_out.append(LeftOut(path, str(error)))
+    if not found:
+        why = left_out[0].why if left_out else f"nothing of the kind in {', '.join(paths)}; {EXPECTED}"
+        raise CheckpointError(f"no snapshot of a training run; {why}")
     found.sort(key=lambda snapshot: snapshot.step)
-    check_series(found, left_out)
+    check_series(found)
     return found, left_out
 
 
@@ -57,7 +60,9 @@ def step_pattern(step_from: str | None) -> re.Pattern[str] | None:
     try:
         pattern = re.compile(step_from)
     except re.error as error:
-        raise UsageError(f"--step-from '{step_from}': not a regular expression ({error})") from None
+        raise UsageError(
+            f"--step-from '{step_from}': not a regular expression ({error}); such as 'step=(\\d+)'"
+        ) from None
     if pattern.groups != 1:
         raise UsageError(f"--step-from '{step_from}': expected one group around the step, such as 'step=(\\d+)'")
     return pattern
@@ -119,11 +124,8 @@ def _step_in_name(checkpoint: Checkpoint) -> int:
     return int(numbers[0])
 
 
-def check_series(snapshots: Sequence[Snapshot], left_out: Sequence[LeftOut] = ()) -> None:
+def check_series(snapshots: Sequence[Snapshot]) -> None:
     """Whether these can be one run, ordered by its steps."""
-    if not snapshots:
-        why = f"; {left_out[0].why}" if left_out else "; give the checkpoints of one run, or their folder"
-        raise CheckpointError(f"no snapshot of a training run{why}")
     for before, after in pairwise(snapshots):
         if before.step == after.step:
             raise CheckpointError(

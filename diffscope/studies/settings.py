@@ -239,7 +239,7 @@ def _check_inputs(denoiser: Denoiser, source: Source, settings: Settings) -> Non
         )
     chosen, classes = settings.class_label, denoiser.classes
     if chosen != "null" and not classes.count:
-        raise DataError(f"--class {chosen}: this model is not class-conditional")
+        raise DataError(f"--class {chosen}: this model is not class-conditional; leave --class out")
     if chosen == "null" and not classes.null:
         raise DataError("this model has no null class; use --class label or --class INT")
     if chosen == "label":

@@ -22,7 +22,7 @@ from diffscope.features import Inputs
 from diffscope.moments import Moments
 from diffscope.protocol import require_equal
 from diffscope.ranks import world
-from diffscope.results import Result
+from diffscope.results import RESULT, Result
 from diffscope.store import Parts, Records
 from diffscope.studies.blocks import Blocks, check_unreadable_of
 from diffscope.studies.description import described_checkpoint, described_data
@@ -196,9 +196,10 @@ def _folder(path: Path) -> Path:
 def _read(path: Path) -> dict[str, Any]:
     record = Records(_folder(path)).read(NAME)
     if record is None:
-        raise DataError(
-            f"{path}: no {NAME}.json in it; expected a folder that --shard I/N --out FOLDER wrote, to its end"
-        )
+        found = f"no {NAME}.json in it" if path.exists() else "no such folder"
+        if (path / RESULT).exists():
+            found = f"a finished {RESULT}, which needs no merging"
+        raise DataError(f"{path}: {found}; expected a folder that --shard I/N --out FOLDER wrote, to its end")
     if not {"shard", "blocks", "protocol", "outline", "noise"} <= record.keys():
         raise DataError(f"{_folder(path) / NAME}.json is no shard's record; measure it again")
     return record

@@ -107,7 +107,7 @@ def test_a_window_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
         return none, WindowRow("linear", "u", 1.0, 0.5, 2.0, 0.5)
 
     monkeypatch.setattr("diffscope.studies.sweep.windows", found)
-    sweep = ("sweep", *TOY, "--num-levels", 1, "--json")
+    sweep = ("sweep", *TOY, "--sigma", 1, "--json")
     assert diffscope(*sweep, "--fail-if", "window==none").code == 0
     ran = diffscope(*sweep, "--fail-if", "icr>0.55")
     assert (ran.code, ran.err) == (3, "error: --fail-if icr>0.55: icr of wiener at sigma 1 is 0.6\n")

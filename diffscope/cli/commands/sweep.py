@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from diffscope.cli import options
+from diffscope.errors import UsageError
 
 
 @options.with_measuring
@@ -47,6 +48,8 @@ def run(
     """
     from diffscope.cli.running import gates_of, run_and_report, run_shard
 
+    if num_levels == 1 and not measuring.sigma and not measuring.t:
+        raise UsageError("--num-levels 1: a sweep compares noise levels, expected 2 or more; of one: diffscope icr")
     gates = gates_of("sweep", fail_if)
     measuring, several = options.varied(measuring, augment, num_images)
     part = options.shard_of(shard, out, several, fail_if=fail_if, self_check=self_check, json=json)
