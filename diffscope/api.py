@@ -12,7 +12,6 @@ from diffscope.families._wrapped import wrap
 from diffscope.families.base import Denoiser
 from diffscope.report.files import write_with_pictures
 from diffscope.results import Result, TableResult
-from diffscope.sources.base import open_source
 from diffscope.studies import opening
 from diffscope.studies.comparison import compare
 from diffscope.studies.copying_choices import Choices
@@ -74,7 +73,7 @@ def prepare_job(
 
     A network in memory, from `wrap`, is run on the device where it is.
     """
-    source = open_source(str(data))
+    source = settings.open(str(data))
     found = checkpoint if isinstance(checkpoint, Denoiser) else str(checkpoint)
     return open_job(found, source, settings, Loading(family, config or {}, weights, vae))
 
@@ -116,7 +115,7 @@ def probe(
     own = {field.name: options.pop(field.name) for field in fields(Probing) if field.name in options}
     probing = Probing(**own)
     job = prepare_job(checkpoint, str(data), Settings(**options), family, config, weights, vae)
-    planned = plan(job, probing, None if test is None else open_source(str(test)))
+    planned = plan(job, probing, None if test is None else job.settings.open(str(test)))
     result, forget = _probe(planned, listener, None if folder is None else Path(folder))
     forget()
     return result
@@ -147,11 +146,12 @@ def track(
     """
     levels = {} if sigma is None else {"sigmas": (sigma,)}
     preset(rule, 0)
+    settings = Settings(**{**options, **levels})
     tracker = Tracker(
-        open_source(str(data)),
-        Settings(**{**options, **levels}),
+        settings.open(str(data)),
+        settings,
         Loading(family, config or {}, weights, vae),
-        holdout=None if holdout is None else open_source(str(holdout)),
+        holdout=None if holdout is None else settings.open(str(holdout)),
         folder=None if folder is None else Path(folder),
         rule=rule,
     )
@@ -186,7 +186,7 @@ def memorization(
     """
     choices, loading = Choices(samples=samples, **options), Loading(family, config or {}, weights, vae)
     place = None if folder is None else Path(folder)
-    examination = Examination(open_source(str(data)), choices, loading, place, save_samples)
+    examination = Examination(choices.settings(1).open(str(data)), choices, loading, place, save_samples)
     if isinstance(checkpoints, Denoiser):
         examination.take(Subject(f"live:{checkpoints.network_class}", None), checkpoints)
         return examination.result()
@@ -229,7 +229,7 @@ def neighbors(
     listed: Sequence[str | Path | Denoiser] = [checkpoints] if one else checkpoints  # type: ignore[list-item,assignment]
     found = open_study(
         [checkpoint if isinstance(checkpoint, Denoiser) else str(checkpoint) for checkpoint in listed],
-        open_source(str(data)),
+        settings.open(str(data)),
         settings,
         Loading(family, config or {}, weights, vae),
         question,

@@ -21,6 +21,7 @@ DiffscopeError                       exit 1
 │   └── IllConditioned
 ├── ProtocolMismatch                 two results that may not be compared
 ├── MemoryLimit                      the run would need more memory than allowed
+├── Exhausted                        memory or open files ran out; no fault of an image, which is not left out for it
 ├── StoreError                       files of earlier runs that stand in the way
 └── RankLost                         a process that measured the same run has ended
 GateHeld                             exit 3: not a failure, a `--fail-if` that holds
@@ -100,6 +101,10 @@ class ProtocolMismatch(DiffscopeError):
 
 
 class MemoryLimit(DiffscopeError):
+    pass
+
+
+class Exhausted(DiffscopeError):
     pass
 
 

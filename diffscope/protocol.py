@@ -63,6 +63,8 @@ class Protocol:
     """Name and version of the random numbers."""
     accuracy: float | None = None
     """Relative, of a sweep that spends images where they decide; None where all levels are given all images."""
+    max_pixels: int | None = None
+    """Of a stored image, for it decides which are left out; None for the number that stands unless the user says so."""
     estimator: str = ESTIMATOR
 
     def shared(self) -> Protocol:

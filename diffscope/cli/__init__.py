@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -19,6 +20,8 @@ USAGE = 2
 def main(argv: Sequence[str] | None = None) -> None:
     """The entry point: the one place that turns exceptions into a line on stderr and an exit code."""
     keep_large_blocks()
+    # What it has to say of a damaged picture is in the count of those left out.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     words = sys.argv[1:] if argv is None else argv
     if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
         from diffscope.cli.together import run_together

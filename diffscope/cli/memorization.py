@@ -15,7 +15,6 @@ from diffscope.report import memorization as words
 from diffscope.report import terminal
 from diffscope.report.files import write_with_pictures
 from diffscope.results import TableResult
-from diffscope.sources.base import open_source
 from diffscope.studies.copies import measure_keys
 from diffscope.studies.copying_choices import Choices
 from diffscope.studies.gates import check, parse
@@ -48,7 +47,11 @@ class Run:
 def examine(run: Run, paths: Sequence[str]) -> None:
     """Examine, print, write, then hold the gates."""
     examination = Examination(
-        open_source(run.data), run.choices, run.loading, folder=run.out, save_samples=run.save_samples
+        run.choices.settings(1).open(run.data),
+        run.choices,
+        run.loading,
+        folder=run.out,
+        save_samples=run.save_samples,
     )
     if run.out is not None:
         prepare_folder(run.out)

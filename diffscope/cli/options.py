@@ -49,6 +49,15 @@ StepFrom = Annotated[
         show_default="the file, or its name",
     ),
 ]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        metavar="N",
+        help="A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and 1 GB.",
+        show_default="178956970, as Pillow",
+    ),
+]
 Weights = Annotated[str, typer.Option("--weights", help="Which set of a training dump: ema or model.")]
 Json = Annotated[bool, typer.Option("--json", help="Print result.json on stdout and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the numbers alone.")]
@@ -204,6 +213,7 @@ class Measuring:
             show_default="half of RAM",
         ),
     ] = None
+    max_pixels: MaxPixels = None
     strict: Annotated[bool, typer.Option("--strict", help="An unreadable image is an error, not a counted skip.")] = (
         False
     )
@@ -234,6 +244,7 @@ class Measuring:
             workers=self.workers,
             max_memory=None if self.max_memory is None else bytes_of(self.max_memory, "--max-memory"),
             strict=self.strict,
+            max_pixels=self.max_pixels,
             **more,
         )
 

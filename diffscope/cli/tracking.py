@@ -27,7 +27,6 @@ from diffscope.report import terminal
 from diffscope.report.files import write_result
 from diffscope.report.training import training_line
 from diffscope.results import OnsetRow, Result
-from diffscope.sources.base import open_source
 from diffscope.studies import overlay as overlays
 from diffscope.studies.gates import check, parse
 from diffscope.studies.onset import preset
@@ -83,11 +82,12 @@ class Run:
 
     def tracker(self, online: bool) -> Tracker:
         m = self.measuring
+        settings = m.settings()
         return Tracker(
-            open_source(m.data),
-            m.settings(),
+            settings.open(m.data),
+            settings,
             Loading(m.family, options.key_values(m.config), m.weights, m.vae),
-            holdout=None if self.holdout is None else open_source(self.holdout),
+            holdout=None if self.holdout is None else settings.open(self.holdout),
             folder=self.out,
             rule="long" if online and self.rule == "auto" else self.rule,
             online=online,

@@ -2,48 +2,124 @@
 
 A picture comes out as its viewer sees it: turned upright by its EXIF orientation, transparency laid over white,
 16-bit grey scaled to 8 bits (not clipped). All resizing is done on the 8-bit picture, as both crops' authors do.
+
+What is larger than a source admits is told by its header and never decoded; of the rest few at a time.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import io
+import logging
+from functools import cache
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, _imaging
 
-from diffscope.errors import DataError
-from diffscope.sources.base import Target
+from diffscope.errors import DataError, Exhausted
+from diffscope.sources._room import DECODED
+from diffscope.sources.base import MAX_PIXELS, Target
+
+# To the terminal go neither its log, where a program keeps none, ...
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+# ... nor libtiff's lines on each damaged file, past Python; Pillow raises as well.
+with contextlib.suppress(OSError, AttributeError):  # where Pillow holds libtiff in itself, it cannot be reached
+    for _handler in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+        getattr(ctypes.CDLL(_imaging.__file__), _handler)(None)
+
+OUT_OF_MEMORY = ("out of memory", "decoder error -9")  # as Pillow's C code and its reader of TIFF say
+WHOLE = 2**32 - 1  # TIFF's number of rows in a strip where all are in one
+LARGEST_BLOCK = 2**31 - 2  # bytes of a TIFF's strip or tile that Pillow unpacks; beyond, it claims to lack memory
 
 
-def decode(data: bytes, name: str, target: Target) -> np.ndarray:
+def most_bytes(max_pixels: int) -> int:
+    """Of a stored picture: more than any format needs for so many pixels, with 64 MB for what is not pixels."""
+    return 4 * max_pixels + (64 << 20)
+
+
+def decode(data: bytes, name: str, target: Target, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """The picture in `data` as uint8 [C, side, side]; raises DataError naming `name` where it cannot be read."""
+    _check_channels(target)
     try:
-        with Image.open(io.BytesIO(data)) as stored:
-            picture = _eight_bit(ImageOps.exif_transpose(stored))
+        with Image.open(io.BytesIO(data), formats=_formats(max_pixels)) as stored:
+            check_size(stored.width, stored.height, max_pixels)
+            if isinstance(stored, TiffImagePlugin.TiffImageFile):
+                _check_blocks(stored, max_pixels)
+            with DECODED.of(stored.width * stored.height):
+                stored.load()
+                ImageOps.exif_transpose(stored, in_place=True)
+                return fit(_eight_bit(stored), target, max_pixels)
     except DataError as error:
         raise DataError(f"Cannot read {name}: {error}") from None
     # Pillow keeps no closed list of what damaged files raise: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, MemoryError) or reason.startswith(OUT_OF_MEMORY):
+            raise Exhausted(
+                f"Out of memory while decoding {name}. Leaving it out would change numbers: free memory, take fewer "
+                "--workers or a lower --max-pixels, or remove the file."
+            ) from error
         if isinstance(error, UnidentifiedImageError):
             reason = "not a picture that Pillow knows"
+        elif isinstance(error, Image.DecompressionBombError):
+            reason = f"more pixels than Pillow admits. Expected at most {max_pixels}; shrink it or raise --max-pixels"
         raise DataError(f"Cannot read {name} ({len(data)} bytes): {reason}. Replace or remove the file.") from error
-    return fit(picture, target)
 
 
-def fit(picture: Image.Image, target: Target) -> np.ndarray:
+def fit(picture: Image.Image, target: Target, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """An 8-bit picture (L, RGB or RGBA) as uint8 [C, side, side], cropped and resized as `target` says."""
+    _check_channels(target)
+    if picture.mode == "RGBA":
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    picture = _in_mode(picture, "L" if target.channels == 1 else "RGB")
+    cut = _adm(picture, target.side, max_pixels) if target.resize == "adm" else _lanczos(picture, target.side)
+    pixels = np.asarray(cut)
+    pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    return np.ascontiguousarray(pixels)
+
+
+def _check_channels(target: Target) -> None:
     if target.channels not in (1, 3):
         raise DataError(
             f"Pictures give 1 or 3 channels, the network takes {target.channels}. Give latents (.npz with `mean`)."
         )
-    if picture.mode == "RGBA":
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    picture = picture.convert("L" if target.channels == 1 else "RGB")
-    crop = _adm if target.resize == "adm" else _lanczos
-    pixels = np.asarray(crop(picture, target.side))
-    pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-    return np.ascontiguousarray(pixels)
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """DataError of a picture that is too large."""
+    if width * height > max_pixels:
+        raise DataError(
+            f"it has {width} × {height} pixels. Expected at most {max_pixels}; shrink it or raise --max-pixels."
+        )
+
+
+def _check_blocks(stored: TiffImagePlugin.TiffImageFile, max_pixels: int) -> None:
+    """The same of the strips or tiles of a TIFF, of which one at a time is unpacked."""
+    tags = stored.tag_v2
+    rows = tags.get(TiffImagePlugin.ROWSPERSTRIP, WHOLE)
+    tile = tags.get(TiffImagePlugin.TILEWIDTH, 0) * tags.get(TiffImagePlugin.TILELENGTH, 0)
+    strip = stored.width * (rows if 2**31 <= rows < WHOLE else min(rows, stored.height))
+    size = (tile or strip) * sum(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) // 8
+    if tile > max_pixels or size > LARGEST_BLOCK:
+        raise DataError(f"its blocks have {size} bytes, more than can be unpacked; save it in smaller ones.")
+
+
+def _formats(max_pixels: int) -> tuple[str, ...]:
+    """What Pillow may take a picture for; its own limit is lifted where the user has said so."""
+    if max_pixels > MAX_PIXELS and Image.MAX_IMAGE_PIXELS is not None:
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)
+    return _harmless_formats()
+
+
+@cache
+def _harmless_formats() -> tuple[str, ...]:
+    """In Pillow's order, the common ones first. Left out are a program that Ghostscript or Windows would run, and FITS,
+    which is inflated without a limit.
+    """
+    Image.preinit()
+    Image.init()
+    return tuple(name for name in Image.ID if name not in ("EPS", "WMF", "FITS"))
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:
@@ -55,16 +131,23 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
         # Pillow converts premultiplied modes only through their plain twin.
         plain = {"RGBa": "RGBA", "La": "LA"}.get(picture.mode, picture.mode)
-        return picture.convert(plain).convert("RGBA")
-    return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+        return _in_mode(_in_mode(picture, plain), "RGBA")
+    return _in_mode(picture, "L" if picture.mode in ("1", "L") else "RGB")
+
+
+def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
+    return picture if picture.mode == mode else picture.convert(mode)
 
 
 def _from_sixteen_bit(picture: Image.Image) -> Image.Image:
     """16-bit grey (which Pillow also opens as 32-bit "I") to 8 bits: round(v · 255 / 65535)."""
-    values = np.asarray(picture).astype(np.int64)
+    values = np.asarray(picture)
     if values.min() < 0 or values.max() > 65535:
         raise DataError(f"its values span {values.min()}…{values.max()}. Expected 0…65535; convert the picture.")
-    return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    return Image.fromarray(_EIGHT_OF_SIXTEEN.take(values))
+
+
+_EIGHT_OF_SIXTEEN = ((np.arange(65536) * 255 + 32767) // 65535).astype(np.uint8)
 
 
 def _lanczos(picture: Image.Image, side: int) -> Image.Image:
@@ -76,11 +159,20 @@ def _lanczos(picture: Image.Image, side: int) -> Image.Image:
     return square.resize((side, side), Image.Resampling.LANCZOS)
 
 
-def _adm(picture: Image.Image, side: int) -> Image.Image:
-    """Halve while twice too large, bicubic, cut: `center_crop_arr` of openai/guided-diffusion: image_datasets.py."""
+def _adm(picture: Image.Image, side: int, max_pixels: int) -> Image.Image:
+    """Halve while twice too large, bicubic, cut: `center_crop_arr` of openai/guided-diffusion: image_datasets.py.
+
+    All of a picture is resized before it is cut: a line of pixels would become a plane.
+    """
     while min(picture.size) >= 2 * side:
         picture = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BOX)
     scale = side / min(picture.size)
-    picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC)
+    width, height = round(picture.width * scale), round(picture.height * scale)
+    if width * height > max(max_pixels, side * side):
+        raise DataError(
+            f"{picture.width} × {picture.height} pixels would be stretched to {width} × {height} before they are cut. "
+            f"Expected at most {max_pixels}; cut it or raise --max-pixels."
+        )
+    picture = picture.resize((width, height), Image.Resampling.BICUBIC)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     return picture.crop((left, top, left + side, top + side))

@@ -12,6 +12,12 @@ from diffscope.errors import DataError
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 LABEL_FILE = "dataset.json"
 """EDM's name for the list of labels at the root of a data set."""
+LARGEST_LABEL = 2**31 - 1
+
+
+def most_bytes(images: int) -> int:
+    """Of `dataset.json`, which takes up to twenty times its size in memory: an entry has some 30 bytes an image."""
+    return (16 << 20) + 256 * images
 
 
 def is_image(name: str) -> bool:
@@ -53,9 +59,10 @@ def classes(names: list[str], label_file: bytes | None, path: str) -> tuple[np.n
 def _parse(label_file: bytes, path: str) -> object:
     try:
         content: object = json.loads(label_file)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
+        reason = "too deep" if isinstance(error, RecursionError) else error
         raise DataError(
-            f"{posixpath.join(path, LABEL_FILE)} is not JSON ({error}). Repair it, or remove it to go without labels."
+            f"{posixpath.join(path, LABEL_FILE)} is not JSON ({reason}). Repair it, or remove it to go without labels."
         ) from error
     return content
 
@@ -78,4 +85,13 @@ def _listed_labels(listed: object, names: list[str], path: str) -> np.ndarray | 
     found = [by_name[name] for name in names]
     if not all(type(label) is int for label in found):
         return None
+    check_range(min(found), max(found), where)
     return np.array(found, dtype=np.int64)
+
+
+def check_range(least: int, largest: int, where: str) -> None:
+    """DataError where labels are not the numbers of classes."""
+    wrong = least if least < 0 else largest
+    if not 0 <= wrong <= LARGEST_LABEL:
+        shown = f"{wrong}" if abs(wrong) < 10**20 else f"{wrong:.3g}" if abs(wrong) < 10**300 else "beyond 10^300"
+        raise DataError(f"{where} has the label {shown}. Expected classes from 0 to {LARGEST_LABEL}; number them anew.")

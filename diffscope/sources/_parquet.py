@@ -21,6 +21,7 @@ import numpy as np
 
 from diffscope.errors import DataError
 from diffscope.sources._decode import decode
+from diffscope.sources._room import STORED
 from diffscope.sources.base import Source, Target
 
 IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "png")
@@ -67,7 +68,9 @@ class ParquetSource(Source):
         return f"{index:08d}"
 
     def read(self, index: int, target: Target) -> np.ndarray:
-        return decode(self._bytes(index), f"row {index} of {self.path}", target)
+        data = self._bytes(index)
+        with STORED.of(len(data)):
+            return decode(data, f"row {index} of {self.path}", target, self.max_pixels)
 
     def size(self, index: int) -> int:
         return 0  # known only once all pictures have been read; names and count already decide a subset

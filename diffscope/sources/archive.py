@@ -12,9 +12,9 @@ import zipfile
 
 import numpy as np
 
-from diffscope.errors import DataError
-from diffscope.sources import _listing
-from diffscope.sources._decode import decode
+from diffscope.sources import _listing, _zip
+from diffscope.sources._decode import decode, most_bytes
+from diffscope.sources._room import STORED
 from diffscope.sources.base import Source, Target
 
 
@@ -32,10 +32,7 @@ class ArchiveSource(Source):
     def __init__(self, path: str) -> None:
         self.path = path
         self._lock = threading.Lock()
-        try:
-            self._zip = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise DataError(f"Cannot read {path} as a zip: {error}. Was it copied completely?") from error
+        self._zip = _zip.opened(path)
         files = {info.filename.replace("\\", "/"): info for info in self._zip.infolist() if not info.is_dir()}
         images = sorted(name for name in files if _listing.is_image(name))
         if not images:
@@ -44,7 +41,7 @@ class ArchiveSource(Source):
         self._names = [name[len(root) :] for name in images]
         self._infos = [files[name] for name in images]
         label_file = files.get(root + _listing.LABEL_FILE)
-        listed = self._bytes(label_file) if label_file else None
+        listed = self._bytes(label_file, _listing.most_bytes(len(images))) if label_file else None
         self.labels, self.class_names = _listing.classes(self._names, listed, path)
 
     def __len__(self) -> int:
@@ -54,7 +51,10 @@ class ArchiveSource(Source):
         return self._names[index]
 
     def read(self, index: int, target: Target) -> np.ndarray:
-        return decode(self._bytes(self._infos[index]), self._names[index], target)
+        info = self._infos[index]
+        with STORED.of(info.file_size):
+            data = self._bytes(info, most_bytes(self.max_pixels))
+            return decode(data, self._names[index], target, self.max_pixels)
 
     def size(self, index: int) -> int:
         return self._infos[index].file_size
@@ -62,14 +62,10 @@ class ArchiveSource(Source):
     def checksum(self, index: int) -> int:
         return self._infos[index].CRC
 
-    def _bytes(self, info: zipfile.ZipInfo) -> bytes:
-        try:
-            # Threads share one file position; they decode at the same time, outside the lock.
-            with self._lock:
-                return self._zip.read(info)
-        # Besides BadZipFile: RuntimeError (encrypted), NotImplementedError (compression), zlib.error, EOFError.
-        except Exception as error:
-            raise DataError(f"Cannot read {info.filename} in {self.path}: {error}. Zip the images anew.") from error
+    def _bytes(self, info: zipfile.ZipInfo, most: int) -> bytes:
+        # Threads share one file position; they decode at the same time, outside the lock.
+        with self._lock:
+            return _zip.read(self._zip, info, most)
 
 
 def _root(images: list[str], files: set[str]) -> str:

@@ -13,7 +13,8 @@ from PIL import Image
 
 from diffscope.errors import DataError
 from diffscope.sources import _npz
-from diffscope.sources._decode import fit
+from diffscope.sources._decode import check_size, fit
+from diffscope.sources._room import DECODED
 from diffscope.sources.base import Source, Target
 
 IMAGE_KEYS = ("x", "arr_0", "images")
@@ -51,8 +52,15 @@ class ArraySource(Source):
         return f"{index:08d}"
 
     def read(self, index: int, target: Target) -> np.ndarray:
-        pixels = np.ascontiguousarray(self._images[index])
-        return fit(Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), target)
+        try:
+            height, width = self._images.shape[1:3]
+            check_size(width, height, self.max_pixels)
+            with DECODED.of(width * height):
+                pixels = np.ascontiguousarray(self._images[index])
+                picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+                return fit(picture, target, self.max_pixels)
+        except DataError as error:
+            raise DataError(f"Cannot read image {index} of {self.path}: {error}") from None
 
     def size(self, index: int) -> int:
         return int(self._images[0].nbytes)

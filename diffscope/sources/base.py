@@ -26,7 +26,11 @@ import numpy as np
 
 from diffscope import hub, registry
 from diffscope.errors import DataError
+from diffscope.sources._files import kind_of
 from diffscope.sources._listing import EXTENSIONS
+
+MAX_PIXELS = 178_956_970  # 2 · Image.MAX_IMAGE_PIXELS of Pillow, beyond which it takes a file for a bomb
+"""Of a stored picture, where the user does not say otherwise."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,12 @@ class Source(ABC):
     """int64 [count], or None where the source does not say."""
     class_names: list[str] | None = None
     """What the labels count, where the classes have names (folders)."""
+    max_pixels: int = MAX_PIXELS
+    """Of a stored picture; a larger one is unreadable."""
+
+    def admit(self, max_pixels: int) -> None:
+        """Set `max_pixels`."""
+        self.max_pixels = max_pixels
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -81,6 +91,13 @@ class Source(ABC):
     def checksum(self, index: int) -> int:
         """CRC-32 of the stored image, for the fingerprint; raises DataError where it cannot be read."""
 
+    def _known(self, index: int) -> str:
+        """The checksum; of an image that cannot be read, that it cannot: it is skipped, not the end of the run."""
+        try:
+            return f"{self.checksum(index):08x}"
+        except DataError:
+            return "unreadable"
+
     def fingerprint(self, indices: Iterable[int]) -> str:
         """SHA-256 (hex) of all names and sizes, and of the contents and labels of the images at `indices`.
 
@@ -99,19 +116,21 @@ class Source(ABC):
             digest.update(f"{self.name(index)}\0{self.size(index)}\n".encode(errors="surrogateescape"))
         for index in chosen:
             label = "" if self.labels is None else int(self.labels[index])
-            digest.update(f"{index} {self.checksum(index):08x} {label}\n".encode())
+            digest.update(f"{index} {self._known(index)} {label}\n".encode())
         return digest.hexdigest()
 
 
-def open_source(path: str) -> Source:
+def open_source(path: str, max_pixels: int = MAX_PIXELS) -> Source:
     """The source at `path`, opened by the one module of this folder that accepts it.
 
+    max_pixels: of a stored picture; a larger one is unreadable. Reading takes up to 16 bytes for each, and 1 GB.
     Raises DataError where nothing is there, nothing accepts it, or no images are inside.
     """
     expanded = os.path.expanduser(path)
     for module in registry.load("diffscope.sources").values():
         if module.accepts(expanded):
             source: Source = module.open(expanded)
+            source.admit(max_pixels)
             return source
     raise DataError(_why_nothing_opens(path, expanded))
 
@@ -128,6 +147,8 @@ def _why_nothing_opens(path: str, expanded: str) -> str:
         if advice := hub.meant(path, "dataset"):
             return f"--data {path}: {advice}"
         return f"Nothing at {path!r}. Expected {_EXPECTED}. Check the spelling of --data."
+    if (kind := kind_of(expanded)) is not None:
+        return f"{path!r} is {kind}, which is never opened. {_HERE}"
     suffix = os.path.splitext(expanded)[1].lower()
     found = f"Cannot take images from {path!r} ({suffix or 'no extension'})"
     if suffix in _CHECKPOINTS:

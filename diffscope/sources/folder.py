@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from diffscope.errors import DataError
-from diffscope.sources import _listing
-from diffscope.sources._decode import decode
+from diffscope.sources import _files, _listing
+from diffscope.sources._decode import decode, most_bytes
+from diffscope.sources._room import STORED
 from diffscope.sources.base import Source, Target
 
 
@@ -31,12 +32,11 @@ class FolderSource(Source):
     def __init__(self, path: str) -> None:
         self.path = path
         self._root = Path(path)
-        files = _files(path)
+        files = _tree(path)
         self._names = sorted(name for name in files if _listing.is_image(name))
         if not self._names:
             raise _listing.no_images(path, len(files))
-        label_file = self._root / _listing.LABEL_FILE
-        listed = label_file.read_bytes() if label_file.is_file() else None
+        listed = _label_file(path, len(self._names)) if _listing.LABEL_FILE in files else None
         self.labels, self.class_names = _listing.classes(self._names, listed, path)
 
     def __len__(self) -> int:
@@ -46,7 +46,8 @@ class FolderSource(Source):
         return self._names[index]
 
     def read(self, index: int, target: Target) -> np.ndarray:
-        return decode(self._bytes(index), self._names[index], target)
+        with STORED.of(self.size(index)):
+            return decode(self._bytes(index), self._names[index], target, self.max_pixels)
 
     def size(self, index: int) -> int:
         try:
@@ -55,18 +56,20 @@ class FolderSource(Source):
             return 0  # a dangling link is one unreadable image, not the end of the run
 
     def checksum(self, index: int) -> int:
-        return zlib.crc32(self._bytes(index))
+        with STORED.of(self.size(index)):
+            return zlib.crc32(self._bytes(index))
 
     def _bytes(self, index: int) -> bytes:
-        try:
-            return (self._root / self._names[index]).read_bytes()
-        except OSError as error:
-            raise DataError(
-                f"Cannot read {self._names[index]}: {error.strerror}. Replace or remove the file."
-            ) from error
+        name = self._names[index]
+        return _files.read(self._root / name, name, most_bytes(self.max_pixels))
 
 
-def _files(path: str) -> list[str]:
+def _label_file(path: str, images: int) -> bytes:
+    name = os.path.join(path, _listing.LABEL_FILE)
+    return _files.read(name, name, _listing.most_bytes(images))
+
+
+def _tree(path: str) -> list[str]:
     """All visible files below `path`, relative to it, with forward slashes."""
     found: list[str] = []
     seen: set[str] = set()

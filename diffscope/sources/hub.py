@@ -51,6 +51,10 @@ class HubSource(Source):
     def __len__(self) -> int:
         return len(self._inside)
 
+    def admit(self, max_pixels: int) -> None:
+        super().admit(max_pixels)
+        self._inside.admit(max_pixels)
+
     def name(self, index: int) -> str:
         return self._inside.name(index)
 

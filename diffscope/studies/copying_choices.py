@@ -37,6 +37,7 @@ class Choices:
     batch_size: int | None = None
     workers: int | None = None
     strict: bool = False
+    max_pixels: int | None = None
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -107,4 +108,5 @@ class Choices:
             batch_size=self.batch_size,
             workers=self.workers,
             strict=self.strict,
+            max_pixels=self.max_pixels,
         )

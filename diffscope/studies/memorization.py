@@ -62,7 +62,7 @@ VERSION = "diffscope-memorization-1"
 
 SHARED = (
     *("checkpoint", "weights", "family", "constructor", "encoder", "data", "images", "resize", "side", "channels"),
-    *("class_label", "seed", "precision", "generator"),
+    *("class_label", "seed", "precision", "generator", "max_pixels"),
 )
 """Fields of a job's protocol that matter here."""
 

@@ -26,7 +26,6 @@ from diffscope.families.networks.hooked import watched
 from diffscope.families.networks.walk import WalkedNetwork
 from diffscope.results import OnsetRow, Result, Row
 from diffscope.sources import arrays
-from diffscope.sources.base import open_source
 from diffscope.studies.onset import judge, preset
 from diffscope.studies.opening import Loading, open_job
 from diffscope.studies.portions import half_of_memory
@@ -86,7 +85,7 @@ class Monitor:
         rule = "long" if rule == "auto" else rule
         preset(rule, 0)
         if isinstance(images, (str, os.PathLike)):
-            source = open_source(os.fspath(images))
+            source = settings.open(os.fspath(images))
         else:
             array = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
             source = arrays.in_memory(array)

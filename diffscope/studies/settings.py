@@ -15,7 +15,7 @@ from diffscope.errors import DataError, NoiseLevelError, UnknownLayer, UsageErro
 from diffscope.families.base import Denoiser, Layer, NoiseConvention
 from diffscope.features import Plan, resolve_device, resolve_precision
 from diffscope.protocol import Protocol
-from diffscope.sources.base import Source, Target
+from diffscope.sources.base import MAX_PIXELS, Source, Target, open_source
 from diffscope.views import DEFAULT_AUGMENTATION, Augmentation
 
 DEFAULT_IMAGES = 5000
@@ -51,6 +51,8 @@ class Settings:
     max_memory: int | None = None
     """Bytes; half of RAM by default."""
     strict: bool = False
+    max_pixels: int | None = None
+    """Of a stored image; larger ones are unreadable. None, and its value, are `sources.base.MAX_PIXELS`."""
     compile: bool = False
     """On CUDA: the network's blocks, first."""
     accuracy: float | None = None
@@ -70,6 +72,7 @@ class Settings:
             ("--batch-size", self.batch_size, 1),
             ("--workers", self.workers, 0),
             ("--seed", self.seed, 0),
+            ("--max-pixels", self.max_pixels, 1),
         ):
             if number is not None and number < least:
                 raise UsageError(f"{name} {number}: expected at least {least}")
@@ -86,6 +89,10 @@ class Settings:
         if self.class_label not in ("null", "label") and not self.class_label.isdecimal():
             raise UsageError(f"--class {self.class_label}: expected null, label or a class index")
         Augmentation(self.augment, self.augment_strength)
+
+    def open(self, data: str) -> Source:
+        """The images at `data`; DataError where there are none."""
+        return open_source(data, MAX_PIXELS if self.max_pixels is None else self.max_pixels)
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,7 @@ class Job:
             blocks=self.blocks,
             generator=seeding.GENERATOR,
             accuracy=self.settings.accuracy,
+            max_pixels=None if self.settings.max_pixels == MAX_PIXELS else self.settings.max_pixels,
         )
 
 

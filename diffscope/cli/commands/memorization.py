@@ -133,6 +133,7 @@ def run(
     precision: Precision = "auto",
     batch_size: BatchSize = None,
     workers: Workers = None,
+    max_pixels: options.MaxPixels = None,
     strict: Strict = False,
     out: options.Out = None,
     overwrite: options.Overwrite = False,
@@ -172,6 +173,7 @@ def run(
         batch_size=batch_size,
         workers=workers,
         strict=strict,
+        max_pixels=max_pixels,
     )
     loading = Loading(family, options.key_values(config), weights, vae)
     examine(

@@ -88,7 +88,6 @@ def run(
     """
     settings = measuring.settings()
     from diffscope.cli.neighboring import GATE_KEYS, run_and_report
-    from diffscope.sources.base import open_source
     from diffscope.studies.gates import parse
     from diffscope.studies.neighbors import check_settings, open_study
     from diffscope.studies.neighbors_question import Question
@@ -98,5 +97,5 @@ def run(
     question = Question(tuple(query or ()), rows, k, num_queries, clusters)
     loading = Loading(measuring.family, options.key_values(measuring.config), measuring.weights, measuring.vae)
     check_settings(settings)
-    study = open_study(checkpoints, open_source(measuring.data), settings, loading, question)
+    study = open_study(checkpoints, settings.open(measuring.data), settings, loading, question)
     run_and_report(study, gates, out, json, quiet, overwrite)

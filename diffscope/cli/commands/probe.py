@@ -71,7 +71,6 @@ def run(
     """
     from diffscope.cli.running import others_leave, prepare, tell_skipped, warnings_of
     from diffscope.report import terminal
-    from diffscope.sources.base import open_source
     from diffscope.studies import gates, listener, probe_plan, reading
     from diffscope.studies.probe import run as run_probe
 
@@ -81,7 +80,7 @@ def run(
     known = {*reading.row_keys(), *probe_plan.row_keys(probing)}
     conditions = [gates.parse(text, known) for text in fail_if or []]
     job = measuring.job(checkpoint, num_levels=num_levels)
-    planned = probe_plan.plan(job, probing, None if test is None else open_source(test))
+    planned = probe_plan.plan(job, probing, None if test is None else job.settings.open(test))
     for text in warnings_of(job):
         terminal.warn(text)
     prepare(out, planned.protocol(), overwrite)
