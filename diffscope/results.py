@@ -17,6 +17,8 @@ from diffscope.errors import DataError
 SCHEMA = 1
 RESULT = "result.json"
 EXPECTED = f"expected a {RESULT} of diffscope, or its folder, as a command with --out DIR writes it"
+FEW_FEATURES = "few_features"
+"""Code of the note on a layer that is not ranked."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class Row:
     num_images: int | None = None
     """In a result of several numbers of images: how many were asked for."""
 
+    @property
+    def is_ranked(self) -> bool:
+        """Whether its layer has enough features to be ranked among layers."""
+        return not any(note.startswith(f"{FEW_FEATURES}:") for note in self.notes)
+
     def __getitem__(self, key: str) -> Any:
         return getattr(self, key) if key in _ROW_FIELDS else self.values[key]
 
@@ -75,10 +82,10 @@ class WindowRow:
     shape: str | None
     """"u", "rising", "falling", "flat", or None where one end is not distinguishable from the minimum."""
     sigma: float | None
-    """Recommended noise level: the parabola's vertex for a U, else the level of lowest ICR."""
+    """Recommended noise level of a U, which lies between the levels measured; else the level of lowest ICR."""
     low: float | None
     high: float | None
-    """Levels that cannot be distinguished from the best: from low to high."""
+    """The window: what cannot be distinguished from the best. Its ends, of a U, lie between the levels measured."""
     icr: float | None
     """At the level of lowest ICR."""
     t: float | None = None
@@ -88,15 +95,29 @@ class WindowRow:
     practical_low: float | None = None
     practical_high: float | None = None
     """Levels whose ICR is within a tenth of the curve's depth of the minimum."""
+    lowest_sigma: float | None = None
+    """The level measured at which ICR is lowest."""
+    near: tuple[float, ...] = ()
+    """Levels measured that lie in the window, and others whose ICR cannot be distinguished from the lowest."""
     notes: tuple[str, ...] = ()
     augment: str | None = None
     """In a result of several augmentations."""
     num_images: int | None = None
     """In a result of several numbers of images."""
 
+    @property
+    def is_ranked(self) -> bool:
+        """Whether the layer has enough features to be ranked among layers, and a level of it to be recommended."""
+        return not any(note.startswith(f"{FEW_FEATURES}:") for note in self.notes)
+
     def to_json(self) -> dict[str, Any]:
         fields = {key: value for key, value in asdict(self).items() if key not in VARIED}
-        return {**_member(self), **fields, "notes": list(self.notes)}
+        return {**_member(self), **fields, "near": list(self.near), "notes": list(self.notes)}
+
+    @staticmethod
+    def from_json(record: Mapping[str, Any]) -> WindowRow:
+        lists = {key: tuple(record.get(key, ())) for key in ("near", "notes")}
+        return WindowRow(**{**record, **lists})
 
 
 VARIED = ("augment", "num_images")
@@ -267,7 +288,7 @@ class Result:
             data=record["data"],
             protocol=record["protocol"],
             rows=tuple(Row.from_json(row) for row in record["rows"]),
-            window=tuple(WindowRow(**{**w, "notes": tuple(w["notes"])}) for w in record["window"]),
+            window=tuple(WindowRow.from_json(window) for window in record["window"]),
             timing=record["timing"],
             warnings=tuple(record.get("warnings", ())),
             checkpoints=tuple(record.get("checkpoints", ())),

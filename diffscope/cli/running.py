@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 from diffscope.cli.output import print_json, print_numbers, reader_may_leave
 from diffscope.errors import StoreError
 
-WINDOW_KEYS = ("icr", "sigma", "t", "low", "high", "sigma_error", "practical_low", "practical_high", "window")
+WINDOW_KEYS = (
+    *("icr", "sigma", "t", "low", "high", "sigma_error", "practical_low", "practical_high", "lowest_sigma"),
+    "window",
+)
 """What a gate on a sweep may ask of a layer's window."""
 
 if TYPE_CHECKING:

@@ -65,10 +65,14 @@ def best_of(result: Result, layer: str, rows: Iterable[Row]) -> Row | None:
 
 
 def best_first(groups: Mapping[str, Sequence[Row]]) -> list[str]:
-    """Names of the groups by their lowest ICR, best first; those without any ICR last."""
-    best = {name: lowest(group) for name, group in groups.items()}
-    icr = {name: math.inf if row is None else float(row.values["icr"]) for name, row in best.items()}
-    return sorted(icr, key=lambda name: icr[name])
+    """Names of the groups by their lowest ICR, best first; layers that are not to be ranked after the others, groups
+    without any ICR last."""
+
+    def place(name: str) -> tuple[bool, bool, float]:
+        row = lowest(groups[name])
+        return (True, True, math.inf) if row is None else (False, not row.is_ranked, float(row.values["icr"]))
+
+    return sorted(groups, key=place)
 
 
 def metric(key: str, show: Callable[[Any], str] = number) -> Callable[[Row], str]:

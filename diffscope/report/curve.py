@@ -26,7 +26,7 @@ NEEDED = LABEL + 2 + WIDTH + 3
 """Characters of the longest line over sigma."""
 NEEDED_BY_STEPS = NEEDED + 5
 
-LEGEND = "◆ lowest ICR   ● not distinguishable from it   ○ other levels   │ 95 % interval"
+LEGEND = "◆ lowest ICR   ● not told apart from the best   ○ other levels   │ 95 % interval"
 LEGEND_OF_STEPS = "◆ lowest ICR   ● not told apart from it   ○ others   │ 95 % interval   : onset"
 
 
@@ -46,10 +46,8 @@ STEPS = Across(training.step, lambda row: training.short(training.step(row)), "s
 
 def over_levels(rows: Sequence[Row], window: WindowRow | None, best: Row | None) -> list[str]:
     """The plot of one layer, rows by rising sigma; no lines where fewer than two levels have an ICR."""
-    low, high = (None, None) if window is None else (window.low, window.high)
-    if low is None or high is None:
-        return _draw(rows, LEVELS, lambda row: False, best)
-    return _draw(rows, LEVELS, lambda row: low <= row.sigma <= high, best)
+    near = () if window is None else window.near
+    return _draw(rows, LEVELS, lambda row: row.sigma in near, best)
 
 
 def over_steps(rows: Sequence[Row], onset: OnsetRow | None) -> list[str]:

@@ -208,8 +208,11 @@ def print_window(result: Result, console: Console) -> None:
     windows = verdict.ranked(result)
     if len(windows) > 1:
         headings = ["rank", "layer", "lowest ICR", "σ", "t", "window", "shape"]
-        rows = [[str(rank), *_ranked(window)] for rank, window in enumerate(windows, start=1)]
+        rows = [
+            [str(rank) if window.is_ranked else NULL, *_ranked(window)] for rank, window in enumerate(windows, start=1)
+        ]
         print_table(headings, rows, console, left=("layer", "shape"))
+        print_text(verdict.ranking(windows), console)
         console.print()
     told = windows[:PLOTS]
     for window in told:

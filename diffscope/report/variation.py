@@ -88,8 +88,8 @@ def _of_layer(result: Result, layer: str, rows: Sequence[Row]) -> list[str]:
 
 
 def _window(window: WindowRow) -> str:
-    give = [] if window.sigma_error is None else [f"give or take a factor of {10**window.sigma_error:.2g}"]
-    reach = [] if window.low is None else [f"levels {_reach(window)}"]
+    give = [] if window.sigma_error is None else [verdict.how_sure(window)]
+    reach = [] if window.low is None else [f"window {_reach(window)}"]
     about = ", ".join([*give, *reach])
     return f"at σ = {number(window.sigma)}{f' ({about})' if about else ''}"
 

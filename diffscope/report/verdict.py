@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from diffscope.report.cells import best_of, by_layer, interval, number, sentences, share
+from collections.abc import Sequence
+
+from diffscope.report.cells import NULL, best_of, by_layer, interval, number, sentences, share
 from diffscope.results import Result, WindowRow
 
 HEADLINE = {
@@ -27,10 +29,26 @@ MEANING = {
 }
 """Both by shape, a shape of null standing as `unclear`."""
 
+SURE = 2
+"""Standard errors of a recommended level that hold the truth in 95 % (`studies/recommended.py`)."""
+
+ACROSS_LAYERS = (
+    "ICR is an average over a layer's features, free of the bias of few images: layers of different width may be "
+    "compared by it as it is. ICR raw may not: its bias grows with features per image."
+)
+"""Sections 2 and 3.2 of the estimator's page."""
+
 
 def ranked(result: Result) -> list[WindowRow]:
-    """Windows by lowest ICR; layers of which nothing is known come last."""
-    return sorted(result.window, key=lambda window: (window.icr is None, window.icr or 0.0))
+    """Windows by lowest ICR; layers that are not to be ranked come after the others, those of which nothing is known
+    last."""
+    return sorted(result.window, key=lambda window: (window.icr is None, not window.is_ranked, window.icr or 0.0))
+
+
+def ranking(windows: Sequence[WindowRow]) -> str:
+    """What the order of layers rests on, and which are left out of it."""
+    left = [window.layer for window in windows if not window.is_ranked]
+    return ACROSS_LAYERS + (f" Not ranked, for too few features: {', '.join(left)}." if left else "")
 
 
 def shape(window: WindowRow) -> str:
@@ -62,20 +80,22 @@ def spent(result: Result) -> str:
 def _levels(result: Result, window: WindowRow) -> list[str]:
     """The recommended level, and the best measured one, which for a U lies beside it."""
     row = best_of(result, window.layer, by_layer(result.rows).get(window.layer, []))
-    sigma, low, high = (None, None, None) if row is None else (row.sigma, row["icr_low"], row["icr_high"])
-    if result.accuracy is not None and window.layer in result.accuracy["layers"]:
-        # Wide enough for all looks, at the level that the looks settled on.
-        known = result.accuracy["layers"][window.layer]
-        sigma, low, high = known["sigma"], known["icr_low"], known["icr_high"]
-    ends = "" if sigma is None else interval(low, high)
-    icr = f"{share(window.icr)} (95 % interval {ends})" if ends.startswith("[") else share(window.icr)
+    ends = NULL if row is None else interval(row["icr_low"], row["icr_high"])
+    icr = share(window.icr) if ends == NULL else f"{share(window.icr)} (95 % interval {ends})"
     native = "" if window.t is None else f" (the model's t = {number(window.t)})"
     level = f"σ = {number(window.sigma)}{native}"
-    if window.shape != "u":
+    if window.shape != "u" or window.sigma_error is None:
         return [f"Lowest ICR {icr} at {level}."]
-    give = "" if window.sigma_error is None else f", give or take a factor of {10**window.sigma_error:.2g}"
-    measured = "" if sigma is None else f" at σ = {number(sigma)}"
-    return [f"Recommended {level}{give}.", f"Lowest ICR measured: {icr}{measured}."]
+    measured = "" if row is None else f" at σ = {number(row.sigma)}"
+    return [f"Recommended {level}, {how_sure(window)}.", f"Lowest ICR measured: {icr}{measured}."]
+
+
+def how_sure(window: WindowRow) -> str:
+    """The interval of a recommended level."""
+    assert window.sigma is not None
+    assert window.sigma_error is not None
+    low, high = (window.sigma * 10 ** (sign * SURE * window.sigma_error) for sign in (-1, 1))
+    return f"95 % interval {number(low)} to {number(high)}"
 
 
 def _reach(window: WindowRow) -> list[str]:
@@ -83,4 +103,4 @@ def _reach(window: WindowRow) -> list[str]:
         return []
     if window.low == window.high:
         return ["Every other level is distinguishable from it."]
-    return [f"Levels from σ = {number(window.low)} to {number(window.high)} cannot be told apart from the best."]
+    return [f"Window: σ = {number(window.low)} to {number(window.high)}, which cannot be told apart from the best."]

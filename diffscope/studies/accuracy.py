@@ -11,10 +11,10 @@ that l and b have in common, and c_k, q_k quantiles of Student's t on G − 1 de
     (c) the ends are known            c_k·SE_l ≤ max(log(1 + ε), |D_l − log 1.02|): the curve's shape rests on them
 
 A layer is done when (a), (b) and (c) hold. Who goes on for it until then: its best; until (a) all that can still be the
-minimum; ends that are open in (c); and of a possible `u` the two levels on either side of the best, from which the
-recommended level is interpolated, while their scatter moves it by more than the quarter of a step that the choice of
-the grid leaves open anyway. After (a) the best stays the best: a level that stopped beside it for being no more than ε
-apart was seen less often, and is not to win by its noise.
+minimum; ends that are open in (c); and of a possible `u` the two levels on either side of the best, which place the
+recommended level, while their scatter moves it by more than the choice of the grid leaves open anyway. After (a) the
+best stays the best: a level that stopped beside it for being no more than ε apart was seen less often, and is not to
+win by its noise.
 
 Looking K times gives K chances to err. The error α = 0.05 is therefore spent over the looks, as fast as the images
 come, α_k = α·(m_k − m_{k−1})/N (Kim & DeMets, "Design and analysis of group sequential tests based on the type I error
@@ -45,7 +45,8 @@ from numpy.typing import ArrayLike
 from diffscope.errors import EstimationError, UsageError
 from diffscope.metrics.icr import EXTRAPOLATION_FREE_OF_BIAS, EXTRAPOLATION_POSSIBLE
 from diffscope.numerics import FloatArray, jackknife_se, student_quantile
-from diffscope.studies.window import LEAST_RISE, recommended_level
+from diffscope.studies.recommended import grid_error, grid_step, scatter_of_minimum
+from diffscope.studies.window import LEAST_RISE
 
 ALPHA = 0.05
 """Share of runs in which a claim about the minimum may be false, and share in which an interval may miss."""
@@ -343,11 +344,9 @@ def _around(
     if idle.isdisjoint(around) or not all(level == best or level in against for level in around):
         return frozenset()
     x = np.log10([rule.sigmas[level] for level in around])
-    icr, y = curve([tracks[level] for level in around], around.index(best))
-    step = (np.log10(rule.sigmas[best + 1]) - np.log10(rule.sigmas[best - 1])) / 2
-    # Its error has a quarter of a step for the choice of the grid in it; twice that in square is the scatter as large.
-    error = recommended_level(x, np.log(icr), y)[1]
-    return frozenset(around) if error > 2**0.5 * step / 4 else frozenset()
+    _, y = curve([tracks[level] for level in around], around.index(best))
+    room = grid_error(grid_step(np.log10(rule.sigmas), best), len(rule.sigmas))
+    return frozenset(around) if scatter_of_minimum(x, y) > room else frozenset()
 
 
 def _reason(rule: Rule, look: int, layers: Mapping[str, LayerVerdict]) -> str:

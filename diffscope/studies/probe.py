@@ -35,9 +35,9 @@ from diffscope.studies.overlay import rank_correlation
 from diffscope.studies.portions import total_passes
 from diffscope.studies.probe_plan import Kind, Probe, noise_name, parted
 from diffscope.studies.reading import null_row
+from diffscope.studies.recommended import ALPHA
 from diffscope.studies.settings import Job
 from diffscope.studies.sweep import sweep
-from diffscope.studies.window import ALPHA
 from diffscope.studies.window_rows import windows
 
 

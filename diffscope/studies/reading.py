@@ -14,8 +14,11 @@ from diffscope.errors import EstimationError
 from diffscope.features import SPACING
 from diffscope.metrics.base import Context, measure_all
 from diffscope.moments import BlockAccumulator, Moments
-from diffscope.results import Row, finite
+from diffscope.results import FEW_FEATURES, Row, finite
 from diffscope.studies.settings import Job, Level
+
+FEWEST_FEATURES = 16
+"""Of a layer that is ranked among others; a convention."""
 
 Beside = Callable[[Row, Moments | None], Row]
 """What a study adds to a row from the moments behind it; None where its layer was refused before any were made."""
@@ -44,6 +47,8 @@ class Outline:
     reduce: bool
     images: int
     blocks: int
+    channels: int
+    """Of the network's input."""
 
     @property
     def measured(self) -> list[Features]:
@@ -70,7 +75,15 @@ def outline(job: Job, refused: Mapping[str, str]) -> Outline:
         )
         for layer in plan.layers
     )
-    return Outline(features, job.levels, SPACING[plan.precision], job.settings.reduce, len(job.indices), job.blocks)
+    return Outline(
+        features=features,
+        levels=job.levels,
+        spacing=SPACING[plan.precision],
+        reduce=job.settings.reduce,
+        images=len(job.indices),
+        blocks=job.blocks,
+        channels=job.denoiser.space.channels,
+    )
 
 
 def read_rows(
@@ -92,9 +105,19 @@ def read_rows(
         else:
             values = {key: _plain(value) for key, value in measured.values.items()}
             n, d = int(values.pop("n")), int(values.pop("d"))
-            row = Row(features.layer, level.sigma, level.t, n, d, values, measured.notes, level.requested)
+            notes = (*_few_features(told, features), *measured.notes)
+            row = Row(features.layer, level.sigma, level.t, n, d, values, notes, level.requested)
         rows.append(row if beside is None else beside(row, found))
     return rows, failures
+
+
+def _few_features(told: Outline, features: Features) -> list[str]:
+    if features.width >= FEWEST_FEATURES and features.width > told.channels:
+        return []
+    return [
+        f"{FEW_FEATURES}: a layer of fewer than {FEWEST_FEATURES} features, or of no more than its input has channels, "
+        "holds mean colours rather than features: it is neither ranked nor recommended"
+    ]
 
 
 def all_rows(told: Outline, rows: Sequence[Row], used: int, beside: Beside | None = None) -> tuple[Row, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from diffscope.errors import EstimationError, IllConditioned, MemoryLimit, RankD
 from diffscope.features import Inputs
 from diffscope.metrics._guards import guarded
 from diffscope.metrics.icr import estimate
+from diffscope.moments import Moments
 from diffscope.numerics import threads_for
 from diffscope.ranks import world
 from diffscope.results import Result, Row, WindowRow
@@ -73,7 +74,7 @@ def staged_sweep(
 
     def read() -> Result:
         cells = [(level, layer) for layer in range(len(widths)) for level in range(len(job.levels))]
-        rows, failures = read_rows(told, cells, blocks.moments)
+        rows, failures = read_rows(told, cells, blocks.moments, stages.with_interval)
         require_one(rows, failures)
         skipped = blocks.skipped()
         used = stages.seen - len(skipped)
@@ -111,6 +112,8 @@ class _Stages:
     blocks: Blocks
     evidence: dict[str, list[list[Reading | None]]] = field(default_factory=dict)
     """Of each layer the track of each level; without layers that have no ICR at any, nor would have of more images."""
+    last_look: dict[int, int] = field(default_factory=dict)
+    """Of each level: at which it was measured last."""
     decision: Decision | None = None
     seen: int = 0
     """Images of which some level was given views."""
@@ -145,6 +148,7 @@ class _Stages:
                 del self.evidence[features.layer]
                 continue
             for level, one in found.items():
+                self.last_look[level] = look
                 self.evidence[features.layer][level].append(one if isinstance(one, Reading) else None)
         self.decision = decide(self.rule, look, self.evidence, self.decision)
         return sorted(self.decision.going)
@@ -159,6 +163,14 @@ class _Stages:
             return error
         return None if found.replicates is None else Reading(found.icr, found.replicates, moments.total.n)
 
+    def with_interval(self, row: Row, _moments: Moments | None) -> Row:
+        """With an interval that is wide enough for all looks, as the rule has it."""
+        if row["replicates"] is None or row["icr_low"] is None:
+            return row
+        look = self.last_look[self.rule.sigmas.index(row.sigma)]
+        low, high = interval(row["icr"], row["replicates"], self.rule.views, self.rule.interval_levels[look])
+        return replace(row, values={**row.values, "icr_low": low, "icr_high": high})
+
     @property
     def verdicts(self) -> Mapping[str, LayerVerdict]:
         assert self.decision is not None
@@ -166,15 +178,15 @@ class _Stages:
 
     def windows(self, rows: tuple[Row, ...]) -> tuple[WindowRow, ...]:
         """From the evidence: of the rows alone differences of levels would not be paired."""
-        windows = []
+        windows, named = [], {row.layer: row for row in reversed(rows) if row["icr"] is not None}
         for name in dict.fromkeys(row.layer for row in rows):
             verdict = self.verdicts.get(name)
-            if verdict is None or verdict.best is None:
+            if verdict is None or verdict.best is None or name not in named:
                 windows.append(no_window(name))
                 continue
             tracks: list[Track] = list(self.evidence[name])
             found = semantic_window(self.rule.sigmas, *curve(tracks, verdict.best), minimum=verdict.best)
-            windows.append(window_row(self.job.denoiser.noise.to_native, name, found))
+            windows.append(window_row(self.job.denoiser.noise.to_native, named[name], found))
         return tuple(windows)
 
     def described(self, passes: int, full: int) -> dict[str, Any]:

@@ -322,7 +322,7 @@ class Tracker:
                 for window in windows(job.denoiser.noise.to_native, found.rows)
                 if window.sigma is not None and window.icr is not None
             ),
-            key=lambda window: window.icr or 0.0,
+            key=lambda window: (not window.is_ranked, window.icr or 0.0),
             default=None,
         )
         if best is None or best.sigma is None:

@@ -3,9 +3,9 @@
 Over noise levels ICR often falls and rises again: Li et al., "Evaluating the representation space of diffusion models
 via self-supervised principles", 2026, https://arxiv.org/abs/2606.09718.
 All levels come from the same images and draws, so that differences from the lowest level k* are tested in pairs:
-D_k = log icr_k − log icr_k*, t_k = D_k/SE_k on G − 1 degrees of freedom. From them come the curve's shape, for a `u`
-the level to recommend (vertex of a parabola through the levels around k*), and the levels that cannot be told from the
-best.
+D_k = log icr_k − log icr_k*, t_k = D_k/SE_k on G − 1 degrees of freedom. From them come the curve's shape and the
+levels that cannot be told from the best; for a `u` the level to recommend and the window around it are read off a curve
+through the levels (`studies/recommended.py`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from diffscope.errors import EstimationError
 from diffscope.numerics import FloatArray, jackknife_se, student_quantile
+from diffscope.studies.recommended import ALPHA, Recommendation, recommend
 
-ALPHA = 0.05
-"""Two-sided level of each comparison with the minimum."""
 LEAST_RISE = 0.02
 """Relative rise from the minimum to an end that is worth calling one; a convention, like the next."""
 PRACTICAL_SHARE = 0.10
@@ -37,15 +36,19 @@ class Window:
     sigma: float | None
     """Recommended level; of a `u` only."""
     sigma_se: float | None
-    """Its standard error in decades (log10 σ), with a quarter of the grid step for the choice of the grid."""
+    """Its standard error in decades (log10 σ): that of the images and that of the grid's step."""
     minimum: float | None
     """Level of the grid with the lowest ICR."""
     icr: float | None
     """ICR there."""
     low: float | None
-    """Lowest level of the run around the minimum that cannot be told from it, at α divided by the comparisons."""
+    """Lower end of the window: the lowest level of the run around the minimum that cannot be told from it, at α divided
+    by the comparisons; of a `u` as low as the curve cannot be told from its value at the recommended level, if that is
+    lower. So the window holds the minimum, the recommended level, and all that cannot be told from either."""
     high: float | None
-    """Highest level of that run."""
+    """Its upper end."""
+    near: tuple[float, ...]
+    """Levels in the window, and others that cannot be told from the minimum, in the order of σ."""
     practical: tuple[float, float] | None
     """Run around the minimum with ICR within a tenth of the curve's depth."""
     contiguous: bool
@@ -73,6 +76,8 @@ def semantic_window(sigma: ArrayLike, icr: ArrayLike, replicates: ArrayLike, min
         notes.append(f"levels_skipped: no ICR with replicates at σ = {skipped}; the window is that of the others")
     order = np.flatnonzero(usable)[np.argsort(sigma[usable], kind="stable")]
     sigma, icr, y = sigma[order], icr[order], y[:, order]
+    if np.any(np.diff(sigma) == 0):
+        raise EstimationError(f"σ {sigma.tolist()}: expected each level once")
     if len(sigma) < 2:
         return _undecided(sigma, icr, notes)
     if len(sigma) < FEW_LEVELS:
@@ -86,7 +91,8 @@ def semantic_window(sigma: ArrayLike, icr: ArrayLike, replicates: ArrayLike, min
 def _undecided(sigma: FloatArray, icr: FloatArray, notes: list[str]) -> Window:
     notes.append(f"few_levels: {len(sigma)} level (limit 2): a curve has no shape; sweep more levels")
     only, value = (float(sigma[0]), float(icr[0])) if len(sigma) else (None, None)
-    return Window(None, None, None, only, value, only, only, None, True, (0.0,) * len(sigma), tuple(notes))
+    near = () if only is None else (only,)
+    return Window(None, None, None, only, value, only, only, near, None, True, (0.0,) * len(sigma), tuple(notes))
 
 
 def _window(sigma: FloatArray, icr: FloatArray, y: FloatArray, best: int, notes: list[str]) -> Window:
@@ -102,25 +108,49 @@ def _window(sigma: FloatArray, icr: FloatArray, y: FloatArray, best: int, notes:
     contiguous = int(inside.sum()) == high - low + 1
     if not contiguous:
         notes.append(
-            f"not_contiguous: {inside.sum() - (high - low + 1)} levels outside of the window cannot be told from the "
-            "minimum either; take more images"
+            f"not_contiguous: {inside.sum() - (high - low + 1)} levels apart from those around the minimum cannot be "
+            "told from it either; take more images"
         )
     depth = max(0.0, float(min(icr[0], icr[-1]) - icr[best]))
     first, last = _run(icr <= icr[best] + PRACTICAL_SHARE * depth, best)
-    recommended = recommended_level(np.log10(sigma), np.log(icr), y, best) if shape == "u" else None
+    found = recommend(np.log10(sigma), np.log(icr), y, best) if shape == "u" else None
+    window = float(sigma[low]), float(sigma[high])
+    if found is not None:
+        notes += _read_with_care(found, sigma)
+        window = min(window[0], float(10**found.low)), max(window[1], float(10**found.high))
+    inside |= (sigma >= window[0]) & (sigma <= window[1])
     return Window(
         shape=shape,
-        sigma=float(10 ** recommended[0]) if recommended else None,
-        sigma_se=recommended[1] if recommended else None,
+        sigma=float(10**found.x) if found else None,
+        sigma_se=found.se if found else None,
         minimum=float(sigma[best]),
         icr=float(icr[best]),
-        low=float(sigma[low]),
-        high=float(sigma[high]),
+        low=window[0],
+        high=window[1],
+        near=tuple(sigma[inside].tolist()),
         practical=(float(sigma[first]), float(sigma[last])),
         contiguous=contiguous,
         t=tuple(t.tolist()),
         notes=tuple(notes),
     )
+
+
+def _read_with_care(found: Recommendation, sigma: FloatArray) -> list[str]:
+    """Notes on a recommended level among levels σ [K]."""
+    notes = []
+    if found.levels_wanted is not None:
+        notes.append(
+            f"coarse_grid: {len(sigma)} levels from σ = {sigma[0]:.4g} to {sigma[-1]:.4g} place the minimum poorly; "
+            f"take --num-levels {found.levels_wanted}"
+        )
+    ends = (("lowest", sigma[0], "smaller"), ("highest", sigma[-1], "larger"))
+    for (which, level, beyond), is_open in zip(ends, (found.low_is_open, found.high_is_open), strict=True):
+        if is_open:
+            notes.append(
+                f"window_open: the window reaches the {which} level measured, σ = {level:.4g}; what lies beyond is not "
+                f"known: sweep {beyond} levels, or take more images"
+            )
+    return notes
 
 
 def _against_minimum(icr: FloatArray, y: FloatArray, best: int) -> tuple[FloatArray, FloatArray]:
@@ -151,30 +181,3 @@ def _run(inside: NDArray[np.bool_], best: int) -> tuple[int, int]:
     while high < len(inside) - 1 and inside[high + 1]:
         high += 1
     return low, high
-
-
-def recommended_level(
-    x: FloatArray, log_icr: FloatArray, y: FloatArray, best: int | None = None
-) -> tuple[float, float]:
-    """Vertex over x = log10 σ [K] and its standard error in decades, from log ICR [K] and replicates [G, K].
-
-    Near the level `best`, that of the lowest ICR unless another rule settled on one.
-    """
-    best = int(np.argmin(log_icr)) if best is None else best
-    scatter = jackknife_se([_vertex(x, replicate) for replicate in y])
-    step = (x[min(best + 1, len(x) - 1)] - x[max(best - 1, 0)]) / 2
-    # The jackknife alone misses the error of the choice among grid points: it covers 54–97 % of nominal 95 %.
-    return _vertex(x, log_icr, best), float(np.hypot(scatter, step / 4))
-
-
-def _vertex(x: FloatArray, log_icr: FloatArray, best: int | None = None) -> float:
-    """Lowest point of the parabola through the levels around the minimum, within its two neighbours."""
-    best, last = int(np.argmin(log_icr)) if best is None else best, len(x) - 1
-    if best in (0, last):
-        return float(x[best])
-    reach = 2 if 2 <= best <= last - 2 else 1
-    around = slice(best - reach, best + reach + 1)
-    curvature, slope, _ = np.polyfit(x[around] - x[best], np.exp(log_icr[around]), 2)
-    if curvature <= 0:
-        return float(x[best])
-    return float(np.clip(x[best] - slope / (2 * curvature), x[best - 1], x[best + 1]))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from diffscope.results import Row, WindowRow
+from diffscope.results import FEW_FEATURES, Row, WindowRow
 from diffscope.studies.window import Window, semantic_window
 
 
@@ -26,30 +26,33 @@ def _window(to_native: Callable[[float], float], name: str, rows: Sequence[Row])
         [row["icr"] for row in known],
         np.transpose([row["replicates"] for row in known]),
     )
-    note = f"levels_skipped: no ICR with replicates at sigma = {', '.join(skipped)}"
-    return window_row(to_native, name, found, (note,) if skipped else ())
+    notes = [f"levels_skipped: no ICR with replicates at sigma = {', '.join(skipped)}"] if skipped else []
+    return window_row(to_native, known[0], found, notes)
 
 
 def no_window(layer: str) -> WindowRow:
     return WindowRow(layer, None, None, None, None, None, notes=("no_levels: no noise level has an ICR",))
 
 
-def window_row(
-    to_native: Callable[[float], float], layer: str, found: Window, notes: tuple[str, ...] = ()
-) -> WindowRow:
-    """A window as it stands in a result, `notes` before its own."""
-    best = found.sigma if found.sigma is not None else found.minimum
+def window_row(to_native: Callable[[float], float], row: Row, found: Window, notes: Sequence[str] = ()) -> WindowRow:
+    """The window of a row's layer as it stands in a result, `notes` before its own; where the layer is not one to be
+    ranked, no level of it is recommended."""
+    recommended = found.sigma if row.is_ranked else None
+    best = found.minimum if recommended is None else recommended
     low, high = found.practical or (None, None)
+    few = [note for note in row.notes if note.startswith(f"{FEW_FEATURES}:")]
     return WindowRow(
-        layer=layer,
+        layer=row.layer,
         shape=found.shape,
         sigma=best,
         low=found.low,
         high=found.high,
         icr=found.icr,
         t=None if best is None else to_native(best),
-        sigma_error=found.sigma_se,
+        sigma_error=None if recommended is None else found.sigma_se,
         practical_low=low,
         practical_high=high,
-        notes=(*notes, *found.notes),
+        lowest_sigma=found.minimum,
+        near=found.near,
+        notes=(*few, *notes, *found.notes),
     )

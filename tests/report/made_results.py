@@ -43,7 +43,10 @@ def without_icr(known: Row, why: str) -> Row:
 
 
 def window(layer: str, icr: float = 0.18, shape: str | None = "u", notes: tuple[str, ...] = ()) -> WindowRow:
-    return WindowRow(layer, shape, 0.41, 0.19, 0.93, icr, math.log(0.41) / 4, 0.08, 0.15, 1.1, notes)
+    ends = {"low": 0.19, "high": 0.93, "practical_low": 0.15, "practical_high": 1.1}
+    grid = {"lowest_sigma": levels(12)[6], "near": tuple(level for level in levels(12) if 0.19 <= level <= 0.93)}
+    known = {"icr": icr, "t": math.log(0.41) / 4, "sigma_error": 0.08, "notes": notes}
+    return WindowRow(layer, shape, 0.41, **ends, **grid, **known)
 
 
 def result(

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,12 @@ DATA = f"synthetic:count={IMAGES}"
 LOOKS = (128, 240, IMAGES)
 LEVELS = (0.02, 0.1, 0.18, 0.2, 0.22, 0.25, 1.0, 3.0)
 """Three about the lowest of the bowl below, which at 10 % go on for longer than the others, and one to the end."""
+
+
+@pytest.fixture(autouse=True)
+def ranked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toy's 8 features are enough here for a level to be recommended."""
+    monkeypatch.setattr("diffscope.studies.reading.FEWEST_FEATURES", 8)
 
 
 @pytest.fixture
@@ -157,13 +164,17 @@ def test_few_images_are_one_look_and_the_plain_sweep(tmp_path: Path) -> None:
     assert looks(160, [8], 2) == (160,)
     staged = measured(job(0.1, "synthetic:count=160"), tmp_path)
     plain = measured(job(None, "synthetic:count=160"), tmp_path)
-    assert staged.rows == plain.rows
+    ends = ("icr_low", "icr_high")
+    for row, other in zip(staged.rows, plain.rows, strict=True):
+        assert [row[end] for end in ends] == pytest.approx([other[end] for end in ends], rel=1e-12)
+        assert replace(row, values={**row.values, **{end: other[end] for end in ends}}) == other
     assert staged.accuracy is not None
     assert (staged.accuracy["looks"], staged.accuracy["passes"]) == ([160], staged.accuracy["passes_full"])
     (one,), (other,) = staged.window, plain.window
-    assert (one.shape, one.low, one.high) == (other.shape, other.low, other.high)
+    assert (one.shape, one.near) == (other.shape, other.near)
     # Of the differences from the best, which are the same but for rounding.
     assert (one.icr, one.sigma, one.sigma_error) == pytest.approx((other.icr, other.sigma, other.sigma_error))
+    assert (one.low, one.high) == pytest.approx((other.low, other.high))
 
 
 def test_one_level_is_known_by_its_interval(tmp_path: Path) -> None:
@@ -194,6 +205,9 @@ def test_a_level_that_stopped_has_the_numbers_of_its_first_images(tmp_path: Path
             for key, value in rows[row.sigma].values.items():
                 if key.startswith("uniformity") and images > LOOKS[0]:
                     continue  # of pairs of images that came in one piece
+                if key in ("icr_low", "icr_high"):  # wide enough for every look
+                    assert abs(numbers[key] - numbers["icr"]) > abs(value - rows[row.sigma]["icr"])
+                    continue
                 expected = value if value is None else pytest.approx(value, rel=1e-10, abs=1e-10)
                 assert numbers[key] == expected, key
 
@@ -216,8 +230,9 @@ def test_it_does_what_the_rule_says_of_the_features(accuracy: float, tmp_path: P
     window = semantic_window(LEVELS, *curve(tracks, verdict.best), minimum=verdict.best)
     (row,) = result.window
     assert row.shape == window.shape == "u"
-    assert (row.low, row.high, row.notes) == (window.low, window.high, window.notes)
+    assert (row.near, row.notes) == (window.near, window.notes)
     assert (row.sigma, row.icr, row.sigma_error) == pytest.approx((window.sigma, window.icr, window.sigma_se), rel=1e-4)
+    assert (row.low, row.high) == pytest.approx((window.low, window.high), rel=1e-4)
     assert row.icr == pytest.approx(told(result)["icr"], rel=1e-12)
 
 
@@ -262,7 +277,8 @@ def test_several_layers_share_the_images_and_each_is_told(tmp_path: Path) -> Non
         # The row, the window and what is known of the lowest ICR are of the same images.
         assert (known["images"], known["icr"]) == (best.n, pytest.approx(best["icr"], rel=1e-12))
         assert window.icr == pytest.approx(best["icr"], rel=1e-12)
-        assert known["icr_low"] < best["icr_low"] < best["icr"] < best["icr_high"] < known["icr_high"]
+        # One interval of one number, wherever it stands.
+        assert (known["icr_low"], known["icr_high"]) == (best["icr_low"], best["icr_high"])
     # `linear` alone would have stopped the level that is the best of `wiener`.
     alone = measured(job(0.1), tmp_path)
     assert told(result, "wiener")["sigma"] == LEVELS[0]

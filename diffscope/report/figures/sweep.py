@@ -92,9 +92,9 @@ def _icr_curve(axes: Axes, rows: Sequence[Row], best: Row | None, i: int, alpha:
 
 
 def _window_of_best(result: Result) -> WindowRow | None:
-    """The window of the layer of lowest ICR: those of several layers would lie over one another."""
+    """The window of the layer that is ranked first: those of several layers would lie over one another."""
     known = [window for window in result.window if window.icr is not None and window.sigma is not None]
-    return min(known, key=lambda window: window.icr or 0.0, default=None)
+    return min(known, key=lambda window: (not window.is_ranked, window.icr or 0.0), default=None)
 
 
 def _mark_window(axes: Axes, window: WindowRow) -> None:
@@ -107,7 +107,9 @@ def _mark_window(axes: Axes, window: WindowRow) -> None:
 
 def _window_handles(window: WindowRow, one_layer: bool) -> list[Any]:
     level = (
-        f"recommended σ = {number(window.sigma)}" if window.shape == "u" else f"lowest at σ = {number(window.sigma)}"
+        f"lowest at σ = {number(window.sigma)}"
+        if window.sigma_error is None
+        else f"recommended σ = {number(window.sigma)}"
     )
     of = "" if one_layer else f" ({window.layer})"
     rule = Line2D([], [], **RULE, label=literal(f"{level}{of}"))
@@ -155,7 +157,7 @@ def _layers_figure(result: Result, groups: dict[str, list[Row]]) -> Figure:
     """Lowest ICR of every layer with its interval, in the order of the network from top to bottom."""
     figure = Figure(figsize=(WIDTH, max(2.0, 1.3 + 0.19 * len(groups))))
     axes = figure.add_subplot()
-    first = lowest(result.rows)
+    first = lowest(row for row in result.rows if row.is_ranked)
     for y, rows in enumerate(groups.values()):
         row = lowest(rows)
         if row is None:
