@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.linalg import hadamard
 from vectors import case_moments, expected, features, moments_of
 
 from diffscope.errors import IllConditioned, NeedTwoViews, NonFinite, RankDeficient, TooFewImages, ZeroNoise
-from diffscope.metrics._guards import _unit_scale, exchangeability, guarded, quantisation_share
+from diffscope.metrics import _guards
+from diffscope.metrics._guards import _unit_scale, exchangeability, guarded, quantisation_share, size_problem
 from diffscope.metrics.icr import estimate
 from diffscope.moments import BlockAccumulator, Moments
-from diffscope.numerics import FloatArray
+from diffscope.numerics import FloatArray, student_quantile
 
 FP32 = 2.0**-23
 
@@ -36,6 +38,28 @@ def test_sound_input_passes_without_a_note(case: str) -> None:
 def test_one_view() -> None:
     with pytest.raises(NeedTwoViews):
         moments_of(features("A")[:, :1], 8)
+
+
+@pytest.mark.parametrize(
+    ("images", "views", "words"),
+    [
+        (5, 2, "5 images × 2 views cannot determine 4 channels; expected at least 6 images (recommended 16); "),
+        # N(V − 1) must be above d + 1 = 5, and better be 4d = 16; 1 + ⌈16/N⌉ views would do for as few images.
+        (2, 3, "2 images × 3 views cannot determine 4 channels; expected at least 3 images (recommended 8); "),
+        (0, 2, "0 images × 2 views cannot determine 4 channels; expected at least 6 images (recommended 16); "),
+    ],
+)
+def test_what_would_be_enough_is_said_in_full(images: int, views: int, words: str) -> None:
+    more = {5: 5, 2: 9, 0: 17}[images]
+    assert size_problem(images, views, 4) == f"{words}take more images, or --views {more}"
+
+
+def test_the_least_size() -> None:
+    assert size_problem(6, 2, 4) is None
+    assert size_problem(3, 3, 4) is None
+    problem = size_problem(100, 1, 4)
+    assert problem is not None
+    assert problem.startswith("1 view per image; expected at least 2")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -144,6 +168,52 @@ def test_channels_of_any_scale_are_as_well_conditioned() -> None:
     np.testing.assert_allclose(_unit_scale(moments), unit, rtol=1e-12)
 
 
+def two_channels(apart: float, signal: float, signal_apart: float) -> FloatArray:
+    """Of 64 images: residuals h1 and h1 + apart·h2, and between them h3 and h3 + signal_apart·h4 times `signal`.
+
+    The h are ± 1 and orthogonal, so that with k = signal²·64/63 and to first order in ε² = apart², at unit residual
+    variance, S_W = [[1, 1 − ε²/2], …] with a reciprocal condition of ε²/4, and the eigenvalues of S_B + S_W are as
+    (ε² + k·signal_apart²)/(4(1 + k)) to 1.
+    """
+    h1, h2, h3, h4 = hadamard(64)[[1, 2, 4, 8]]
+    s = signal * np.stack([h3, h3 + signal_apart * h4], axis=1)
+    r = np.stack([h1, h1 + apart * h2], axis=1)
+    return np.asarray(np.stack([s + r, s - r], axis=1))
+
+
+@pytest.mark.parametrize(("factor", "rank"), [(0.98, 1), (1.02, 2)])
+def test_the_least_eigenvalue_that_is_kept(factor: float, rank: int) -> None:
+    """1e-10 of the largest, in features that have float32's spacing at best; 4 eps² where that is coarser."""
+    for eps, limit in ((FP32, 1e-10), (1e-4, 4e-8)):
+        moments, codes = checked(two_channels(2 * (factor * limit) ** 0.5, 1.0, 2 * (factor * limit) ** 0.5), eps, True)
+        assert moments.d == rank
+        assert ("reduced" in codes) is (rank == 1)
+
+
+@pytest.mark.parametrize(
+    ("condition", "outcome"), [(1.02e-8, None), (0.98e-8, "note"), (1.02e-12, "note"), (0.98e-12, "error")]
+)
+def test_the_limits_of_conditioning(condition: float, outcome: str | None) -> None:
+    z = two_channels(2 * condition**0.5, 1.0, 1.0)
+    if outcome == "error":
+        with pytest.raises(IllConditioned, match="expected at least 1e-12; take more images"):
+            checked(z)
+    else:
+        assert checked(z)[1] == (set() if outcome is None else {"ill_conditioned"})
+
+
+@pytest.mark.parametrize(("factor", "error"), [(0.98, RankDeficient), (1.02, IllConditioned)])
+def test_dependent_channels_are_told_from_dependent_residuals(factor: float, error: type[Exception]) -> None:
+    """By what the images add to a singular S_W: 1e-10 of the largest eigenvalue."""
+    k = 64 / 63
+    apart = (factor * 1e-10 * 4 * (1 + k) / k) ** 0.5
+    with pytest.raises(error):
+        checked(two_channels(1e-8, 1.0, apart))
+    # Once combinations were projected away, what is left is no longer called one.
+    with pytest.raises(IllConditioned):
+        _guards._conditioning(moments_of(two_channels(1e-8, 1.0, apart), 8), reduced=True)
+
+
 def test_residuals_that_depend_on_each_other_are_ill_conditioned() -> None:
     rng = np.random.default_rng(0)
     xi = rng.standard_normal((64, 2, 1))
@@ -168,6 +238,25 @@ def test_exchangeability_of_the_vectors() -> None:
     # A tail of 1e-89 magnifies the rounding of F.
     assert np.log(p[0]) == pytest.approx(np.log(expected("K")["A_shifted"]["p"]), rel=1e-6)
     assert checked(z)[1] == {"views_not_exchangeable"}
+
+
+@pytest.mark.parametrize(("p", "noted"), [(1.01e-6, False), (0.99e-6, True)])
+def test_a_difference_between_views_with_a_p_of_a_millionth(p: float, noted: bool) -> None:
+    """One channel whose views differ by m ± 1 in turn: the paired t is m·√(N − 1), on N − 1 degrees of freedom."""
+    m = student_quantile(1 - p / 2, 63) / 63**0.5
+    difference = m + np.where(np.arange(64) % 2, 1.0, -1.0)
+    image = np.random.default_rng(0).standard_normal(64)
+    z = np.stack([image + difference, image], axis=1)[:, :, None]
+    assert exchangeability(moments_of(z, 8))[1] == pytest.approx(p, rel=1e-6)
+    assert checked(z)[1] == ({"views_not_exchangeable"} if noted else set())
+
+
+def test_several_views_share_the_millionth(monkeypatch: pytest.MonkeyPatch) -> None:
+    for p, words in (([0.5, 0.6e-6], None), ([0.5, 0.4e-6], "views 1 and 3 has p = 8.0e-07 (limit 1e-06)")):
+        monkeypatch.setattr(_guards, "exchangeability", lambda _, p=p: (np.zeros(2), np.array(p)))
+        notes = _guards._exchangeability(case_moments("A"))
+        assert len(notes) == (words is not None)
+        assert words is None or words in notes[0]
 
 
 @pytest.mark.parametrize("view", [1, 2, 3])
@@ -196,3 +285,18 @@ def test_quantised_features_are_noted() -> None:
     assert quantisation_share(moments, 2.0**-7, 64) == pytest.approx(quantisation_share(moments, 2.0**-7, 1) / 64)
     assert checked(z, 2.0**-7)[1] == {"quantised_features"}
     assert checked(z, FP32)[1] == set()
+
+
+@pytest.mark.parametrize(("factor", "noted"), [(0.99, False), (1.01, True)])
+def test_rounding_is_noted_from_a_hundredth_of_the_residual_variance(factor: float, noted: bool) -> None:
+    """ρ_q grows with the square of the spacing."""
+    z = features("B")
+    eps = (factor * 0.01 / quantisation_share(moments_of(z, 8), 1.0, 1)) ** 0.5
+    assert ("quantised_features" in checked(z, eps)[1]) is noted
+
+
+def test_the_share_of_rounding_on_paper() -> None:
+    """Residuals ± 1 have S_W = 2; values of 3 ± 1 a mean square of 10: (0.2·eps)²·10/2, and less by positions."""
+    z = (3 + np.where(np.arange(64) % 2, 1.0, -1.0)[:, None] * np.array([1.0, -1.0]))[:, :, None]
+    assert quantisation_share(moments_of(z, 8), 0.5, 1) == pytest.approx(0.01 * 5)
+    assert quantisation_share(moments_of(z, 8), 0.5, 4) == pytest.approx(0.01 * 5 / 4)

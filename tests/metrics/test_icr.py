@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from vectors import case_moments, expected, features, moments_of
 
 from diffscope.errors import EstimationError, IllConditioned, TooFewImages
 from diffscope.metrics.base import Context
-from diffscope.metrics.icr import estimate, measure, size_problem
+from diffscope.metrics.icr import _CrossFit, _notes, estimate, measure, size_problem
+from diffscope.moments import BlockAccumulator, Moments
 from diffscope.numerics import FloatArray
 
 VECTOR_NAMES = {
@@ -101,6 +103,70 @@ def test_sample_size_chooses_the_estimate(per_channel: float, code: str | None) 
         assert found.icr == pytest.approx(2 / (1 + found.extrapolated))
     missing = code == "gaussian_only"
     assert [value is None for value in (found.low, found.high, found.se, found.replicates)] == [missing] * 4
+
+
+@pytest.mark.parametrize(
+    ("n", "found"),
+    [
+        # At d = 40 and two views ν = n; all blocks but the largest must have 1.05d + 2 = 44.
+        (46, {"gaussian_only"}),
+        (47, {"few_images_no_extrapolation"}),
+        # 2.5d = 100, 4d = 160.
+        (99, {"few_images_no_extrapolation"}),
+        (100, {"few_images"}),
+        (159, {"few_images"}),
+        (160, set()),
+    ],
+)
+def test_the_limits_of_sample_size(n: int, found: set[str]) -> None:
+    notes = estimate(moments_of(drawn(n, 40, 1.0, seed=1), 16)).notes
+    assert codes(notes) - {"non_gaussian_noise"} == found
+    few = [note for note in notes if "few_images" in note or "gaussian_only" in note]
+    assert all("for 4 per channel take 160 images, or more --views" in note for note in few)
+    assert "take 54 images" in estimate(moments_of(drawn(20, 40, 1.0, seed=1, views=4), 4)).notes[0]
+
+
+def in_blocks(sizes: list[int], d: int) -> Moments:
+    blocks = []
+    for seed, size in enumerate(sizes):
+        accumulator = BlockAccumulator(2, d)
+        accumulator.update(torch.from_numpy(drawn(size, d, 1.0, seed)))
+        blocks.append(accumulator.finish())
+    return Moments.from_blocks(blocks)
+
+
+def test_the_smallest_sides_decide_where_blocks_differ_in_size() -> None:
+    """d = 4: a half of d + 1 = 5 images has no inverse covariance with a mean; without a block there must be 6.2."""
+    assert estimate(in_blocks([9, 2, 5, 3], 4)).extrapolated is None
+    assert estimate(in_blocks([9, 3, 5, 3], 4)).extrapolated is not None
+    assert estimate(in_blocks([30, 2, 2, 2], 4)).cross_fitted is None
+    assert estimate(in_blocks([30, 2, 2, 3], 4)).cross_fitted is not None
+
+
+def test_the_gaussian_error_exists_from_where_its_variance_does() -> None:
+    """ν > d + 3."""
+    assert estimate(moments_of(drawn(11, 8, 1.0, seed=0), 4)).se_log_gauss is None
+    assert estimate(moments_of(drawn(12, 8, 1.0, seed=0), 4)).se_log_gauss is not None
+
+
+def test_what_each_limit_is_noted_with() -> None:
+    """Of a fit alone: R1 of 2 and an extrapolated T at, below and above zero."""
+
+    def notes(nu: int, extrapolated: float | None, kappa_ratio: float = 1.0, fitted: bool = True) -> tuple[str, ...]:
+        fit = _CrossFit(2.0, kappa_ratio, np.zeros(4)) if fitted else None
+        return _notes(nu, 2, 10, fit, extrapolated)
+
+    assert notes(40, 2.0) == ()
+    assert codes(notes(39, 2.0)) == {"few_images"}
+    assert codes(notes(39, 0.0)) == codes(notes(40, -1.0)) == {"extrapolation_failed"}
+    assert codes(notes(39, None)) == {"few_images_no_extrapolation"}
+    assert codes(notes(13, None, fitted=False)) == {"gaussian_only"}
+    assert codes(notes(40, 2.0, 1.0499)) == set()
+    assert notes(40, 2.0, 1.05) == (
+        "non_gaussian_noise: kappa_ratio is 1.05 (limit 1.05), as where images differ in noise: icr_gauss is too small "
+        "by about 5% in T; use icr",
+    )
+    assert "39 residual degrees of freedom are 3.9 per channel" in notes(39, 2.0)[0]
 
 
 def test_an_extrapolation_below_zero_gives_way_to_what_it_came_from() -> None:
