@@ -5,7 +5,7 @@ All take features z [n, d] of one layer at one noise level, one view an image, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ RANK = 5
 SILHOUETTE_IMAGES = 2000
 """Every pair of images is compared: 2,000 take a tenth of a second, and more hardly change the mean."""
 BLOCKS = 16
-"""Of the jackknife over test images."""
+"""Of the jackknife over test images, or over training images."""
 
 
 class ClassSubspaces:
@@ -87,7 +87,8 @@ def class_separation(z: NDArray[np.floating], labels: Labels) -> float:
 
     Kornblith, Chen, Lee & Norouzi, "Why do better loss functions lead to less transferable features?", 2021,
     https://arxiv.org/abs/2010.16402, the index R² of class separation: pairs include an image with itself, and classes
-    count alike. A mean over pairs of unit vectors is the product of their means.
+    count alike. A mean over pairs of unit vectors is the product of their means. It falls as images are added, as the
+    pairs of an image with itself do: compare at equal numbers of images.
     """
     lengths = np.linalg.norm(z, axis=1, keepdims=True)
     if not lengths.all():
@@ -120,7 +121,8 @@ def nc1(z: NDArray[np.floating], labels: Labels) -> float:
     Papyan, Han & Donoho, "Prevalence of neural collapse during the terminal phase of deep learning training", 2020,
     https://arxiv.org/abs/2008.08186, equation 3 and figure 6: Σ_B the covariance of the class means around their own
     mean, Σ_W that of images around the mean of their class, both with divisor of the number and classes counted alike.
-    It needs K ≤ d + 1 and means in general position; Σ_W is only looked at in the K − 1 directions of Σ_B.
+    It needs K ≤ d + 1 and means in general position; Σ_W is only looked at in the K − 1 directions of Σ_B. It grows as
+    images are added, for the noise of the means is part of Σ_B: compare at equal numbers of images.
     """
     means = _class_means(z, labels)
     count = len(means)
@@ -132,6 +134,24 @@ def nc1(z: NDArray[np.floating], labels: Labels) -> float:
     for k in range(count):
         within += ((z[labels == k] - means[k]) @ directions[:rank].T).var(0) / count
     return float((within / (scale[:rank] ** 2 / count)).sum() / count)
+
+
+def blocks_se(
+    measure: Callable[[NDArray[np.floating], Labels], float], z: NDArray[np.floating], labels: Labels
+) -> float:
+    """Standard error of `measure` over images, by leaving out every sixteenth in turn, in the order of the classes.
+
+    It is that of the number at as many images: what images by the hundred would add to it is not in it.
+    """
+    fewest = np.bincount(labels)
+    if fewest.min() < 2:
+        raise EstimationError(f"class {fewest.argmin()} has 1 image; expected at least 2, to leave one out; take more")
+    count = min(BLOCKS, len(labels))
+    blocks = np.empty(len(labels), dtype=np.int64)
+    # Neighbours in this order are in other blocks, so that every class keeps an image.
+    blocks[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % count
+    kept = [blocks != g for g in range(count)]
+    return float(jackknife_se([measure(z[keep], labels[keep]) for keep in kept]))
 
 
 def _class_means(z: NDArray[np.floating], labels: Labels) -> FloatArray:

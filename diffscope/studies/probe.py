@@ -229,17 +229,19 @@ def _training_labels(probe: Probe, data: Data) -> Iterator[tuple[str, Labels]]:
 def _companions(
     z: NDArray[np.float32], energies: NDArray[np.float64], data: Data, seed: int
 ) -> tuple[dict[str, float | None], list[str]]:
-    """CSNR of the test images; separation, silhouette and NC1 of the training images."""
+    """CSNR of the test images; separation, silhouette and NC1 of the training images, and how many they are."""
     # A seeded sample: the images may stand in the order of their classes.
     some = np.random.default_rng([seed, 2]).permutation(len(z))[: labelled.SILHOUETTE_IMAGES]
     asked: dict[str, Callable[[], float]] = {
         "csnr": lambda: labelled.csnr(energies, data.test_labels),
         "csnr_se": lambda: labelled.csnr_se(energies, data.test_labels),
         "separation": lambda: labelled.class_separation(z, data.labels),
+        "separation_se": lambda: labelled.blocks_se(labelled.class_separation, z, data.labels),
         "silhouette": lambda: labelled.silhouette(z[some], data.labels[some]),
         "nc1": lambda: labelled.nc1(z, data.labels),
+        "nc1_se": lambda: labelled.blocks_se(labelled.nc1, z, data.labels),
     }
-    values: dict[str, float | None] = {}
+    values: dict[str, float | None] = {"train_images": len(z)}
     notes = []
     for key, measure in asked.items():
         try:

@@ -18,8 +18,8 @@ from diffscope.studies.portions import half_of_memory, total_passes
 from diffscope.studies.posterior import PosteriorMean
 from diffscope.studies.settings import Job, prepare
 
-VERSION = "probe-1"
-"""Raised whenever the same features give another number."""
+VERSION = "probe-2"
+"""Raised whenever the same features give another number, or one more."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def row_keys(probing: Probing) -> tuple[str, ...]:
     return tuple(f"{prefix}{key}" for prefix in prefixes for key in own)
 
 
-COMPANIONS = ("csnr", "csnr_se", "separation", "silhouette", "nc1")
+COMPANIONS = ("csnr", "csnr_se", "train_images", "separation", "separation_se", "silhouette", "nc1", "nc1_se")
 
 
 def noise_name(share: float) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from diffscope.errors import EstimationError
-from diffscope.studies.labelled import ClassSubspaces, class_separation, csnr, csnr_se, nc1, silhouette
+from diffscope.studies.labelled import ClassSubspaces, blocks_se, class_separation, csnr, csnr_se, nc1, silhouette
 
 
 def classes(spread: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -127,3 +129,49 @@ def test_all_fall_as_classes_blur() -> None:
     for measure in (class_separation, silhouette):
         assert measure(*near) > measure(*far)
     assert nc1(*near) < nc1(*far)
+
+
+def test_errors_on_paper() -> None:
+    """Eight images make eight blocks of one. Of a mean, the jackknife's error is s/√n, whatever the order."""
+    z, labels = np.array([[1.0], [2], [3], [4], [5], [6], [7], [8]]), np.array([0, 1] * 4)
+    for order in (slice(None), slice(None, None, -1)):
+        found = blocks_se(lambda z, _: float(z.mean()), z[order], labels[order])
+        assert found == pytest.approx(6**0.5 / 8**0.5)
+
+
+def test_blocks_are_every_sixteenth_image_of_the_classes_in_order() -> None:
+    labels = np.repeat([1, 0], [20, 12])
+    left: list[tuple[int, ...]] = []
+
+    def measure(z: np.ndarray, kept: np.ndarray) -> float:
+        assert np.array_equal(labels[z[:, 0]], kept)
+        left.append(tuple(sorted(set(range(32)) - set(z[:, 0].tolist()))))
+        return 0.0
+
+    assert blocks_se(measure, np.arange(32)[:, None], labels) == 0
+    # Class 0 are images 20…31, then class 1 images 0…19: places 0 and 16, 1 and 17, …
+    in_order = [*range(20, 32), *range(20)]
+    assert left == [tuple(sorted((in_order[g], in_order[g + 16]))) for g in range(16)]
+
+
+def test_a_class_of_one_image_has_no_error() -> None:
+    with pytest.raises(EstimationError, match="class 1 has 1 image"):
+        blocks_se(nc1, np.arange(6.0)[:, None], np.array([0, 1, 0, 0, 2, 2]))
+    assert np.isfinite(blocks_se(nc1, np.random.default_rng(0).standard_normal((6, 4)), np.arange(6) % 3))
+
+
+@pytest.mark.parametrize("measure", [nc1, class_separation])
+def test_errors_are_the_scatter_of_other_draws(measure: Callable[[np.ndarray, np.ndarray], float]) -> None:
+    """Of 200 draws the scatter is known to 5 %; the mean of their errors may be a tenth too large."""
+    draws = [classes(3.0, seed) for seed in range(200)]
+    scatter = np.std([measure(*draw) for draw in draws])
+    assert np.mean([blocks_se(measure, *draw) for draw in draws[:40]]) == pytest.approx(scatter, rel=0.25)
+
+
+def test_nc1_grows_and_separation_falls_with_the_images() -> None:
+    """By more than their errors: numbers of unequal counts are not to be compared."""
+    z, labels = classes(6.0)
+    for measure, sign in ((nc1, 1), (class_separation, -1)):
+        values = [measure(z[:count], labels[:count]) for count in (30, 100, 300)]
+        assert sorted(values)[::sign] == values
+        assert abs(values[2] - values[0]) > 3 * blocks_se(measure, z, labels)

@@ -22,7 +22,7 @@ from diffscope.checkpoints import read
 from diffscope.errors import DataError, MemoryLimit, UsageError
 from diffscope.results import Result
 from diffscope.sources.base import open_source
-from diffscope.studies import classifiers, probe_plan
+from diffscope.studies import classifiers, labelled, probe_plan
 from diffscope.studies import probe as study
 from diffscope.studies.listener import Listener
 from diffscope.studies.opening import Loading, open_job
@@ -56,6 +56,13 @@ def test_accuracy_is_scikit_learns_on_the_output_of_features(pictures: Path, tmp
     result = package.probe(EDM, pictures, sigmas=(0.3, 3.0), input=input, seed=1, **options)
     assert [row["accuracy"] for row in result.rows] == by_hand(file, seed=1)
     assert (result.data["train"], result.data["test"]) == (108, 36)
+    tensors = load_file(file)
+    train = np.random.default_rng(1).permutation(144)[36:]
+    for row, z in zip(result.rows, tensors[LAYER][:, 0], strict=True):
+        assert row["train_images"] == 108
+        for key, measure in (("nc1", labelled.nc1), ("separation", labelled.class_separation)):
+            assert row[key] == measure(z[train], tensors["label"][train])
+            assert row[f"{key}_se"] == labelled.blocks_se(measure, z[train], tensors["label"][train])
 
 
 def test_rows_are_those_of_a_sweep_and_more(pictures: Path) -> None:

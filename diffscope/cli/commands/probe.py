@@ -67,6 +67,8 @@ def run(
     Labels are class folders or dataset.json. Probes see the plain image; --augment and --views are ICR's.
     --input both adds probes of clean input. --fail-if looks at each layer's best level.
 
+    nc1 grows and separation falls with the number of training images (train_images): compare them at equal numbers.
+
     Example: diffscope probe ckpt.pkl --data images/ --out probe/
     """
     from diffscope.cli.running import others_leave, prepare, tell_skipped, warnings_of
