@@ -86,3 +86,57 @@ def test_t_is_the_paired_difference_from_the_lowest_over_its_error() -> None:
     assert found.t == pytest.approx((0.3 / 0.05, 0, 0.1 / 0.05, 0.2 / 0.04, 0.4 / 0.05))
     # Without any scatter there is nothing to test against.
     assert window([0.3, 0.0, 0.1, 0.2, 0.4], 0.0).t == (0, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(("levels", "quantile"), [(2, 1.7531), (3, 2.1314), (5, 2.4899), (9, 2.8366)])
+def test_the_window_is_corrected_for_the_levels_that_are_compared(levels: int, quantile: float) -> None:
+    """t_15(1 − .05/(K − 1)), on either side of it; one-sided, as no level can be lower than the lowest."""
+    sigma = np.geomspace(0.01, 10, levels)
+    for factor, inside in ((0.999, True), (1.001, False)):
+        rises = [0.0, factor * quantile * 0.01, *[0.5] * (levels - 2)]
+        errors = [0.0, *[0.01] * (levels - 1)]
+        rising, falling = window(rises, errors, 0.3), window(rises[::-1], errors[::-1], 0.3)
+        assert (rising.low, rising.high) == pytest.approx((sigma[0], sigma[1 if inside else 0]))
+        assert (falling.low, falling.high) == pytest.approx((sigma[-2 if inside else -1], sigma[-1]))
+        assert rising.contiguous
+        assert falling.contiguous
+
+
+def test_the_window_is_the_unbroken_run_around_the_lowest() -> None:
+    """Level 3 is as low as the lowest, but level 1 is not."""
+    found = window([0.0, 0.1, 0.001, 0.2, 0.3, 0.4], 0.01)
+    assert (found.low, found.high, found.contiguous) == (0.01, 0.01, False)
+    assert "not_contiguous: 1 levels" in next(note for note in found.notes if note.startswith("not_contiguous"))
+    found = window([0.4, 0.001, 0.001, 0.0, 0.1, 0.001], 0.01)
+    sigma = np.geomspace(0.01, 10, 6)
+    assert (found.low, found.high, found.contiguous) == (pytest.approx(sigma[1]), pytest.approx(sigma[3]), False)
+
+
+@pytest.mark.parametrize(("share", "last"), [(0.099, 2), (0.101, 1)])
+def test_practical_is_a_tenth_of_the_depth_to_the_lower_end(share: float, last: int) -> None:
+    """Ends at .5 and .6 about a lowest ICR of .4: a depth of .1."""
+    icr = np.array([0.5, 0.4, 0.4 + share * 0.1, 0.55, 0.6])
+    found = window(np.log(icr / 0.4).tolist(), 1e-3)
+    sigma = np.geomspace(0.01, 10, 5)
+    assert found.practical == pytest.approx((sigma[1], sigma[last]))
+    # A curve without depth has one practical level; none is below the lowest.
+    flat = window([0.0, 0.05, 0.1, 0.05, 0.0], 1e-3)
+    assert flat.practical == pytest.approx((sigma[0], sigma[0]))
+
+
+@pytest.mark.parametrize(("levels", "few"), [(2, True), (4, True), (5, False)])
+def test_few_levels_are_noted(levels: int, few: bool) -> None:
+    found = window([0.1 * level for level in range(levels)], 1e-3)
+    assert ("few_levels" in code(found)) is few
+    assert not few or f"{levels} levels (limit 5)" in found.notes[0]
+
+
+def test_another_rule_may_settle_the_lowest_level() -> None:
+    """Here the second, which is not that of the lowest ICR: differences are from it, and negative where lower."""
+    y = np.log([0.5, 0.41, 0.4, 0.6])[:, None] + 0.01 * WAVES[:4]
+    order = [2, 0, 3, 1]
+    sigma = np.array([0.01, 0.1, 1.0, 10.0])
+    found = semantic_window(sigma[order], np.array([0.5, 0.41, 0.4, 0.6])[order], y[order].T, minimum=3)
+    assert (found.minimum, found.icr) == (0.1, 0.41)
+    assert found.t[1] == 0
+    assert found.t[2] == pytest.approx(np.log(0.4 / 0.41) / (0.01 * 2**0.5))
