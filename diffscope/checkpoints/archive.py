@@ -1,26 +1,47 @@
 """torch's zip format: member `<root>/data.pkl` is the pickle, `<root>/data/<key>` are the storages.
 
-Stored members are read in place, each storage only when it is chosen; members that somebody has compressed are inflated
+Stored members are read in place, each storage only when it is chosen; members that somebody has deflated are inflated
 one by one. The central directory is checked once, so that no set of members can claim more bytes than the file has.
 """
 
 from __future__ import annotations
 
 import zipfile
-from typing import Any, BinaryIO
+import zlib
+from collections.abc import Iterator
+from typing import Any, BinaryIO, cast
 
+from diffscope.checkpoints.budget import Budget
 from diffscope.checkpoints.machine import Machine, Table
 from diffscope.checkpoints.storages import Source, Storage, storage_of
-from diffscope.checkpoints.window import Window, truncated
+from diffscope.checkpoints.window import Window
 from diffscope.errors import CheckpointError
 
 LOCAL_HEADER = 30  # bytes before a member's name and extra field (PKWARE APPNOTE 4.3.7)
+MAX_DIRECTORY = 1 << 23  # bytes of a list of members; a torch file of 10,000 tensors has 1 MB
+MAX_PICKLE = 1 << 27  # bytes of data.pkl, which holds no weights
 MAX_INFLATION = 20  # uncompressed by compressed bytes of a whole file; weights hardly compress
 SMALL = 1 << 26  # bytes that may be inflated from any file
+PIECE = 1 << 22  # bytes inflated at a time
+ENCRYPTED_OR_PATCHED = 0x61  # flag bits that zipfile does not read past
+
+
+class Stored:
+    """A member as it lies in the file; its checksum is compared where that is asked for."""
+
+    def __init__(self, window: Window, info: zipfile.ZipInfo, verify: bool) -> None:
+        self.window = window
+        self.info = info
+        self.verify = verify
+
+    def fill(self, buffer: memoryview) -> None:
+        self.window.fill(buffer)
+        if self.verify:
+            check_sum(self.info, zlib.crc32(buffer))
 
 
 class Inflated:
-    """A compressed member."""
+    """A member that zipfile reads; it compares the checksum when the member's end is reached."""
 
     def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
         self.archive = archive
@@ -28,24 +49,54 @@ class Inflated:
 
     def fill(self, buffer: memoryview) -> None:
         done = 0
-        with self.archive.open(self.info) as member:
-            while done < len(buffer):
-                piece = member.read(min(len(buffer) - done, SMALL))
-                if not piece:
-                    raise truncated(self.info.header_offset, f"member {self.info.filename} is shorter than declared")
-                buffer[done : done + len(piece)] = piece
-                done += len(piece)
+        for piece in self.pieces():
+            buffer[done : done + len(piece)] = piece
+            done += len(piece)
+
+    def pieces(self) -> Iterator[bytes]:
+        """As many bytes as are declared."""
+        left = self.info.file_size
+        try:
+            with self.archive.open(self.info) as member:
+                while left:
+                    piece = member.read(min(left, PIECE))
+                    if not piece:
+                        raise damaged(self.info, "it is shorter than declared")
+                    left -= len(piece)
+                    yield piece
+        except (zipfile.BadZipFile, zlib.error) as error:
+            raise damaged(self.info, str(error)) from error
+
+
+class Directory:
+    """A zip file as zipfile reads its list of members: no longer a list than any checkpoint needs."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+    def read(self, count: int = -1) -> bytes:
+        piece = self.file.read(min(count, MAX_DIRECTORY + 1) if count >= 0 else MAX_DIRECTORY + 1)
+        if len(piece) > MAX_DIRECTORY:
+            raise CheckpointError(f"a zip file whose list of members is longer than {MAX_DIRECTORY} bytes")
+        return piece
 
 
 class Archive:
-    """A torch zip file, opened; it must outlive the storages that are still to be read."""
+    """A torch zip file, opened; it must outlive the storages that are still to be read.
 
-    def __init__(self, file: BinaryIO, size: int) -> None:
+    The checksum of `data.pkl` is always compared, those of weights, when they are read, if `verify`.
+    """
+
+    def __init__(self, file: BinaryIO, size: int, verify: bool = False) -> None:
         self.file = file
         self.size = size
+        self.verify = verify
         try:
-            self.zip = zipfile.ZipFile(file)
-        except zipfile.BadZipFile as error:
+            self.zip = zipfile.ZipFile(cast(BinaryIO, Directory(file)))
+        except (zipfile.BadZipFile, NotImplementedError) as error:
             raise CheckpointError(
                 f"a zip file that is damaged or cut short ({error}); fetch or copy it again"
             ) from error
@@ -53,9 +104,9 @@ class Archive:
         self.check()
         self.root = self.find_root()
 
-    def read(self, table: Table) -> Any:
+    def read(self, table: Table, budget: Budget) -> Any:
         """The object in `data.pkl`, its tensors still in the file."""
-        if (order := self.members.get(self.root + "byteorder")) is not None and self.content(order) != b"little":
+        if (order := self.members.get(self.root + "byteorder")) is not None and self.content(order, 16) != b"little":
             raise CheckpointError("a torch file written on a big-endian machine; re-save it on a little-endian one")
         storages: dict[str, Storage] = {}
 
@@ -68,16 +119,28 @@ class Archive:
                 known.source = self.source(key, known.nbytes)
             return known
 
-        info = self.members[self.root + "data.pkl"]
-        window = self.window(info) if info.compress_type == zipfile.ZIP_STORED else Window.on_bytes(self.content(info))
-        return Machine(window, table, persistent).load()
+        window = Window.on_bytes(self.content(self.members[self.root + "data.pkl"], MAX_PICKLE))
+        return Machine(window, table, budget, persistent).load()
+
+    def verify_all(self) -> int:
+        """Compare the checksum of every member that has one; how many there were."""
+        summed = [info for info in self.zip.infolist() if info.CRC]
+        for info in summed:
+            for _ in Inflated(self.zip, info).pieces():
+                pass
+        return len(summed)
 
     def check(self) -> None:
         infos = self.zip.infolist()
         if len(self.members) != len(infos):
             raise CheckpointError("a zip file with two members of the same name; re-save it with torch.save")
-        if any(info.flag_bits & 1 for info in infos):
+        if any(info.flag_bits & ENCRYPTED_OR_PATCHED for info in infos):
             raise CheckpointError("an encrypted zip file; unpack it, or re-save the weights as safetensors")
+        if odd := [info for info in infos if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)]:
+            raise CheckpointError(
+                f"a zip file whose member {odd[0].filename} is compressed by method {odd[0].compress_type}; deflated "
+                "or stored members are read: unpack it, or re-save it with torch.save"
+            )
         stored = sum(info.file_size for info in infos if info.compress_type == zipfile.ZIP_STORED)
         inflated = sum(info.file_size for info in infos if info.compress_type != zipfile.ZIP_STORED)
         if stored > self.size or inflated > max(SMALL, MAX_INFLATION * self.size):
@@ -104,7 +167,12 @@ class Archive:
             raise CheckpointError(f"storage '{key}' is missing from the zip file; fetch or copy it again")
         if info.file_size != nbytes:
             raise CheckpointError(f"storage '{key}' has {info.file_size} bytes where {nbytes} are declared")
-        return self.window(info) if info.compress_type == zipfile.ZIP_STORED else Inflated(self.zip, info)
+        return self.placed(info)
+
+    def placed(self, info: zipfile.ZipInfo) -> Source:
+        if info.compress_type != zipfile.ZIP_STORED:
+            return Inflated(self.zip, info)
+        return Stored(self.window(info), info, self.verify)
 
     def window(self, info: zipfile.ZipInfo) -> Window:
         """Where a stored member's bytes lie: behind its local header, whose own lengths count."""
@@ -115,7 +183,23 @@ class Archive:
         start = info.header_offset + LOCAL_HEADER + behind
         return Window(self.file, start, self.size).cut(info.file_size)
 
-    def content(self, info: zipfile.ZipInfo) -> bytes:
+    def content(self, info: zipfile.ZipInfo, limit: int) -> bytes:
+        """Of a small member, whose checksum is compared."""
+        if info.file_size > limit:
+            raise CheckpointError(
+                f"a zip file whose {info.filename} has {info.file_size} bytes, where {limit} are read"
+            )
         buffer = bytearray(info.file_size)
-        Inflated(self.zip, info).fill(memoryview(buffer))
+        self.placed(info).fill(memoryview(buffer))
+        check_sum(info, zlib.crc32(buffer))
         return bytes(buffer)
+
+
+def check_sum(info: zipfile.ZipInfo, found: int) -> None:
+    """torch writes 0 for a checksum that it was told not to compute."""
+    if info.CRC not in (0, found):
+        raise damaged(info, f"its checksum is {found:08x} where {info.CRC:08x} is declared")
+
+
+def damaged(info: zipfile.ZipInfo, how: str) -> CheckpointError:
+    return CheckpointError(f"member {info.filename} is damaged: {how}; fetch or copy the file again")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from diffscope.checkpoints.budget import Budget
 from diffscope.checkpoints.machine import Machine, Table
 from diffscope.checkpoints.storages import STORAGE_TABLE, Storage, storage_of
 from diffscope.checkpoints.window import Window
@@ -19,29 +20,40 @@ MAGIC = 0x1950A86A20F9469CFC6C
 VERSION = 1001
 
 
-def read_blob(blob: object) -> Storage:
-    """The one storage in the argument of `_load_from_bytes`."""
-    if isinstance(blob, bytes):
-        window = Window.on_bytes(blob)
-    elif isinstance(blob, Window):
-        window = blob.rewound()
-    else:
-        raise CheckpointError("a storage that is not given as bytes")
-    if Machine(window, {}).load() != MAGIC:
-        raise CheckpointError("a storage that is not in torch's stream format")
-    storage = read_after_magic(window, STORAGE_TABLE)
-    if not isinstance(storage, Storage):
-        raise CheckpointError("a stream inside the pickle that holds something else than one storage")
-    if window.left:
-        raise CheckpointError(f"a storage with {window.left} surplus bytes")
-    return storage
+class Blobs:
+    """The storages in arguments of `_load_from_bytes`. One that is given twice is one storage, read once."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.known: dict[int, tuple[object, Storage]] = {}
+
+    def __call__(self, blob: object) -> Storage:
+        if id(blob) not in self.known:  # which holds the blob, so that no other can take its id
+            self.known[id(blob)] = blob, self.read(blob)
+        return self.known[id(blob)][1]
+
+    def read(self, blob: object) -> Storage:
+        if isinstance(blob, bytes):
+            window = Window.on_bytes(blob)
+        elif isinstance(blob, Window):
+            window = blob.rewound()
+        else:
+            raise CheckpointError("a storage that is not given as bytes")
+        if Machine(window, {}, self.budget).load() != MAGIC:
+            raise CheckpointError("a storage that is not in torch's stream format")
+        storage = read_after_magic(window, STORAGE_TABLE, self.budget)
+        if not isinstance(storage, Storage):
+            raise CheckpointError("a stream inside the pickle that holds something else than one storage")
+        if window.left:
+            raise CheckpointError(f"a storage with {window.left} surplus bytes")
+        return storage
 
 
-def read_after_magic(window: Window, table: Table) -> Any:
+def read_after_magic(window: Window, table: Table, budget: Budget) -> Any:
     """The object of a stream whose magic number has been read already."""
-    if Machine(window, {}).load() != VERSION:
+    if Machine(window, {}, budget).load() != VERSION:
         raise CheckpointError(f"a torch stream of another version than {VERSION}")
-    system = Machine(window, {}).load()
+    system = Machine(window, {}, budget).load()
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise CheckpointError("a torch stream written on a big-endian machine; re-save it on a little-endian one")
     storages: dict[str, Storage] = {}
@@ -53,8 +65,8 @@ def read_after_magic(window: Window, table: Table) -> Any:
             raise CheckpointError(f"storage '{key}' is described in two ways")
         return known
 
-    found = Machine(window, table, persistent).load()
-    keys = Machine(window, {}).load()
+    found = Machine(window, table, budget, persistent).load()
+    keys = Machine(window, {}, budget).load()
     if (
         not isinstance(keys, list)
         or len(keys) != len(storages)

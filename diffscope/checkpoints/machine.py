@@ -11,6 +11,7 @@ https://docs.python.org/3/library/pickletools.html.
 
 from __future__ import annotations
 
+import re
 import struct
 import zipfile
 import zlib
@@ -18,13 +19,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from diffscope.checkpoints.budget import KEYS, Budget
 from diffscope.checkpoints.window import Window
 from diffscope.errors import CheckpointError, UnsafePickle
 
-MAX_OPCODES = 2_000_000  # the largest training dumps need some 100,000; bounds stack and memo
 MAX_NAME = 256  # bytes in the module or class name of a global
 INLINE_BYTES = 1024  # byte strings up to this long are read at once, longer ones stay in the file
-SCALARS = (str, int, float, complex, bool, bytes, type(None))
+SCALARS = KEYS
+WIDE = re.compile(rb"[\xc4-\xff]")  # begins a character that makes Python keep the whole text at 4 bytes a character
 
 # What broken bytes can raise on their way through decoders; our own refusals are CheckpointErrors.
 DAMAGE = (
@@ -67,11 +69,18 @@ def refuse_persistent(_: object) -> Any:
 
 
 class Machine:
-    """One pickle stream; `load` leaves the window just behind its end."""
+    """One pickle stream; `load` leaves the window just behind its end. All streams of a file share one `budget`."""
 
-    def __init__(self, window: Window, table: Table, persistent: Callable[[object], Any] = refuse_persistent) -> None:
+    def __init__(
+        self,
+        window: Window,
+        table: Table,
+        budget: Budget,
+        persistent: Callable[[object], Any] = refuse_persistent,
+    ) -> None:
         self.window = window
         self.table = table
+        self.budget = budget
         self.persistent = persistent
         self.stack: list[Any] = []
         self.marked: list[list[Any]] = []
@@ -84,8 +93,7 @@ class Machine:
             while (opcode := self.window.read(1)) != b".":
                 begin = self.window.position - 1
                 self.opcodes += 1
-                if self.opcodes > MAX_OPCODES:
-                    raise CheckpointError(f"a pickle of more than {MAX_OPCODES} opcodes, which no checkpoint needs")
+                self.budget.charge_steps(1)
                 step = STEPS.get(opcode)
                 if step is None:
                     raise CheckpointError(
@@ -118,7 +126,17 @@ class Machine:
     # Text and bytes
 
     def text(self, size: int) -> None:
-        self.push(str(self.window.read(self.integer(size)), "utf-8", "surrogatepass"))
+        count = self.integer(size)
+        self.window.expect(count)
+        self.budget.charge_bytes(count)
+        raw = self.window.read(count)
+        if not raw.isascii() and WIDE.search(raw):
+            self.budget.charge_bytes(3 * count)
+        try:
+            self.push(str(raw, "utf-8"))
+        except UnicodeDecodeError:
+            self.budget.charge_steps(count)  # each lone surrogate is a call of Python's
+            self.push(str(raw, "utf-8", "surrogatepass"))
 
     def raw(self, size: int) -> None:
         count = self.integer(size)
@@ -134,14 +152,14 @@ class Machine:
             raise ValueError("a key without a value")
         target = self.top(dict)
         for key, value in zip(items[::2], items[1::2], strict=True):
-            target[checked_key(key)] = value
+            target[self.budget.key(key)] = value
 
     def set_item(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
         self.set_items([key, value])
 
     def add_items(self) -> None:
-        items = [checked_key(item) for item in self.items()]
+        items = [self.budget.key(item) for item in self.items()]
         self.top(set).update(items)
 
     def top(self, kind: type) -> Any:
@@ -188,6 +206,7 @@ class Machine:
         arguments, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, Global) or function.call is None or type(arguments) is not tuple:
             raise UnsafePickle(f"the pickle calls {described(function)}, which is no function that may be called")
+        self.budget.charge_given(arguments)
         self.push(function.call(*arguments))
 
     def new_object(self) -> None:
@@ -224,14 +243,6 @@ class Machine:
             self.stack.pop()
         else:
             self.items()
-
-
-def checked_key(key: Any) -> Any:
-    """A key that hashes without recursion: hashing a deeply nested tuple would overflow the interpreter's stack."""
-    flat = key if type(key) is tuple else (key,)
-    if not all(type(part) in SCALARS for part in flat):
-        raise ValueError(f"a key of type {type(key).__name__}")
-    return key
 
 
 def described(value: object) -> str:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from typing import Any
-
-import numpy as np
 
 from diffscope.checkpoints.machine import SCALARS, Global
 from diffscope.checkpoints.standins import Array, DType, Module, Namespace
@@ -15,29 +11,38 @@ from diffscope.checkpoints.window import Window
 from diffscope.errors import CheckpointError
 
 MAX_DEPTH = 32
-MAX_VALUES = 100_000  # visits: a value that is referred to twice counts twice
+MAX_VALUES = 100_000  # visits in one file: a value that is referred to twice counts twice
 MAX_ARRAY = 4096  # elements of an array that is written out
 
 
-def plain(value: object) -> Any:
-    """Scalars and containers as they are, Namespaces as dicts; what is no plain value as a word in angle brackets."""
-    return converted(value, 0, itertools.count())
+class Plain:
+    """Scalars and containers as they are, Namespaces as dicts; what is no plain value as a word in angle brackets.
 
+    One for each file: what its values come to is bounded for all of them together.
+    """
 
-def converted(value: object, depth: int, visits: Iterator[int]) -> Any:
-    if depth > MAX_DEPTH or next(visits) > MAX_VALUES:
-        raise CheckpointError(f"arguments nested deeper than {MAX_DEPTH}, or more than {MAX_VALUES} of them")
-    if isinstance(value, SCALARS):
-        return value
-    if isinstance(value, Namespace):
-        value = value.state
-    if isinstance(value, dict):
-        return {key: converted(item, depth + 1, visits) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set)):
-        return type(value)(converted(item, depth + 1, visits) for item in value)
-    if isinstance(value, Array) and value.value.size <= MAX_ARRAY:
-        return value.value.tolist()
-    return described(value)
+    def __init__(self) -> None:
+        self.visits = 0
+
+    def __call__(self, value: object, depth: int = 0) -> Any:
+        self.charge(1, depth)
+        if isinstance(value, SCALARS):
+            return value
+        if isinstance(value, Namespace):
+            value = value.state
+        if isinstance(value, dict):
+            return {key: self(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, (list, tuple, set)):
+            return type(value)(self(item, depth + 1) for item in value)
+        if isinstance(value, Array) and value.parts <= MAX_ARRAY:
+            self.charge(value.parts, depth)
+            return value.written_out()
+        return described(value)
+
+    def charge(self, count: int, depth: int) -> None:
+        self.visits += count
+        if depth > MAX_DEPTH or self.visits > MAX_VALUES:
+            raise CheckpointError(f"arguments nested deeper than {MAX_DEPTH}, or more than {MAX_VALUES} of them")
 
 
 def described(value: object) -> str:
@@ -48,7 +53,7 @@ def described(value: object) -> str:
     if isinstance(value, Global):
         return str(value.value) if isinstance(value.value, str) else f"<{value.name}>"
     if isinstance(value, Array):
-        return f"<array {list(np.shape(value.value))}>"
+        return f"<array {list(value.shape)}>"
     if isinstance(value, DType):
         return str(value.value)
     if isinstance(value, Window):
@@ -56,7 +61,7 @@ def described(value: object) -> str:
     return f"<{type(value).__name__}>"
 
 
-def arguments_of(module: Module) -> dict[str, Any]:
+def arguments_of(module: Module, plain: Plain) -> dict[str, Any]:
     """What the constructor was called with."""
     keywords = plain(module.state.get("_init_kwargs") or {})
     if not isinstance(keywords, dict) or not all(type(name) is str for name in keywords):
@@ -65,7 +70,7 @@ def arguments_of(module: Module) -> dict[str, Any]:
     return {**keywords, "_init_args": positional} if positional else keywords
 
 
-def attributes_of(module: Module) -> dict[str, Any]:
+def attributes_of(module: Module, plain: Plain) -> dict[str, Any]:
     """Attributes that the class itself set: neither torch's own nor sub-modules and tensors."""
     return {
         name: plain(value)

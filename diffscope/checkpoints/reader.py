@@ -21,11 +21,12 @@ from diffscope import hub
 from diffscope.checkpoints import legacy, published, sniff
 from diffscope.checkpoints.archive import Archive
 from diffscope.checkpoints.base import Checkpoint
+from diffscope.checkpoints.budget import Budget
 from diffscope.checkpoints.diffusers_folder import read_folder
 from diffscope.checkpoints.hub import locate
 from diffscope.checkpoints.machine import DAMAGE, Machine
-from diffscope.checkpoints.plain import arguments_of, attributes_of, network_of, plain
-from diffscope.checkpoints.standins import TABLE, Namespace
+from diffscope.checkpoints.plain import Plain, arguments_of, attributes_of, network_of
+from diffscope.checkpoints.standins import Namespace, table_of
 from diffscope.checkpoints.storages import OUTLINE_BYTES, materialise
 from diffscope.checkpoints.weights import Choice, choose
 from diffscope.checkpoints.window import Window
@@ -85,6 +86,7 @@ def read_file(file: BinaryIO, path: str, weights: str, outline: bool) -> Checkpo
     choice = choose(top, weights)
     module = choice.taken.module
     step, unit = step_of(top, path)
+    plain = Plain()
     return Checkpoint(
         path=path,
         container=container_of(top, choice, is_plain_pickle),
@@ -93,9 +95,9 @@ def read_file(file: BinaryIO, path: str, weights: str, outline: bool) -> Checkpo
         weights_reason=one_line(choice.reason),
         class_name=module.class_name if module else None,
         network_class=network_of(module) if module else None,
-        arguments=arguments_of(module) if module else {},
-        attributes=attributes_of(module) if module else {},
-        training_args=training_args_of(top),
+        arguments=arguments_of(module, plain) if module else {},
+        attributes=attributes_of(module, plain) if module else {},
+        training_args=training_args_of(top, plain),
         step=step,
         step_unit=unit,
     )
@@ -103,12 +105,14 @@ def read_file(file: BinaryIO, path: str, weights: str, outline: bool) -> Checkpo
 
 def read_objects(file: BinaryIO, size: int, kind: str) -> tuple[Any, bool]:
     """(the file's top object, whether it is a plain pickle rather than torch.save's)."""
+    budget = Budget()
+    table = table_of(budget)
     if kind == "zip":
-        return Archive(file, size).read(TABLE), False
+        return Archive(file, size).read(table, budget), False
     window = Window(file, 0, size)
-    top = Machine(window, TABLE).load()
+    top = Machine(window, table, budget).load()
     if type(top) is int and top == legacy.MAGIC:
-        return legacy.read_after_magic(window, TABLE), False
+        return legacy.read_after_magic(window, table, budget), False
     return top, True
 
 
@@ -140,7 +144,7 @@ def step_of_name(path: str) -> tuple[int | None, str | None]:
     return None, None
 
 
-def training_args_of(top: Any) -> dict[str, Any]:
+def training_args_of(top: Any, plain: Plain) -> dict[str, Any]:
     for key in ARGUMENT_KEYS if isinstance(top, dict) else ():
         if isinstance(top.get(key), (dict, Namespace)):
             return {str(name): value for name, value in plain(top[key]).items()}

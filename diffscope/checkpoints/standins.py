@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 
-from diffscope.checkpoints.legacy import read_blob
-from diffscope.checkpoints.machine import Built, Global, checked_key
+from diffscope.checkpoints.budget import Budget
+from diffscope.checkpoints.legacy import Blobs
+from diffscope.checkpoints.machine import MAX_NAME, Built, Global, Table
 from diffscope.checkpoints.storages import MAX_DIMENSIONS, STORAGE_TABLE, StoredTensor, is_count
 from diffscope.checkpoints.window import Window
 from diffscope.errors import CheckpointError
@@ -69,16 +70,38 @@ class DType(Built):
 
 
 class Array(Built):
-    """numpy.ndarray of plain numbers."""
+    """numpy.ndarray of plain numbers, which may still lie in the file."""
 
     def __init__(self) -> None:
-        self.value = np.zeros(0)
+        self.raw: bytes | Window = b""
+        self.dtype = np.dtype("f8")
+        self.shape: tuple[int, ...] = (0,)
+        self.order: Literal["C", "F"] = "C"
 
     def build(self, state: object) -> None:
         if type(state) is not tuple or len(state) != 5:
             raise CheckpointError("a NumPy array whose state is not understood")
         _, shape, dtype, fortran, raw = state
-        self.value = array_of(raw, dtype, shape, "F" if fortran is True else "C")
+        self.set(raw, dtype, shape, "F" if fortran is True else "C")
+
+    def set(self, raw: object, dtype: object, shape: object, order: object) -> None:
+        if not isinstance(raw, (bytes, Window)) or not isinstance(dtype, DType) or order not in ("C", "F"):
+            raise CheckpointError("a NumPy array that is not made of bytes")
+        if type(shape) is not tuple or len(shape) > MAX_DIMENSIONS or not all(map(is_count, shape)):
+            raise CheckpointError("a NumPy array with a shape that is negative or no integer")
+        length = raw.end - raw.start if isinstance(raw, Window) else len(raw)
+        if math.prod(shape) * dtype.value.itemsize != length:
+            raise CheckpointError(f"a NumPy array of shape {list(shape)} in {length} bytes")
+        self.raw, self.dtype, self.shape, self.order = raw, dtype.value, shape, order
+
+    @property
+    def parts(self) -> int:
+        """Numbers and lists that writing it out takes, or more: empty lists are some as well."""
+        return math.prod(max(count, 1) for count in self.shape)
+
+    def written_out(self) -> Any:
+        octets = self.raw if isinstance(self.raw, bytes) else self.raw.rewound().read(self.raw.end - self.raw.start)
+        return np.frombuffer(octets, self.dtype).reshape(self.shape, order=self.order).tolist()
 
 
 def persistent_object(meta: object) -> Module:
@@ -87,7 +110,7 @@ def persistent_object(meta: object) -> Module:
             f"a persistent object that is not of version {PERSISTENCE_VERSION}, as EDM and EDM2 write"
         )
     name, state = meta.get("class_name"), meta.get("state")
-    if type(name) is not str or not name.isidentifier() or not isinstance(state, dict):
+    if type(name) is not str or len(name) > MAX_NAME or not name.isidentifier() or not isinstance(state, dict):
         raise CheckpointError("a persistent object without a proper class name or state")
     return Module(name, state)
 
@@ -102,18 +125,23 @@ def tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: object) -> Sto
     return StoredTensor(storage, offset, size, stride)
 
 
-def ordered(items: object = ()) -> Dict:
-    """OrderedDict() or OrderedDict([[key, value], …]); Counter({key: count})."""
-    pairs = list(items.items()) if isinstance(items, dict) else items
-    if not isinstance(pairs, (list, tuple)):
-        raise CheckpointError("an ordered dict that is not made from pairs")
-    return Dict({checked_key(key): value for key, value in pairs})
+class Containers:
+    """Dicts and sets that calls make, their keys charged to one file's budget."""
 
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
 
-def members(items: object = ()) -> set[Any]:
-    if not isinstance(items, (list, tuple)):
-        raise CheckpointError("a set that is not made from a list")
-    return {checked_key(item) for item in items}
+    def ordered(self, items: object = ()) -> Dict:
+        """OrderedDict() or OrderedDict([[key, value], …]); Counter({key: count})."""
+        pairs = list(items.items()) if isinstance(items, dict) else items
+        if not isinstance(pairs, (list, tuple)):
+            raise CheckpointError("an ordered dict that is not made from pairs")
+        return Dict({self.budget.key(key): value for key, value in pairs})
+
+    def members(self, items: object = ()) -> set[Any]:
+        if not isinstance(items, (list, tuple)):
+            raise CheckpointError("a set that is not made from a list")
+        return {self.budget.key(item) for item in items}
 
 
 def encoded(text: object, encoding: object) -> bytes:
@@ -134,7 +162,9 @@ def complex_number(real: object, imaginary: object) -> complex:
 
 
 def number_of(dtype: object, raw: object) -> Any:
-    return array_of(raw, dtype, (), "C").item()
+    made = Array()
+    made.set(raw, dtype, (), "C")
+    return made.written_out()
 
 
 def new_array(*_: object) -> Array:
@@ -143,19 +173,8 @@ def new_array(*_: object) -> Array:
 
 def buffer_array(raw: object, dtype: object, shape: object, order: object) -> Array:
     made = Array()
-    made.value = array_of(raw, dtype, shape, order)
+    made.set(raw, dtype, shape, order)
     return made
-
-
-def array_of(raw: object, dtype: object, shape: object, order: object) -> np.ndarray[Any, Any]:
-    octets = raw.rewound().read(raw.end - raw.start) if isinstance(raw, Window) else raw
-    if not isinstance(octets, bytes) or not isinstance(dtype, DType) or order not in ("C", "F"):
-        raise CheckpointError("a NumPy array that is not made of bytes")
-    if type(shape) is not tuple or len(shape) > MAX_DIMENSIONS or not all(map(is_count, shape)):
-        raise CheckpointError("a NumPy array with a shape that is negative or no integer")
-    if math.prod(shape) * dtype.value.itemsize != len(octets):
-        raise CheckpointError(f"a NumPy array of shape {list(shape)} in {len(octets)} bytes")
-    return np.frombuffer(octets, dtype.value).reshape(shape, order=order)
 
 
 def size_of(numbers: object) -> tuple[Any, ...]:
@@ -164,11 +183,14 @@ def size_of(numbers: object) -> tuple[Any, ...]:
     return tuple(numbers)
 
 
-def device(*parts: object) -> str:
-    return ":".join(str(part) for part in parts if type(part) in (str, int))
+def device(kind: object, index: object = None) -> str:
+    if type(kind) is not str or len(kind) > MAX_NAME or not (index is None or is_count(index)):
+        raise CheckpointError("a torch.device that is not made from a name and an index")
+    return kind if index is None else f"{kind}:{index}"
 
 
-def _functions() -> dict[str, Callable[..., Any]]:
+def _functions(budget: Budget) -> dict[str, Callable[..., Any]]:
+    containers = Containers(budget)
     numpy_names: dict[str, Callable[..., Any]] = {
         "multiarray scalar": number_of,
         "multiarray _reconstruct": new_array,
@@ -180,37 +202,35 @@ def _functions() -> dict[str, Callable[..., Any]]:
         "torch._utils _rebuild_parameter_with_state": parameter,
         "torch._utils _rebuild_tensor": tensor,
         "torch._utils _rebuild_tensor_v2": tensor,
-        "torch.storage _load_from_bytes": read_blob,
+        "torch.storage _load_from_bytes": Blobs(budget),
         "torch Size": size_of,
         "torch device": device,
-        "collections OrderedDict": ordered,
-        "collections Counter": ordered,
+        "collections OrderedDict": containers.ordered,
+        "collections Counter": containers.ordered,
         "numpy dtype": DType,
         # NumPy 2 renamed its core package; files of either age are read.
         **{f"numpy.{core}.{name}": call for core in ("core", "_core") for name, call in numpy_names.items()},
         # Python 3 writes the Python 2 name of its builtins in protocol 2.
-        **{f"{module} set": members for module in ("builtins", "__builtin__")},
+        **{f"{module} set": containers.members for module in ("builtins", "__builtin__")},
         **{f"{module} bytes": empty_bytes for module in ("builtins", "__builtin__")},
         **{f"{module} complex": complex_number for module in ("builtins", "__builtin__")},
         "_codecs encode": encoded,
     }
 
 
-def _table() -> dict[tuple[str, str], Global]:
+def table_of(budget: Budget) -> Table:
+    """All names, for the pickles of one file, whose `budget` is charged for what they make."""
     new: dict[str, Callable[[], Any]] = {
         "torch.nn.modules.container ModuleDict": lambda: Module("ModuleDict"),
         "argparse Namespace": Namespace,
         "dnnlib.util EasyDict": Dict,
         "collections OrderedDict": Dict,
     }
-    calls = _functions()
+    calls = _functions(budget)
     values: dict[str, Any] = {f"torch {name}": f"torch.{name}" for name in TORCH_DTYPES}
     values["numpy ndarray"] = None
-    table = {}
+    table = dict(STORAGE_TABLE)
     for spelled in {**calls, **new, **values}:
         module, name = spelled.split(" ")
         table[module, name] = Global(f"{module}.{name}", calls.get(spelled), new.get(spelled), values.get(spelled))
     return table
-
-
-TABLE: Mapping[tuple[str, str], Global] = {**_table(), **STORAGE_TABLE}

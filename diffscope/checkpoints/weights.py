@@ -6,8 +6,7 @@ use the EMA, so it is the default; a file that does not say which of the two it 
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +21,9 @@ MODEL_PREFIXES = ("online_model.", "model.")
 WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel and torch.compile
 
 MAX_DEPTH = 64  # nesting of modules; EDM has 4
-MAX_MODULES = 100_000  # visits, shared modules counted each time
+MAX_VISITS = 100_000  # modules and their entries, shared ones counted each time; the largest networks have 20,000
+MAX_TENSORS = 50_000  # in one set
+MAX_NAME = 1024  # characters of a tensor's full name
 
 
 @dataclass
@@ -97,13 +98,14 @@ def first_set(top: dict[Any, Any], keys: tuple[str, ...]) -> WeightSet | None:
 
 def set_of(key: str, value: Any) -> WeightSet | None:
     if isinstance(value, Module):
-        tensors = stripped(flatten(value))
+        tensors = stripped(Walk()(value))
         return WeightSet(key, tensors, value) if tensors else None
     if not isinstance(value, dict):
         return None
     emas = value.get("emas")
     if isinstance(emas, list) and emas:  # EDM2 trains several averages at once
-        found = set_of(key, emas[0])
+        first = emas[0]
+        found = plain_set(key, first) if isinstance(first, dict) else set_of(key, first)
         if found is not None:
             widths = value.get("stds")
             named = [str(w) for w in widths if type(w) is float] if isinstance(widths, list) else []
@@ -119,7 +121,7 @@ def plain_set(key: str, values: dict[Any, Any]) -> WeightSet | None:
     if not all(type(name) is str for name, _ in tensors):
         raise CheckpointError(f"'{key}' holds tensors whose names are not text")
     others = [str(name) for name, value in values.items() if not isinstance(value, StoredTensor)]
-    found = WeightSet(key, stripped(iter(tensors)))
+    found = WeightSet(key, stripped(tensors))
     if others:
         found.remarks.append(f"beside tensors it holds {listed(others)}")
     return found
@@ -139,10 +141,10 @@ def flat_sets(top: dict[Any, Any]) -> tuple[WeightSet | None, WeightSet | None]:
 
 def below(bare: WeightSet, prefix: str) -> WeightSet | None:
     tensors = [(name.removeprefix(prefix), value) for name, value in bare.tensors.items() if name.startswith(prefix)]
-    return WeightSet(prefix + "*", stripped(iter(tensors)), remarks=bare.remarks) if tensors else None
+    return WeightSet(prefix + "*", stripped(tensors), remarks=bare.remarks) if tensors else None
 
 
-def stripped(tensors: Iterator[tuple[str, StoredTensor]]) -> dict[str, StoredTensor]:
+def stripped(tensors: Iterable[tuple[str, StoredTensor]]) -> dict[str, StoredTensor]:
     result: dict[str, StoredTensor] = {}
     for name, value in tensors:
         while wrapper := next((w for w in WRAPPERS if name.startswith(w)), None):
@@ -152,37 +154,47 @@ def stripped(tensors: Iterator[tuple[str, StoredTensor]]) -> dict[str, StoredTen
         if name in result:
             raise CheckpointError(f"two tensors are named '{name}' once wrappers are stripped")
         result[name] = value
+        if len(result) > MAX_TENSORS:
+            raise CheckpointError(f"more than {MAX_TENSORS} tensors in one set of weights")
     return result
 
 
-def flatten(module: Module) -> Iterator[tuple[str, StoredTensor]]:
-    """A network object's state dict: per module its parameters, its buffers, then its children, in their order."""
-    return walk(module, "", 0, itertools.count())
+class Walk:
+    """A network object's state dict: per module its parameters, its buffers, then its children, in their order.
 
+    A module, or a table of one, may be referred to many times; each visit counts, so that a small file has an end.
+    """
 
-def walk(module: Module, prefix: str, depth: int, visits: Iterator[int]) -> Iterator[tuple[str, StoredTensor]]:
-    if depth > MAX_DEPTH or next(visits) > MAX_MODULES:
-        raise CheckpointError(f"modules nested deeper than {MAX_DEPTH}, or more than {MAX_MODULES} of them")
-    transient = module.state.get("_non_persistent_buffers_set") or ()
-    for table in ("_parameters", "_buffers"):
-        for name, value in part(module, table).items():
-            if value is None or (table == "_buffers" and name in transient):
-                continue
-            if not isinstance(value, StoredTensor):
-                raise CheckpointError(f"'{prefix}{name}' is no tensor")
-            yield f"{prefix}{name}", value
-    for name, child in part(module, "_modules").items():
-        if isinstance(child, Module):
-            yield from walk(child, f"{prefix}{name}.", depth + 1, visits)
-        elif child is not None:
-            raise CheckpointError(f"'{prefix}{name}' is no module")
+    def __init__(self) -> None:
+        self.visits = 0
 
+    def __call__(self, module: Module, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, StoredTensor]]:
+        if depth > MAX_DEPTH or len(prefix) > MAX_NAME:
+            raise CheckpointError(f"modules nested deeper than {MAX_DEPTH}, or with longer names than {MAX_NAME}")
+        transient = module.state.get("_non_persistent_buffers_set") or set()
+        if not isinstance(transient, set):
+            raise CheckpointError(f"a {module.class_name} whose _non_persistent_buffers_set is no set")
+        for table in ("_parameters", "_buffers"):
+            for name, value in self.part(module, table).items():
+                if value is None or (table == "_buffers" and name in transient):
+                    continue
+                if not isinstance(value, StoredTensor):
+                    raise CheckpointError(f"'{prefix}{name}' is no tensor")
+                yield f"{prefix}{name}", value
+        for name, child in self.part(module, "_modules").items():
+            if isinstance(child, Module):
+                yield from self(child, f"{prefix}{name}.", depth + 1)
+            elif child is not None:
+                raise CheckpointError(f"'{prefix}{name}' is no module")
 
-def part(module: Module, table: str) -> dict[str, Any]:
-    found = module.state.get(table, {})
-    if not isinstance(found, dict) or not all(type(name) is str for name in found):
-        raise CheckpointError(f"a {module.class_name} whose {table} is no dict of names")
-    return found
+    def part(self, module: Module, table: str) -> dict[str, Any]:
+        found = module.state.get(table, {})
+        self.visits += 1 + len(found) if isinstance(found, dict) else 1
+        if self.visits > MAX_VISITS:
+            raise CheckpointError(f"modules with more than {MAX_VISITS} entries, shared ones counted each time")
+        if not isinstance(found, dict) or not all(type(name) is str for name in found):
+            raise CheckpointError(f"a {module.class_name} whose {table} is no dict of names")
+        return found
 
 
 def keys_of(top: dict[Any, Any]) -> str:

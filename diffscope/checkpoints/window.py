@@ -52,12 +52,15 @@ class Window:
 
     def line(self, limit: int) -> bytes:
         """The bytes up to the next newline, which is dropped; at most `limit`."""
-        found = bytearray()
-        while (byte := self.read(1)) != b"\n":
-            found += byte
-            if len(found) > limit:
-                raise CheckpointError(f"damaged pickle at byte {self.position}: a name of more than {limit} bytes")
-        return bytes(found)
+        start = self.position
+        piece = self.read(min(limit + 1, self.left))
+        end = piece.find(b"\n")
+        if end < 0 and len(piece) > limit:
+            raise CheckpointError(f"damaged pickle at byte {start}: a name of more than {limit} bytes")
+        if end < 0:
+            raise truncated(start, "a name without an end")
+        self.position = start + end + 1
+        return piece[:end]
 
     def rewound(self) -> Window:
         """The same bytes, from their beginning."""

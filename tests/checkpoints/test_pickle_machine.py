@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from diffscope.checkpoints.budget import Budget
 from diffscope.checkpoints.machine import Machine
-from diffscope.checkpoints.standins import TABLE
+from diffscope.checkpoints.standins import table_of
 from diffscope.checkpoints.window import Window
 from diffscope.errors import CheckpointError
 
@@ -45,7 +46,8 @@ VALUES: dict[str, Any] = {
 
 
 def load(data: bytes) -> Any:
-    return Machine(Window.on_bytes(data), TABLE).load()
+    budget = Budget()
+    return Machine(Window.on_bytes(data), table_of(budget), budget).load()
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
@@ -83,7 +85,8 @@ def test_random_values_of_every_shape() -> None:
 
 def test_stops_behind_each_of_several_streams() -> None:
     window = Window.on_bytes(b"".join(pickle.dumps(i, 2) for i in range(5)))
-    assert [Machine(window, TABLE).load() for _ in range(5)] == list(range(5))
+    budget = Budget()
+    assert [Machine(window, table_of(budget), budget).load() for _ in range(5)] == list(range(5))
     assert window.left == 0
 
 
