@@ -131,7 +131,7 @@ def ends_of_bombs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ending]
     folder = tmp_path_factory.mktemp("bombs")
     for name, content in BOMBS.items():
         (folder / name).write_bytes(content)
-    return read_each([folder / name for name in BOMBS])
+    return read_each([folder / name for name in BOMBS], allowed=400_000_000)
 
 
 @pytest.mark.parametrize("name", BOMBS)
