@@ -150,7 +150,7 @@ class Run:
         """Tell a failure once; keep the files of the first few of its kind."""
         cases.remove(place)
         cases.write(case.files, place)
-        if "first)" not in ended.err:  # of one that was stopped it is known where it stood
+        if children.STOPPED not in ended.err:  # of one that was stopped it is known where it stood
             ended = server.run(place, case.argv, case.budget, debug=True)
         what = f"{fault}: {children.place_of(ended.err)}"
         self.failures[what] += 1

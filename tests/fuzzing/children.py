@@ -34,6 +34,8 @@ MOST_LINES = 12
 PYTHONS = re.compile(r"\.py:\d+: \w*Warning|Traceback \(most recent|^\w*TIFF\w*:|: Warning, |^lib(png|tiff|jpeg)", re.M)
 FOREIGN = re.compile(r"unexpected (\S+): .*this is a bug", re.S)
 MEMORY = re.compile(r"MemoryError|out of memory|[Cc]annot allocate memory|not enough memory")
+STOPPED = "Stack (most recent call first)"
+"""What faulthandler writes before the lines where a process stood when its time was over."""
 PLACE = re.compile(r'File "[^"]*?((?:diffscope|site-packages)/[^"]+)", line (\d+),? in (\S+)')
 ERROR = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning|Mismatch))\b", re.M)
 
@@ -143,7 +145,7 @@ def place_of(traceback: str) -> str:
     """Where a traceback ends: our deepest line, and the exception."""
     lines = [(file, line, name) for file, line, name in PLACE.findall(traceback) if "cli/__init__" not in file]
     ours = [found for found in lines if found[0].startswith("diffscope")]
-    deepest = 0 if "most recent call first" in traceback else -1
+    deepest = 0 if STOPPED in traceback else -1
     file, line, name = (ours or lines or [("?", "?", "?")])[deepest]
     errors = ERROR.findall(traceback)
     return f"{errors[-1] if errors else 'no exception'} at {file}:{line} in {name}"
