@@ -141,7 +141,7 @@ def images(what: str, files: Files, data: str, every: bool = True) -> Iterator[C
 
 
 def stretched() -> Iterator[Case]:
-    for width, height in ((1, 20_000), (20_000, 1), (2, 80 * 10**6)):
+    for width, height in ((1, 20_000), (20_000, 1), (1, 10**6), (10**7, 4)):
         yield from images(f"{width} x {height}", {"pics/a.png": pixels.plain_png(width, height)}, "pics")
 
 
