@@ -135,8 +135,8 @@ def measure(moments: Moments, context: Context) -> Measurement:
         values["nc1_fisher_se"] = None if found.se is None else found.se / (1 - found.icr) ** 2
     else:
         notes += (
-            f"icr_above_one: icr is {found.icr:.4g} (limit 1): no signal common to the views was found, and sampling "
-            "put the estimate above 1, where nc1_fisher has no value; it is not clamped, as that would bias averages",
+            "icr_above_one: icr is above its limit of 1: no signal common to the views was found; the number stays as "
+            "sampling gave it, since averages of clamped ones would be biased, and nc1_fisher has no value",
         )
     return Measurement(values, notes)
 

@@ -13,9 +13,6 @@ from diffscope.results import Result, Row
 
 NULL = "–"
 
-NOTES_PER_CODE = 3
-"""Sentences of one note code that are written out; they differ only in their numbers from row to row."""
-
 
 def number(value: float | None, digits: int = 3) -> str:
     """Significant digits, without an exponent where a reader needs none."""
@@ -89,9 +86,8 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "trace s": metric("trace_s"),
     "trace ξ": metric("trace_xi"),
     "eff. rank": metric("effective_rank"),
-    "notes": lambda row: ", ".join(dict.fromkeys(code(note) for note in row.notes)),
 }
-"""What a table of rows shows: the heading and how a row fills it."""
+"""What a table of rows shows: the heading and how a row fills it; its notes are marked by `footnotes.noted`."""
 
 
 def sigma(row: Row) -> str:
@@ -106,15 +102,9 @@ def code(note: str) -> str:
 
 
 def sentences(notes: Iterable[str]) -> list[str]:
-    """Every note once, grouped by its code; of many that share a code the first few, and how many more there are."""
+    """A line for each kind of note: the first, and how many more there are, which differ in their numbers alone."""
     by_code: dict[str, list[str]] = {}
     for note in dict.fromkeys(notes):
         by_code.setdefault(code(note), []).append(note)
-    return [line for group in by_code.values() for line in _few(group)]
-
-
-def _few(notes: Sequence[str]) -> list[str]:
-    rest = len(notes) - NOTES_PER_CODE
-    if rest <= 0:
-        return list(notes)
-    return [*notes[:NOTES_PER_CODE], f"{code(notes[0])}: {rest} more like these, in result.json"]
+    more = {notes[0]: len(notes) - 1 for notes in by_code.values()}
+    return [note + (f" ({count} more like it, in result.json)" if count else "") for note, count in more.items()]

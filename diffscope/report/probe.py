@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from diffscope.report.cells import COLUMNS, by_layer, interval, metric, number, sentences, share
+from diffscope.report.footnotes import noted
 from diffscope.results import ProbeRow, Result, Row
 
 PREFIXES = {"": "", "clean_": "clean ", "posterior_": "posterior "}
@@ -29,9 +30,7 @@ def columns(result: Result) -> dict[str, Callable[[Row], str]]:
         shown["ensemble"] = metric("ensemble_accuracy", share)
     for key, name in noises(result).items():
         shown[f"at {name} noise"] = metric(f"accuracy_{key}", share)
-    if any(row.notes for row in result.rows):
-        shown["notes"] = COLUMNS["notes"]
-    return shown
+    return {**shown, **noted(result.rows)}
 
 
 def cells(result: Result) -> list[list[str]]:

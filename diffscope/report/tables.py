@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from diffscope.report import training, variation, verdict
-from diffscope.report.cells import COLUMNS, sentences
+from diffscope.report.cells import COLUMNS
+from diffscope.report.footnotes import footnotes, noted
 from diffscope.results import VARIED, Result, Row, TableResult
 
 
@@ -58,7 +59,7 @@ def markdown_table(result: Result) -> str:
         _line([":---" if heading in LEFT else "---:" for heading in columns]),
         *(_line([_cell(show(row)) for show in columns.values()]) for row in result.rows),
     ]
-    notes = [f"- {_cell(sentence)}" for sentence in sentences(note for row in result.rows for note in row.notes)]
+    notes = [f"- {_cell(sentence)}" for sentence in footnotes(result.rows)]
     for block in (verdicts, notes):
         lines += ["", *block] if block else []
     return "\n".join(lines) + "\n"
@@ -70,8 +71,7 @@ Columns = dict[str, Callable[[Row], str]]
 
 
 def _of_levels(result: Result) -> tuple[Columns, list[str]]:
-    some_notes = any(row.notes for row in result.rows)
-    columns = {heading: show for heading, show in COLUMNS.items() if heading != "notes" or some_notes}
+    columns = {**COLUMNS, **noted(result.rows)}
     verdicts = [f"- **{_cell(w.layer)}**: {_cell(verdict.finding(result, w))}" for w in verdict.ranked(result)]
     return columns, verdicts
 

@@ -21,7 +21,8 @@ from rich.table import Table
 from rich.text import Text
 
 from diffscope.report import curve, inspection, training, verdict
-from diffscope.report.cells import COLUMNS, NULL, best_first, best_of, by_layer, number, percent, sentences, share
+from diffscope.report.cells import COLUMNS, NULL, best_first, best_of, by_layer, number, percent, share
+from diffscope.report.footnotes import footnotes, noted
 from diffscope.report.streams import carry, one_line
 from diffscope.results import OnsetRow, Result, Row, WindowRow
 
@@ -119,15 +120,16 @@ class _Rate(ProgressColumn):
 
 
 def print_rows(result: Result, console: Console) -> None:
-    """One line a row, the layer once a group; beneath, every note's sentence once."""
+    """One line a row, the layer once a group; beneath, a line for each kind of note."""
     groups = list(by_layer(result.rows).values())
-    headings = [heading for heading in COLUMNS if heading != "notes" or any(row.notes for row in result.rows)]
-    headings, dropped = _fitting(headings, DROPPED_FIRST, lambda headings: _cells(groups, headings), console)
-    print_table(headings, _cells(groups, headings), console, left=("layer", "notes"))
-    _say_dropped(dropped, console)
-    for sentence in sentences(note for row in result.rows for note in row.notes):
-        print_text(sentence, console)
-    console.print()
+    columns = {**COLUMNS, **noted(result.rows)}
+
+    def cells(headings: Sequence[str]) -> list[list[str]]:
+        return _cells(groups, [(heading, columns[heading]) for heading in headings])
+
+    headings, dropped = _fitting(list(columns), DROPPED_FIRST, cells, console)
+    print_table(headings, cells(headings), console, left=("layer", "notes"))
+    _print_beneath(dropped, result.rows, console)
 
 
 def _fitting(
@@ -146,18 +148,22 @@ def _fitting(
     return fitting, dropped
 
 
-def _say_dropped(dropped: Sequence[str], console: Console) -> None:
+def _print_beneath(dropped: Sequence[str], rows: Sequence[Row], console: Console) -> None:
+    """Of a table: the columns that had no room, and its footnotes."""
     if dropped:
         print_text(f"Left out at this width: {', '.join(dropped)}.", console)
+    for footnote in footnotes(rows):
+        print_text(footnote, console)
+    console.print()
 
 
-def _cells(groups: Sequence[Sequence[Row]], headings: Sequence[str]) -> list[list[str]]:
+def _cells(groups: Sequence[Sequence[Row]], columns: Sequence[tuple[str, Callable[[Row], str]]]) -> list[list[str]]:
     """A group of several rows is followed by an empty line, unless it is the last."""
     rows: list[list[str]] = []
     for group in groups:
-        rows += [] if not rows or len(group) == 1 else [[""] * len(headings)]
-        rows += [[COLUMNS[heading](row) for heading in headings] for row in group[:1]]
-        rows += [["" if heading == "layer" else COLUMNS[heading](row) for heading in headings] for row in group[1:]]
+        rows += [] if not rows or len(group) == 1 else [[""] * len(columns)]
+        rows += [[show(row) for _, show in columns] for row in group[:1]]
+        rows += [["" if heading == "layer" else show(row) for heading, show in columns] for row in group[1:]]
     return rows
 
 
@@ -264,10 +270,7 @@ def _print_snapshots(result: Result, groups: Mapping[str, Sequence[Row]], consol
             print_text(f"{len(rows)} of {len(groups[name])} snapshots; all are in result.json.", console)
         if len(groups) > 1:
             console.print()
-    _say_dropped(dropped, console)
-    for sentence in sentences(note for row in result.rows for note in row.notes):
-        print_text(sentence, console)
-    console.print()
+    _print_beneath(dropped, result.rows, console)
 
 
 def _print_courses(result: Result, groups: Mapping[str, Sequence[Row]], console: Console) -> None:

@@ -8,6 +8,7 @@ from itertools import takewhile
 from pathlib import PurePath
 
 from diffscope.report.cells import COLUMNS, code, interval, metric, number, percent, sentences, share
+from diffscope.report.footnotes import noted
 from diffscope.results import OnsetRow, Overlay, OverlayAgainst, Result, Row
 
 HEADLINE = {
@@ -134,7 +135,7 @@ def columns(result: Result) -> dict[str, Callable[[Row], str]]:
         "eff. rank": COLUMNS["eff. rank"],
         **{heading: metric(key, show) for heading, (key, show) in HELD_OUT.items() if _any(result, key)},
         **({"mark": lambda row: ", ".join(marks(row, onset_of(result, row)))} if result.onset else {}),
-        **({"notes": COLUMNS["notes"]} if any(row.notes for row in result.rows) else {}),
+        **noted(result.rows),
     }
 
 

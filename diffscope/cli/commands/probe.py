@@ -117,15 +117,15 @@ def shares(text: str | None) -> tuple[float, ...]:
 
 def show(result: Result, quiet: bool) -> None:
     """Table and a paragraph a layer; quiet: accuracies alone."""
-    from diffscope.report import cells, probe, terminal
+    from diffscope.report import footnotes, probe, terminal
 
     if quiet:
         print_numbers(result.rows, "accuracy")
         return
     console = terminal.stdout_console()
     terminal.print_table(list(probe.columns(result)), probe.cells(result), console, left=("layer", "notes"))
-    for sentence in cells.sentences(note for row in result.rows for note in row.notes):
-        terminal.print_text(sentence, console)
+    for footnote in footnotes.footnotes(result.rows):
+        terminal.print_text(footnote, console)
     console.print()
     for found in probe.ranked(result)[: terminal.PLOTS]:
         heading = f"{found.layer}: {probe.headline(found, result.rows)}."
