@@ -127,6 +127,7 @@ def track(
     sigma: float | None = None,
     *,
     holdout: str | Path | None = None,
+    num_holdout: int | None = None,
     step_from: str | None = None,
     rule: str = "auto",
     folder: str | Path | None = None,
@@ -139,6 +140,7 @@ def track(
     """ICR over the snapshots of a training run, and whether it has turned: `result.onset`.
 
     checkpoints: files of one run, or their folder. sigma: chosen by a sweep of the middle snapshot where not given.
+    holdout: images not trained on; num_holdout: how many of them, else as many as are tracked.
     step_from: a regular expression with one group that finds the step in a path. rule: auto, long or short.
     folder: where each snapshot's record is kept for the next call, else in the cache. options: fields of `Settings`.
     What cannot be read or measured is left out and stands with its reason in `result.checkpoints`.
@@ -152,6 +154,7 @@ def track(
         settings,
         Loading(family, config or {}, weights, vae),
         holdout=None if holdout is None else settings.open(str(holdout)),
+        num_holdout=num_holdout,
         folder=None if folder is None else Path(folder),
         rule=rule,
     )

@@ -118,7 +118,7 @@ class Measuring:
         typer.Option(
             "--data", metavar="DATA", show_default=False,
             help="Images: folder, .zip, .npy, .npz (latents: .npz with mean), .parquet, hf://datasets/OWNER/NAME, "
-            "synthetic:count=N.",
+            "synthetic:count=N,seed=S.",
         ),
     ]  # fmt: skip
     layer: Annotated[
@@ -178,7 +178,9 @@ class Measuring:
             show_default=False,
         ),
     ] = None
-    seed: Annotated[int, typer.Option("--seed", help="Seed of subset, views and noise.")] = 0
+    seed: Annotated[
+        int, typer.Option("--seed", help="Seed of subset, views and noise; synthetic: images have their own, seed=S.")
+    ] = 0
     device: Annotated[
         str | None,
         typer.Option(

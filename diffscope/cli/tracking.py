@@ -53,7 +53,8 @@ class Run:
 
     measuring: options.Measuring
     step_from: str | None
-    holdout: str | None
+    holdout: tuple[str | None, int | None]
+    """The images that were not trained on, and how many."""
     overlay: Path | None
     column: Sequence[str]
     rule: str
@@ -81,13 +82,14 @@ class Run:
             world().lead(partial(prepare_folder, self.out))
 
     def tracker(self, online: bool) -> Tracker:
-        m = self.measuring
+        m, (holdout, num_holdout) = self.measuring, self.holdout
         settings = m.settings()
         return Tracker(
             settings.open(m.data),
             settings,
             Loading(m.family, options.key_values(m.config), m.weights, m.vae),
-            holdout=None if self.holdout is None else settings.open(self.holdout),
+            holdout=None if holdout is None else settings.open(holdout),
+            num_holdout=num_holdout,
             folder=self.out,
             rule="long" if online and self.rule == "auto" else self.rule,
             online=online,

@@ -293,7 +293,14 @@ def _icr(job: Job, settings: Settings, folder: Path | None) -> tuple[float | Non
         return None, f"no_icr: {error}"
     measured.parts.clear()
     (row,) = measured.rows
-    return row["icr"], "; ".join(row.notes) if row["icr"] is None else None
+    if row["icr"] is None:
+        return None, "; ".join(row.notes)
+    if (settings.views, settings.pool) == (2, "mean"):
+        return row["icr"], None
+    return row["icr"], (
+        f"icr_of_two_views: ICR is that of diffscope icr, of 2 views pooled by mean; the shares are of {settings.views} "
+        f"views, --pool {settings.pool}"
+    )
 
 
 # --- result and pictures

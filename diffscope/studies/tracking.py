@@ -87,6 +87,8 @@ class Tracker:
     loading: Loading = field(default_factory=Loading)
     holdout: Source | None = None
     """Images that were not trained on: their ICR and the loss on both stand beside."""
+    num_holdout: int | None = None
+    """How many of them; else as many as are tracked, so that both figures have the same error."""
     folder: Path | None = None
     """Where records are kept, else in the cache."""
     rule: str = "auto"
@@ -103,7 +105,8 @@ class Tracker:
     """Path → why."""
     protocol: Protocol | None = field(default=None, init=False)
     """What all snapshots share, from the first of them on."""
-    _level_note: str | None = field(default=None, init=False)
+    _notes: list[str] = field(default_factory=list, init=False)
+    """What was chosen for the user."""
     _records: Records | None = field(default=None, init=False)
     _encoder: Autoencoder | None = field(default=None, init=False)
     _ahead: ReadAhead = field(init=False)
@@ -130,8 +133,7 @@ class Tracker:
             except (CheckpointError, EstimationError) as error:
                 self.leave_out([LeftOut(snapshot.path, str(error))])
                 continue
-            self._level_note = f"sigma {sigma:.4g} was chosen by a sweep of {chosen_at}; --sigma sets it"
-            self.say(self._level_note)
+            self._note(f"sigma {sigma:.4g} was chosen by a sweep of {chosen_at}; --sigma sets it")
             self.settings = replace(self.settings, sigmas=(sigma,))
             return
         raise CheckpointError(next(iter(self.left_out.values())))
@@ -202,7 +204,7 @@ class Tracker:
                 "snapshots_measured": fresh,
                 "snapshots_resumed": len(ordered) - fresh,
             },
-            warnings=(*first.warnings, *([self._level_note] if self._level_note else [])),
+            warnings=(*first.warnings, *self._notes),
             checkpoints=(
                 *({"path": s.path, "sha256": found.about["sha256"], "step": s.step, "step_unit": s.unit}
                   for s, found in ordered),
@@ -211,6 +213,10 @@ class Tracker:
             onset=judged,
             overlay=overlay.compare_all(columns or {}, self._turns(judged)),
         )  # fmt: skip
+
+    def _note(self, text: str) -> None:
+        self._notes.append(text)
+        self.say(text)
 
     def _measured(self, snapshot: Snapshot, network: Denoiser | None) -> Measured:
         if network is not None:
@@ -267,6 +273,9 @@ class Tracker:
             key = hashlib.sha256(kinds.encode()).hexdigest()[:16]
             self._records = Records((self.folder or cache_folder()) / f"track-{key}")
             self.protocol, self._encoder = shared, job.denoiser.encoder
+            if held is not None and self.num_holdout is None:
+                used, of = len(held.indices), len(held.source)
+                self._note(f"{used} of {of} held-out images, for {len(job.indices)} are tracked; --num-holdout sets it")
         require_equal(self.protocol.to_json(), shared.to_json(), (), "the first snapshot and this one")
         return job
 
@@ -274,7 +283,8 @@ class Tracker:
         """The same with the held-out images."""
         if self.holdout is None:
             return None
-        return prepare(job.checkpoint, job.denoiser, self.holdout, job.settings)
+        count = self.num_holdout or len(job.indices)
+        return prepare(job.checkpoint, job.denoiser, self.holdout, replace(job.settings, num_images=count))
 
     def _measure(self, job: Job) -> tuple[Measured, list[Parts]]:
         """All numbers of one snapshot; the parts on disk are to be cleared once they are safe."""

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import DATA, Ran, command_line, diffscope, without_timing
+from commands import DATA, Ran, command_line, diffscope, refused, without_timing
 
 SERIES = DATA / "series"
 SNAPSHOTS = sorted(SERIES.glob("*.safetensors"))
@@ -269,6 +269,22 @@ def test_held_out_images_stand_beside(tmp_path: Path) -> None:
     assert ran.code == 0
     assert {"loss", "loss_se", "loss_holdout", "loss_holdout_se", "icr_holdout"} <= set(ran.json["rows"][0])
     assert ran.json["data"]["holdout"]["count"] == 64
+
+
+def test_as_many_held_out_images_as_tracked_ones_unless_told_otherwise(tmp_path: Path) -> None:
+    pixels = np.load(SERIES / "images.npz")["images"]
+    np.savez(tmp_path / "held.npz", images=np.concatenate([pixels, pixels[:, ::-1]]))
+    command = ("track", SNAPSHOTS[0], *AT, "--holdout", tmp_path / "held.npz", "--json")
+    ran = diffscope(*command)
+    assert (ran.json["data"]["used"], ran.json["data"]["holdout"]["used"]) == (64, 64)
+    told = "64 of 128 held-out images, for 64 are tracked; --num-holdout sets it"
+    assert told in ran.err
+    assert told in ran.json["warnings"]
+    ran = diffscope(*command, "--num-holdout", 100)
+    assert (ran.json["data"]["used"], ran.json["data"]["holdout"]["used"]) == (64, 100)
+    assert "--num-holdout" not in ran.err
+    refused(diffscope(*command, "--num-holdout", 0), 2, "--num-holdout 0", "at least 1")
+    refused(diffscope("track", SNAPSHOTS[0], *AT, "--num-holdout", 5), 2, "--num-holdout 5", "--holdout DATA")
 
 
 def test_without_a_level_one_is_chosen_and_said(tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def run(
     """What lies near an image by the invariant part s of its features, and near a view by the residual ξ?
 
     A grid of pictures, for several checkpoints one below the other, and the share of neighbours of the query's class.
+    ICR beside it is that of diffscope icr, of two views pooled by mean, whatever --views and --pool are.
 
     Example: diffscope neighbors ckpt.pkl --data images/ --sigma 0.3 --out neighbors/
     """

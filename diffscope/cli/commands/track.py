@@ -23,6 +23,12 @@ Holdout = Annotated[
         show_default=False,
     ),
 ]
+NumHoldout = Annotated[
+    int | None,
+    typer.Option(
+        "--num-holdout", metavar="N", help="Of --holdout, a seeded subset.", show_default="as many as are tracked"
+    ),
+]
 OverlayFile = Annotated[
     Path | None,
     typer.Option(
@@ -63,6 +69,7 @@ def run(
     checkpoints: Checkpoints = None,
     step_from: options.StepFrom = None,
     holdout: Holdout = None,
+    num_holdout: NumHoldout = None,
     overlay: OverlayFile = None,
     column: Column = None,
     rule: Rule = "auto",
@@ -83,14 +90,17 @@ def run(
     """
     if (watch is None) == (not checkpoints):
         raise UsageError("expected the snapshots of a run (track CKPT...), or --watch DIR, and not both")
+    if num_holdout is not None and (holdout is None or num_holdout < 1):
+        raise UsageError(f"--num-holdout {num_holdout}: expected at least 1, beside --holdout DATA")
     if every <= 0:
         raise UsageError(f"--every {every:g}: expected seconds, more than 0")
     from diffscope.cli.tracking import Run, follow, track_once
 
     if column and overlay is None:
         raise UsageError("--column chooses from --overlay, which is not given")
+    held = (holdout, num_holdout)
     chosen = Run(
-        measuring, step_from, holdout, overlay, column or [], rule, on_onset, out, overwrite, json, quiet, fail_if or []
+        measuring, step_from, held, overlay, column or [], rule, on_onset, out, overwrite, json, quiet, fail_if or []
     )
     if watch is not None:
         follow(chosen, str(watch), every)
