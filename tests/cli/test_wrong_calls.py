@@ -6,14 +6,17 @@ command line alone shows to be wrong, 1 for all that takes a look at files.
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import EDM, diffscope, refused, write_pictures
+from commands import EDM, command_line, diffscope, refused, write_pictures
 
 from diffscope import registry
 
@@ -278,3 +281,26 @@ def test_what_looks_wrong_and_is_not() -> None:
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.startswith("Usage: diffscope ")
     assert "sweep" in ran.out
+
+
+def test_json_stays_json_beside_a_progress_bar() -> None:
+    terminal, side = os.openpty()
+    command = command_line("icr", *TOY, "--sigma", 1, "--json")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=side, env=os.environ | {"TERM": "xterm"}) as process:
+        os.close(side)
+        out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert len(json.loads(out)["rows"]) == 1
+    assert b"passes/s" in os.read(terminal, 100_000)
+    os.close(terminal)
+
+
+def test_the_seed_leaves_synthetic_images_as_they_are() -> None:
+    def image(data: str, seed: int) -> str:
+        run = diffscope("icr", TOY[0], "--data", data, "--augment", "none", "--sigma", 1, "--seed", seed, "--json")
+        return str(run.json["data"]["fingerprint"])
+
+    drawn = image("synthetic:count=64", 0)
+    assert image("synthetic:count=64", 1) == drawn
+    assert image("synthetic:count=64,seed=1", 0) != drawn
+    assert "synthetic: images have their own" in " ".join(diffscope("icr", "--help").out.split())

@@ -227,6 +227,11 @@ def test_icr_stands_beside_or_its_reason(tmp_path: Path) -> None:
     assert 0 < result.rows[0]["icr"] < 1
     assert [row["same_class"] for row in result.rows] == [None, None]
     assert all("no_labels" in row["notes"][0] for row in result.rows)
+    # The figures in one row are not of the same views, and say so; with those of ICR there is nothing to say.
+    assert all("icr_of_two_views: ICR is that of diffscope icr" in str(row["notes"]) for row in result.rows)
+    alike = found(open_source("synthetic:count=400"), tmp_path / "c", num_images=400, views=2, pool="mean").result
+    assert alike.rows[0]["icr"] == result.rows[0]["icr"]
+    assert not [note for row in alike.rows for note in row["notes"] if note.startswith("icr_of")]
     few = found(Planted(20), tmp_path / "b").result
     assert few.rows[0]["icr"] is None
     assert any(note.startswith("no_icr: ") for note in few.rows[0]["notes"])

@@ -176,7 +176,7 @@ def test_a_level_is_chosen_once_for_a_run(tmp_path: Path) -> None:
     later = tracker(tmp_path, settings)
     later.choose_level(SNAPSHOTS)  # another one is in the middle now
     assert later.settings.sigmas == (sigma,)
-    assert SNAPSHOTS[2].path in str(later._level_note)
+    assert SNAPSHOTS[2].path in str(later._notes)
 
 
 def test_a_level_that_is_given_is_kept(tmp_path: Path) -> None:
