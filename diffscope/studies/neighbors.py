@@ -298,8 +298,8 @@ def _icr(job: Job, settings: Settings, folder: Path | None) -> tuple[float | Non
     if (settings.views, settings.pool) == (2, "mean"):
         return row["icr"], None
     return row["icr"], (
-        f"icr_of_two_views: ICR is that of diffscope icr, of 2 views pooled by mean; the shares are of {settings.views} "
-        f"views, --pool {settings.pool}"
+        "icr_of_two_views: ICR is that of diffscope icr, of 2 views pooled by mean; the shares are of "
+        f"{settings.views} views, --pool {settings.pool}"
     )
 
 
