@@ -213,7 +213,7 @@ def print_window(result: Result, console: Console) -> None:
     """The verdict: of several layers the ranking, then a paragraph a layer, then what the shapes mean."""
     windows = verdict.ranked(result)
     if len(windows) > 1:
-        headings = ["rank", "layer", "lowest ICR", "σ", "t", "window", "shape"]
+        headings = ["rank", "layer", "lowest ICR", "σ", "t", "as good", "shape"]
         rows = [
             [str(rank) if window.is_ranked else NULL, *_ranked(window)] for rank, window in enumerate(windows, start=1)
         ]

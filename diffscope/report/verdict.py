@@ -103,4 +103,7 @@ def _reach(window: WindowRow) -> list[str]:
         return []
     if window.low == window.high:
         return ["Every other level is distinguishable from it."]
-    return [f"Window: σ = {number(window.low)} to {number(window.high)}, which cannot be told apart from the best."]
+    reach = f"σ = {number(window.low)} to {number(window.high)}"
+    if window.shape == "u":
+        return [f"Window: {reach}, which cannot be told apart from the best."]
+    return [f"Levels from {reach} cannot be told apart from the best."]

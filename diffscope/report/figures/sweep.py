@@ -115,7 +115,8 @@ def _window_handles(window: WindowRow, one_layer: bool) -> list[Any]:
     rule = Line2D([], [], **RULE, label=literal(f"{level}{of}"))
     if window.low is None or window.high is None or window.low >= window.high:
         return [rule]
-    return [rule, Patch(color=SHADE, label=f"window {number(window.low)} to {number(window.high)}")]
+    name = "window" if window.shape == "u" else "as good:"
+    return [rule, Patch(color=SHADE, label=f"{name} {number(window.low)} to {number(window.high)}")]
 
 
 def _time_axis(axes: Axes, rows: Sequence[Row]) -> Axes | None:
