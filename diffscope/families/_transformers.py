@@ -17,26 +17,15 @@ from torch import Tensor
 
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import CheckpointError, NoiseLevelError, UsageError
-from diffscope.families.base import (
-    Classes,
-    Denoiser,
-    InputSpace,
-    Layer,
-    Match,
-    NoiseConvention,
-    as_type,
-    build_on_meta,
-    check_config_keys,
-    config_value,
-    dry_walk,
-    file_arguments,
-    input_space,
-    load_weights,
-)
+from diffscope.families._building import build_on_meta, dry_walk, load_weights, shapes_of
+from diffscope.families._facts import Facts, file_arguments
+from diffscope.families.base import Classes, Denoiser, InputSpace, Layer, Match, NoiseConvention, input_space
 from diffscope.families.networks.transformer import DiffusionTransformer
 
 LATENT_SCALE = 0.18215
 """The published models see latents times this number."""
+
+_Q_NORM = "blocks.0.attn.q_norm.weight"
 
 # Published sizes, by (depth, width); heads cannot be read off any tensor.
 _HEADS = {(12, 384): 6, (12, 768): 12, (24, 1024): 16, (28, 1152): 16}
@@ -122,23 +111,23 @@ def is_transformer(checkpoint: Checkpoint) -> bool:
 def output_ratio(checkpoint: Checkpoint) -> float | None:
     """Output over input channels: 2 where the variance is learned too, else 1; None where the tensors are damaged."""
     head, patch = (checkpoint.tensors.get(n) for n in ("final_layer.linear.weight", "x_embedder.proj.weight"))
-    if head is None or patch is None or patch.dim() != 4 or not patch[0].numel():
+    if head is None or patch is None or patch.dim() != 4 or not patch.numel() or not head.dim():
         return None
     return head.shape[0] / patch[0].numel()
 
 
-def facts_of(checkpoint: Checkpoint, settings: tuple[str, ...]) -> dict[str, Any]:
-    """What the file says of its constructor: metadata of ours before training arguments."""
-    return {**{k: v for k, v in checkpoint.training_args.items() if k in settings}, **file_arguments(checkpoint)}
+def facts_of(checkpoint: Checkpoint, config: Mapping[str, str], settings: tuple[str, ...]) -> Facts:
+    """What is said of its constructor: metadata of ours before training arguments."""
+    said = {**{k: v for k, v in checkpoint.training_args.items() if k in settings}, **file_arguments(checkpoint)}
+    return Facts(checkpoint.path, said, config, settings)
 
 
-def build_trunk(path: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], config: Mapping[str, str]) -> Trunk:
+def build_trunk(tensors: Mapping[str, Tensor], facts: Facts) -> Trunk:
     """The transformer with its weights; raises where they are not whole or do not say enough."""
-    shape = infer_shape(path, tensors)
-    heads, why_heads = _heads(path, tensors, shape, facts, config)
-    classes, why_classes = _classes(shape["label_rows"], config_value(config, "num_classes", facts.get("num_classes")))
-    network = build_on_meta(lambda: DiffusionTransformer(**shape, num_heads=heads), path)
-    assert isinstance(network, DiffusionTransformer)
+    path, shape = facts.path, infer_shape(facts.path, tensors)
+    heads, why_heads = _heads(shape, tensors.get(_Q_NORM), facts)
+    classes, why_classes = _classes(shape["label_rows"], facts)
+    network = build_on_meta(lambda: DiffusionTransformer(**shape, num_heads=heads), path, tensors)
     channels, side = shape["in_channels"], shape["input_size"]
     latent = channels not in (1, 3)
     space = input_space(channels, side, latent, "adm")
@@ -150,6 +139,8 @@ def build_trunk(path: str, tensors: Mapping[str, Tensor], facts: Mapping[str, An
 
 
 _SETTINGS = ("path_type", "prediction", "num_classes", "num_heads")
+PREDICTIONS = ("velocity", "v", "noise", "score")
+"""As the training codes spell what the network gives; only of the first two can the posterior mean be had."""
 
 
 def build_interpolant(
@@ -163,15 +154,12 @@ def build_interpolant(
     match: Match,
 ) -> Made:
     """A denoiser on one of a family's paths; a path that nobody names is assumed, with a warning."""
-    check_config_keys(config, set(_SETTINGS))
-    facts = facts_of(checkpoint, _SETTINGS)
-    path_type = str(config_value(config, "path_type", facts.get("path_type", default_path)))
-    prediction = str(config_value(config, "prediction", facts.get("prediction", default_prediction)))
-    if path_type not in paths:
-        raise UsageError(f"path_type {path_type} is not one of {', '.join(paths)}")
-    trunk = build_trunk(checkpoint.path, tensors, facts, config)
+    facts = facts_of(checkpoint, config, _SETTINGS)
+    path_type = facts.choice("path_type", default_path, paths)
+    prediction = facts.choice("prediction", default_prediction, PREDICTIONS)
+    trunk = build_trunk(tensors, facts)
     others = " or ".join(name for name in paths if name != default_path)
-    assumed = "path_type" not in facts and "path_type" not in config
+    assumed = not facts.says("path_type")
     warnings = [f"the path is assumed to be {default_path} (--config path_type={others})"] if assumed else []
     return make(
         network_class=f"{make.__name__.removesuffix('Denoiser')}({path_type}, {prediction})",
@@ -185,15 +173,19 @@ def build_interpolant(
 
 def infer_shape(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Constructor arguments of the transformer, but for the heads, from names and shapes alone."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    numbers = sorted({int(m[1]) for n in shapes if (m := re.match(r"blocks\.(\d+)\.", n))})
+    shapes = shapes_of(path, tensors)
+    numbers = sorted({int(m[1]) for n in shapes if (m := re.match(r"blocks\.([0-9]{1,5})\.", n))})
     try:
         width, channels, patch, _ = shapes["x_embedder.proj.weight"]
-        tokens = shapes["pos_embed"][1]
+        _, tokens, _ = shapes["pos_embed"]
         out = shapes["final_layer.linear.weight"][0] / patch**2
         frequency = shapes["t_embedder.mlp.0.weight"][1]
-        rows = shapes["y_embedder.embedding_table.weight"][0]
+        rows, _ = shapes["y_embedder.embedding_table.weight"]
         mlp = shapes["blocks.0.mlp.fc1.weight"][0] / width
+        if qk_norm := _Q_NORM in shapes:
+            (head,) = shapes[_Q_NORM]
+            if width % head:
+                raise CheckpointError(f"{path}: {_Q_NORM} has {head} numbers, of which {width} is no multiple")
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(
             f"{path}: not a whole diffusion transformer: {error} is missing or of another shape"
@@ -204,6 +196,8 @@ def infer_shape(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
             f"{path}: {tokens} positions and blocks {numbers[0]} to {numbers[-1]}; expected a square grid "
             "and blocks without a gap"
         )
+    if shapes["pos_embed"] != (1, tokens, width):
+        raise CheckpointError(f"{path}: pos_embed is {list(shapes['pos_embed'])}; expected {[1, tokens, width]}")
     if out not in (channels, 2 * channels):
         raise CheckpointError(f"{path}: {out:g} output channels for {channels} input channels; expected 1× or 2×")
     return {
@@ -215,63 +209,60 @@ def infer_shape(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         "depth": len(numbers),
         "label_rows": rows,
         "mlp_ratio": mlp,
-        "qk_norm": "blocks.0.attn.q_norm.weight" in shapes,
+        "qk_norm": qk_norm,
         "frequency_size": frequency,
     }
 
 
-def _heads(
-    path: str,
-    tensors: Mapping[str, Tensor],
-    shape: Mapping[str, Any],
-    facts: Mapping[str, Any],
-    config: Mapping[str, str],
-) -> tuple[int, str]:
+def _heads(shape: Mapping[str, Any], q_norm: Tensor | None, facts: Facts) -> tuple[int, str]:
     width, depth = shape["hidden_size"], shape["depth"]
-    asked = config_value(config, "num_heads", None)
-    if asked is not None and (asked < 1 or width % asked):
-        raise UsageError(f"--config num_heads={asked}: the width {width} is not a multiple of it")
-    if shape["qk_norm"]:
-        heads = width // tensors["blocks.0.attn.q_norm.weight"].shape[0]
-        if asked not in (None, heads):
-            raise UsageError(f"--config num_heads={asked} contradicts the q_norm weights, which say {heads}")
-        return heads, f"{heads} heads from the length of q_norm"
-    if asked is not None:
-        return asked, f"{asked} heads as given"
-    if "num_heads" in facts:
-        heads = as_type(facts["num_heads"], 1, "num_heads", path)
-        if heads < 1 or width % heads:
-            raise CheckpointError(f"{path}: it says {heads} heads, but the width {width} is not a multiple of that")
-        return heads, f"{heads} heads from the file"
+    said = facts.integer("num_heads", 1, high=width) if facts.says("num_heads") else None
+    of_user = "num_heads" in facts.config
+    if of_user and said is not None and width % said:
+        raise UsageError(f"--config num_heads={said}: the width {width} is not a multiple of it")
+    if q_norm is not None:
+        head = len(q_norm)
+        if of_user and said != width // head:
+            raise UsageError(f"--config num_heads={said} contradicts the q_norm weights, which say {width // head}")
+        return width // head, f"{width // head} heads from the length of q_norm"
+    if said is not None:
+        if width % said:
+            raise CheckpointError(
+                f"{facts.path}: it says {said} heads, but the width {width} is not a multiple of that"
+            )
+        return said, f"{said} heads {'as given' if of_user else 'from the file'}"
     if (depth, width) in _HEADS or width == 1152:
         heads = _HEADS.get((depth, width), 16)
         return heads, f"{heads} heads, the published size of {depth} blocks of width {width}"
     raise CheckpointError(
-        f"{path}: {depth} blocks of width {width} are no published size, and the number of attention heads "
+        f"{facts.path}: {depth} blocks of width {width} are no published size, and the number of attention heads "
         "stands in no tensor; say it with --config num_heads=N"
     )
 
 
-def _classes(rows: int, num_classes: int | None) -> tuple[Classes, str]:
-    if num_classes is None:
+def _classes(rows: int, facts: Facts) -> tuple[Classes, str]:
+    if not facts.says("num_classes"):
         return Classes(rows - 1, null=True, null_trained=True), f"the last of {rows} class rows taken as the null class"
+    num_classes = facts.integer("num_classes", rows, low=0)
     if rows == num_classes + 1:
         return Classes(num_classes, null=True, null_trained=True), f"{num_classes} classes and the null class"
     if rows == num_classes:
         return Classes(num_classes, null=False), f"{num_classes} classes without a null class"
     raise CheckpointError(
-        f"{rows} class rows for num_classes {num_classes}; expected as many, or one more for the null class"
+        f"{facts.path}: {rows} class rows for num_classes {num_classes}; expected as many, or one more for the null "
+        "class; say it with --config num_classes=N"
     )
 
 
 def early_average(checkpoint: Checkpoint) -> list[str]:
     """The training scripts average with decay 0.9999 from the first step on, without correcting for the start."""
-    if checkpoint.container != "train-dump" or checkpoint.weights != "ema" or not checkpoint.step:
+    step = checkpoint.step or 0
+    if checkpoint.container != "train-dump" or checkpoint.weights != "ema" or not 0 < step < 100_000:
         return []
-    initial = 0.9999**checkpoint.step
+    initial = 0.9999**step
     if initial < 0.01:
         return []
     return [
-        f"after {checkpoint.step} steps the initial weights still make up {initial:.0%} of the EMA; "
+        f"after {step} steps the initial weights still make up {initial:.0%} of the EMA; "
         "--weights model takes the raw ones"
     ]

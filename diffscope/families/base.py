@@ -15,19 +15,16 @@ Everywhere outside a family's file the noise level is sigma, the noise-to-signal
 from __future__ import annotations
 
 import difflib
-import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
 
-from diffscope.checkpoints.base import Checkpoint
-from diffscope.errors import CheckpointError, NoiseLevelError, UnknownLayer, UsageError, WeightsMismatch
+from diffscope.errors import CheckpointError, NoiseLevelError, UnknownLayer
 from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
 
@@ -235,123 +232,8 @@ class Denoiser(ABC):
         raise UnknownLayer(f"no layer '{name}'; {hint}all layers: diffscope inspect CKPT")
 
 
-def build_on_meta(make: Callable[[], WalkedNetwork], path: str) -> WalkedNetwork:
-    """The network without memory for its weights, in evaluation mode; CheckpointError where its arguments are odd."""
-    try:
-        with torch.device("meta"):
-            return make().to("meta").eval()
-    except (TypeError, ValueError, RuntimeError, ZeroDivisionError, LookupError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise CheckpointError(
-            f"{path}: no network can be built with the file's constructor arguments: {reason}"
-        ) from None
-
-
-def file_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What the file says of its constructor: our own metadata, a pickle's arguments. CheckpointError if malformed."""
-    try:
-        given = json.loads(checkpoint.metadata.get("arguments", "{}"))
-    except ValueError:
-        given = None
-    if not isinstance(given, dict):
-        raise CheckpointError(f"{checkpoint.path}: 'arguments' in its metadata is not a JSON object")
-    return {**given, **checkpoint.arguments}
-
-
 def input_space(channels: int, side: int, latent: bool, resize: Literal["lanczos", "adm"]) -> InputSpace:
     """Of a model on pixels, or on latents of the VAE that the published models share (three channels, `VAE_FACTOR`)."""
     if latent:
         return InputSpace("latents", channels, side, 3, side * VAE_FACTOR, resize)
     return InputSpace("pixels", channels, side, channels, side, resize)
-
-
-def dry_walk(network: WalkedNetwork, space: InputSpace, label: Tensor | None, path: str) -> tuple[Layer, ...]:
-    """Names and shapes of all layers, from a walk that computes nothing (network and label on the meta device).
-
-    Remembered by what the network is made of: for a small one it takes as long as a tenth of a measurement, and the
-    snapshots of a run are all alike.
-    """
-    parts = tuple((name, tuple(tensor.shape)) for name, tensor in network.state_dict().items())
-    key = (repr(network), parts, space, None if label is None else tuple(label.shape))
-    if key not in _WALKED:
-        _WALKED[key] = _dry_walk(network, space, label, path)
-    return _WALKED[key]
-
-
-_WALKED: dict[tuple[object, ...], tuple[Layer, ...]] = {}
-
-
-def _dry_walk(network: WalkedNetwork, space: InputSpace, label: Tensor | None, path: str) -> tuple[Layer, ...]:
-    x = torch.empty(1, space.channels, space.side, space.side, device="meta")
-    walk: Iterator[tuple[str, Tensor]] = network.walk(x, torch.empty(1, device="meta"), label)
-    try:
-        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-            return tuple(
-                Layer(name, tuple(a.shape[1:]), int(counter.get_total_flops())) for name, a in walk if name != OUTPUT
-            )
-    except (RuntimeError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise CheckpointError(f"{path}: the network does not fit its own input: {reason}") from None
-
-
-def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: str) -> None:
-    """Give a network on the meta device the file's weights, as float32; all of them or none.
-
-    Raises WeightsMismatch that names what is missing, surplus or of another shape.
-    """
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    missing = [n for n in expected if n not in tensors]
-    surplus = [n for n in tensors if n not in expected]
-    shaped = [n for n in expected if n in tensors and tuple(tensors[n].shape) != expected[n]]
-    if missing or surplus or shaped:
-        parts = []
-        if missing:
-            parts.append(f"missing: {_few(missing)}")
-        if surplus:
-            parts.append(f"not expected: {_few(surplus)}")
-        if shaped:
-            parts.append(
-                "other shape: " + _few([f"{n} {list(tensors[n].shape)} instead of {list(expected[n])}" for n in shaped])
-            )
-        raise WeightsMismatch(
-            f"{path}: the weights do not fit {type(network).__name__} as built; {'; '.join(parts)}; "
-            "say what differs with --config KEY=VALUE"
-        )
-    weights = {n: tensors[n].float() if tensors[n].is_floating_point() else tensors[n] for n in expected}
-    network.load_state_dict(weights, assign=True)
-    network.requires_grad_(False)
-
-
-def config_value(config: Mapping[str, str], key: str, default: Any) -> Any:
-    """A `--config` value in the type of its default (int, float, str, list of ints); UsageError if it is not one."""
-    if key not in config:
-        return default
-    text = config[key]
-    try:
-        if isinstance(default, bool):
-            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-        if isinstance(default, (list, tuple)):
-            return [int(part) for part in text.strip("[]()").replace(",", " ").split()]
-        return type(default)(text) if default is not None else int(text)
-    except (ValueError, KeyError):
-        kind = "int" if default is None else type(default).__name__
-        raise UsageError(f"--config {key}={text}: expected a value of type {kind}") from None
-
-
-def as_type(value: Any, default: Any, key: str, path: str) -> Any:
-    """A file's own value in the type of its default; CheckpointError if it is not one."""
-    try:
-        return type(default)(value)
-    except (TypeError, ValueError):
-        raise CheckpointError(f"{path}: {key} is {value!r}, expected a {type(default).__name__}") from None
-
-
-def check_config_keys(config: Mapping[str, str], known: set[str]) -> None:
-    for key in config:
-        if key not in known:
-            raise UsageError(f"--config {key}: this family knows {', '.join(sorted(known))}")
-
-
-def _few(names: list[str], limit: int = 4) -> str:
-    rest = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")

@@ -12,7 +12,7 @@ import inspect
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,38 +21,25 @@ from torch import Tensor, nn
 
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import CheckpointError, UsageError
+from diffscope.families._building import MAX_SIDE, build_on_meta, dry_walk, load_weights, shapes_of
 from diffscope.families._conventions import DiscreteSteps
-from diffscope.families.base import (
-    Classes,
-    Denoiser,
-    InputSpace,
-    Match,
-    as_type,
-    build_on_meta,
-    check_config_keys,
-    config_value,
-    dry_walk,
-    file_arguments,
-    input_space,
-    load_weights,
-)
+from diffscope.families._facts import MAX_LIST, Facts, file_arguments, shown
+from diffscope.families.base import Classes, Denoiser, Match, input_space
 from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.families.networks.hooked import HookedNetwork
 from diffscope.families.networks.library import diffusers_class
 
 LATENT_SCALE = 0.18215  # default scaling_factor of diffusers' AutoencoderKL
 
-_SETTINGS: dict[str, Any] = {  # defaults of diffusers' DDPMScheduler
-    "num_train_timesteps": 1000,
-    "beta_start": 1e-4,
-    "beta_end": 0.02,
-    "beta_schedule": "linear",
-    "prediction_type": "epsilon",
-}
-_CHOICES = {
-    "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2"),
-    "prediction_type": ("epsilon", "v_prediction", "sample"),
-}
+_SETTINGS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
+_KNOWN = (*_SETTINGS, "sample_size")
+MAX_STEPS = 100_000
+MAX_TABLE = 1 << 24
+"""Numbers in DiT's table of positions, which stands in no file: 14,000 positions at the width of DiT-XL."""
+_SIZES = (
+    "in_channels", "out_channels", "layers_per_block", "norm_num_groups", "attention_head_dim", "patch_size",
+    "num_layers", "num_attention_heads", "num_class_embeds", "num_embeds_ada_norm",
+)  # fmt: skip
 _OTHER_NOISE = re.compile(r"FlowMatch|ScoreSde|EDM|KarrasVe|CMStochastic|VQDiffusion")
 """Schedulers whose noise is not a chain of betas."""
 _UNET_LAYER = re.compile(
@@ -104,19 +91,21 @@ def recognise(checkpoint: Checkpoint) -> Match | None:
 
 
 def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> DiffusersDenoiser:
-    check_config_keys(config, {*_SETTINGS, "sample_size"})
     path = checkpoint.path
     facts, warnings = _facts(checkpoint, config)
     schedule, is_dit = facts["schedule"], facts["class"] != "UNet2DModel"
     kind = diffusers_class("DiTTransformer2DModel" if is_dit else "UNet2DModel")
-    arguments = _arguments(kind, facts["network"], config, path)
+    arguments = _arguments(kind, Facts(path, facts["network"], config, _KNOWN), is_dit)
     classes = _classes(arguments, is_dit, path)
-    space = _space(arguments, is_dit, facts["latent_scale"], path)
-    network = build_on_meta(lambda: _hooked(kind(**arguments), is_dit), path)
-    assert isinstance(network, HookedNetwork)
+    channels = arguments.get("in_channels", 4 if is_dit else 3)
+    latent = facts["latent_scale"] is not None or channels not in (1, 3)
+    space = input_space(channels, arguments["sample_size"], latent, "adm" if is_dit else "lanczos")
+    tensors = {_renamed(name): checkpoint.tensors[name] for name in checkpoint.tensors}
+    shapes_of(path, tensors)
+    network = _hooked(build_on_meta(lambda: _made(kind, arguments), path, tensors), is_dit).eval()
     label = torch.zeros(1, dtype=torch.int64, device="meta") if classes.count else None
     layers = dry_walk(network, space, label, path)
-    load_weights(network.module, {_renamed(name): checkpoint.tensors[name] for name in checkpoint.tensors}, path)
+    load_weights(network.module, tensors, path)
     _fill_buffers(network.module, kind, arguments)
     latent_scale = (facts["latent_scale"] or LATENT_SCALE) if space.kind == "latents" else None
     evidence = [match.why, f"{'assumed' if warnings else 'stated'} steps, {schedule['beta_schedule']} betas"]
@@ -126,7 +115,7 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Di
         network_class=f"{facts['class']}({schedule['beta_schedule']}, {schedule['prediction_type']})",
         network=network,
         space=space,
-        noise=DiscreteSteps(sigmas(schedule)),
+        noise=_noise(schedule, path),
         classes=classes,
         layers=layers,
         default_layer=_default_layer(arguments, is_dit),
@@ -155,7 +144,18 @@ def sigmas(schedule: Mapping[str, Any]) -> list[float]:
         betas = torch.tensor([min(1 - left[i + 1] / left[i], 0.999) for i in range(count)], dtype=torch.float32)
     # The product runs in float64 and each entry is rounded, as torch's cumprod does it on a CPU.
     signal = np.cumprod((1 - betas).double().numpy()).astype(np.float32).astype(np.float64)
-    return [float(s) for s in np.sqrt((1 - signal) / signal)]
+    with np.errstate(divide="ignore"):
+        return [float(s) for s in np.sqrt((1 - signal) / signal)]
+
+
+def _noise(schedule: Mapping[str, Any], path: str) -> DiscreteSteps:
+    levels = sigmas(schedule)
+    if not 0 < levels[0] <= levels[-1] < math.inf:
+        raise CheckpointError(
+            f"{path}: the scheduler's betas give noise levels from {levels[0]:g} to {levels[-1]:g}; expected them "
+            "above 0 and finite; say what differs with --config beta_start=B, beta_end=B or num_train_timesteps=N"
+        )
+    return DiscreteSteps(levels)
 
 
 def _facts(checkpoint: Checkpoint, config: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
@@ -165,11 +165,18 @@ def _facts(checkpoint: Checkpoint, config: Mapping[str, str]) -> tuple[dict[str,
         given = file_arguments(checkpoint)
         if not all(isinstance(given.get(key), Mapping) for key in ("network", "schedule")):
             raise CheckpointError(f"{path}: its metadata does not hold a diffusers network and its schedule")
-        schedule = _schedule(given["schedule"], config, path)
-        return {"latent_scale": None, "class": "UNet2DModel", **given, "schedule": schedule}, []
+        said = Facts(path, given)
+        return {
+            "class": said.choice(
+                "class", "UNet2DModel", ("UNet2DModel", "DiTTransformer2DModel", "Transformer2DModel")
+            ),
+            "network": given["network"],
+            "schedule": _schedule(given["schedule"], config, path),
+            "latent_scale": _scale(said, "latent_scale") if said.says("latent_scale") else None,
+        }, []
     scheduler, vae = checkpoint.attributes.get("scheduler"), checkpoint.attributes.get("vae_config")
     warnings = []
-    if scheduler is None and not config.keys() & _SETTINGS.keys():
+    if scheduler is None and not config.keys() & set(_SETTINGS):
         warnings.append(
             "no scheduler_config.json: DDPM's 1000 linear betas from 0.0001 to 0.02 and epsilon are assumed "
             "(--config beta_schedule, beta_start, beta_end, num_train_timesteps, prediction_type)"
@@ -186,7 +193,7 @@ def _facts(checkpoint: Checkpoint, config: Mapping[str, str]) -> tuple[dict[str,
 def _schedule(scheduler: Mapping[str, Any], config: Mapping[str, str], path: str) -> dict[str, Any]:
     """The settings that decide noise levels and what the network predicts, of the present spelling or the first."""
     said = {key: value for key, value in scheduler.items() if value is not None}
-    name = str(said.get("_class_name", ""))
+    name = str(said["_class_name"]) if isinstance(said.get("_class_name"), str) else ""
     odd = [key for key in ("rescale_betas_zero_snr", "use_flow_sigmas") if said.get(key)]
     if odd or _OTHER_NOISE.search(name):
         raise CheckpointError(f"{path}: the scheduler ({name}{', ' if odd else ''}{', '.join(odd)}) is not supported")
@@ -194,62 +201,105 @@ def _schedule(scheduler: Mapping[str, Any], config: Mapping[str, str], path: str
         said.setdefault("num_train_timesteps", said["timesteps"])
     if said.get("predict_epsilon") is False:  # until diffusers 0.10
         said.setdefault("prediction_type", "sample")
-    found = {
-        key: config_value(config, key, as_type(said.get(key, default), default, key, path))
-        for key, default in _SETTINGS.items()
+    facts, betas = Facts(path, said, config, _KNOWN), said.get("trained_betas")
+    found: dict[str, Any] = {  # defaults of diffusers' DDPMScheduler
+        "num_train_timesteps": facts.integer("num_train_timesteps", 1000, 1, MAX_STEPS),
+        "beta_start": facts.number("beta_start", 1e-4, 0, 0.9999),
+        "beta_end": facts.number("beta_end", 0.02, 0, 0.9999),
+        "beta_schedule": facts.choice("beta_schedule", "linear", ("linear", "scaled_linear", "squaredcos_cap_v2")),
+        "prediction_type": facts.choice("prediction_type", "epsilon", ("epsilon", "v_prediction", "sample")),
     }
-    for key, choices in _CHOICES.items():
-        if found[key] not in choices:
-            refusal = UsageError if key in config else CheckpointError
-            raise refusal(f"{path}: {key} {found[key]} is not one of {', '.join(choices)}")
-    betas = said.get("trained_betas")
     if betas is not None and not config.keys() & {"beta_schedule", "beta_start", "beta_end", "num_train_timesteps"}:
-        if not isinstance(betas, list) or not all(isinstance(b, (int, float)) and 0 < b < 1 for b in betas):
-            raise CheckpointError(f"{path}: the scheduler's trained_betas are not numbers between 0 and 1")
+        if not isinstance(betas, list) or not 1 <= len(betas) <= MAX_STEPS or not all(map(_is_beta, betas)):
+            raise CheckpointError(
+                f"{path}: trained_betas is {shown(betas)}; expected a list of 1 to {MAX_STEPS} numbers between 0 and 1"
+            )
         return {**found, "trained_betas": betas, "num_train_timesteps": len(betas)}
-    if not (1 <= found["num_train_timesteps"] <= 100_000 and 0 < found["beta_start"] <= found["beta_end"] < 1):
-        raise CheckpointError(f"{path}: no schedule of betas: {found}; expected 0 < beta_start ≤ beta_end < 1")
+    if found["beta_start"] > found["beta_end"]:
+        raise CheckpointError(
+            f"{path}: beta_start {found['beta_start']:g} is above beta_end {found['beta_end']:g}; expected it below"
+        )
     return found
+
+
+def _is_beta(value: object) -> bool:
+    return isinstance(value, (int, float)) and 0 < value < 1
 
 
 def _latent_scale(vae: Mapping[str, Any], path: str) -> float:
     odd = [key for key in ("shift_factor", "latents_mean", "latents_std") if vae.get(key)]
     if odd:
         raise CheckpointError(f"{path}: an image encoder with {', '.join(odd)} is not supported, only scaling_factor")
-    return float(as_type(vae.get("scaling_factor", LATENT_SCALE), LATENT_SCALE, "scaling_factor", path))
+    return _scale(Facts(path, vae), "scaling_factor")
 
 
-def _arguments(kind: Any, network: Mapping[str, Any], config: Mapping[str, str], path: str) -> dict[str, Any]:
+def _scale(facts: Facts, key: str) -> float:
+    return facts.number(key, LATENT_SCALE, 0, 1e6)
+
+
+def _arguments(kind: Any, facts: Facts, is_dit: bool) -> dict[str, Any]:
     """What the class takes of the config, whose other fields are its writer's; with a square side."""
     known = inspect.signature(kind.__init__).parameters
-    arguments = {key: value for key, value in network.items() if key in known}
-    size = arguments.get("sample_size")
-    sides = {*size} if isinstance(size, list) and all(type(s) is int for s in size) else {size}
-    if "sample_size" in config:
-        sides = {config_value(config, "sample_size", None)}
-    side = sides.pop() if len(sides) == 1 else None
-    if type(side) is not int or side < 1:
-        raise CheckpointError(f"{path}: sample_size is {size!r}; expected a square, say it with --config sample_size=N")
+    arguments = {key: value for key, value in facts.said.items() if key in known}
+    arguments |= {key: facts.integer(key, 1) for key in _SIZES if arguments.get(key) is not None}
+    if "block_out_channels" in arguments:
+        arguments["block_out_channels"] = facts.numbers("block_out_channels", [], 1, 1 << 16, whole=True)
+    if odd := [key for key, value in arguments.items() if not _is_modest(value)]:
+        raise CheckpointError(
+            f"{facts.path}: {odd[0]} is {shown(arguments[odd[0]])}; expected finite numbers below 2^63"
+        )
+    if long := [key for key, value in arguments.items() if isinstance(value, list) and len(value) > MAX_LIST]:
+        raise CheckpointError(
+            f"{facts.path}: {long[0]} is a list of {len(arguments[long[0]])}; expected up to {MAX_LIST}"
+        )
+    side = _side(facts)
+    patch, heads, head = (
+        arguments.get(key) or default
+        for key, default in (("patch_size", 2), ("num_attention_heads", 16), ("attention_head_dim", 72))
+    )
+    positions, width = (side // patch) ** 2, heads * head
+    if is_dit and positions * width > MAX_TABLE:
+        raise CheckpointError(
+            f"{facts.path}: {positions} positions of width {width}, by sample_size, patch_size and the attention "
+            f"heads; expected up to {MAX_TABLE} numbers for them"
+        )
     return {**arguments, "sample_size": side}
+
+
+def _is_modest(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_modest, value))
+    return not isinstance(value, (int, float)) or abs(value) < 2**63
+
+
+def _side(facts: Facts) -> int:
+    size = facts.said.get("sample_size")
+    if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
+        size = size[0]
+    if "sample_size" in facts.config or type(size) is int:
+        return replace(facts, said={"sample_size": size}).integer("sample_size", 1, high=MAX_SIDE)
+    raise CheckpointError(
+        f"{facts.path}: sample_size is {shown(size)}; expected a square, say it with --config sample_size=N"
+    )
 
 
 def _classes(arguments: Mapping[str, Any], is_dit: bool, path: str) -> Classes:
     if is_dit:
-        count = as_type(arguments.get("num_embeds_ada_norm") or 1000, 1, "num_embeds_ada_norm", path)
-        return Classes(count, null=True, null_trained=True)
-    if arguments.get("time_embedding_type", "positional") != "positional":
-        raise CheckpointError(f"{path}: time_embedding_type is not positional; only networks told of a step can be run")
-    if arguments.get("class_embed_type") is not None:
-        raise CheckpointError(f"{path}: class_embed_type {arguments['class_embed_type']} is not supported")
-    count = as_type(arguments.get("num_class_embeds") or 0, 0, "num_class_embeds", path)
+        return Classes(arguments.get("num_embeds_ada_norm") or 1000, null=True, null_trained=True)
+    if (kind := arguments.get("time_embedding_type", "positional")) != "positional":
+        raise CheckpointError(
+            f"{path}: time_embedding_type is {shown(kind)}; expected 'positional': only networks told of a step "
+            "can be run"
+        )
+    if (kind := arguments.get("class_embed_type")) is not None:
+        raise CheckpointError(f"{path}: class_embed_type is {shown(kind)}; expected null, no other is supported")
+    count = arguments.get("num_class_embeds") or 0
     return Classes(count, null=not count)
 
 
-def _space(arguments: Mapping[str, Any], is_dit: bool, latent_scale: float | None, path: str) -> InputSpace:
-    channels = as_type(arguments.get("in_channels", 4 if is_dit else 3), 1, "in_channels", path)
-    side = arguments["sample_size"]
-    latent = latent_scale is not None or channels not in (1, 3)
-    return input_space(channels, side, latent, "adm" if is_dit else "lanczos")
+def _made(kind: Any, arguments: Mapping[str, Any]) -> nn.Module:
+    module: nn.Module = kind(**arguments)
+    return module
 
 
 def _hooked(module: nn.Module, is_dit: bool) -> HookedNetwork:
@@ -275,7 +325,7 @@ def _dtype(module: nn.Module) -> torch.dtype:
 def _default_layer(arguments: Mapping[str, Any], is_dit: bool) -> str:
     """The block after which half of a transformer lies; the last encoder block, at a U-Net's lowest resolution."""
     if is_dit:
-        return f"transformer_blocks.{max(0, int(arguments.get('num_layers', 28)) // 2 - 1)}"
+        return f"transformer_blocks.{max(0, (arguments.get('num_layers') or 28) // 2 - 1)}"
     return f"down_blocks.{len(arguments.get('down_block_types', range(4))) - 1}"
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.families._conventions import DiscreteSteps
+from diffscope.families._facts import text_of
 from diffscope.families._transformers import (
     TransformerDenoiser,
     build_trunk,
@@ -23,7 +24,7 @@ from diffscope.families._transformers import (
     is_transformer,
     output_ratio,
 )
-from diffscope.families.base import Match, check_config_keys
+from diffscope.families.base import Match
 
 _SETTINGS = ("num_classes", "num_heads")
 
@@ -54,7 +55,7 @@ def recognise(checkpoint: Checkpoint) -> Match | None:
         return None
     arguments = checkpoint.training_args
     if arguments:
-        is_dit = "path_type" not in arguments and str(arguments.get("model", "")).startswith("DiT")
+        is_dit = "path_type" not in arguments and text_of(arguments, "model").startswith("DiT")
         return Match(True, "the training arguments name a DiT and no path") if is_dit else None
     if output_ratio(checkpoint) != 2:
         return None  # DiT always learns the variance
@@ -66,8 +67,7 @@ def recognise(checkpoint: Checkpoint) -> Match | None:
 
 
 def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> DiTDenoiser:
-    check_config_keys(config, set(_SETTINGS))
-    trunk = build_trunk(checkpoint.path, checkpoint.tensors, facts_of(checkpoint, _SETTINGS), config)
+    trunk = build_trunk(checkpoint.tensors, facts_of(checkpoint, config, _SETTINGS))
     return DiTDenoiser(
         network_class="DiT(DDPM, 1000 linear steps)",
         noise=DDPMSteps(),

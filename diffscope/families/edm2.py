@@ -16,19 +16,10 @@ from torch import Tensor
 
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import CheckpointError
+from diffscope.families._building import build_on_meta, dry_walk, load_weights, shapes_of
+from diffscope.families._facts import Facts, file_arguments
 from diffscope.families._preconditioned import EDMPrecond, PreconditionedDenoiser, mid_of_unet, null_class_warnings
-from diffscope.families.base import (
-    Classes,
-    Match,
-    as_type,
-    build_on_meta,
-    check_config_keys,
-    config_value,
-    dry_walk,
-    file_arguments,
-    input_space,
-    load_weights,
-)
+from diffscope.families.base import Classes, Match, input_space
 from diffscope.families.networks.edm2_unet import EDM2UNet
 
 LATENT_CHANNELS = 4
@@ -82,23 +73,23 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> ED
         for name, tensor in checkpoint.tensors.items()
         if not name.startswith(("logvar_fourier.", "logvar_linear."))  # a head that serves training alone
     }
-    given = file_arguments(checkpoint)
-    defaults: dict[str, Any] = {"channels_per_head": 64, "sigma_data": 0.5}
-    defaults |= dict.fromkeys(("label_balance", "concat_balance"), 0.5)
-    defaults |= dict.fromkeys(("res_balance", "attn_balance"), 0.3)
-    check_config_keys(config, set(defaults))
-    settings = {
-        key: config_value(config, key, as_type(given.get(key, value), value, key, checkpoint.path))
-        for key, value in defaults.items()
+    path, balances = (
+        checkpoint.path,
+        {"label_balance": 0.5, "concat_balance": 0.5, "res_balance": 0.3, "attn_balance": 0.3},
+    )
+    facts = Facts(path, file_arguments(checkpoint), config, {"channels_per_head", "sigma_data", *balances})
+    head, sigma_data = facts.integer("channels_per_head", 64), facts.number("sigma_data", 0.5, 0, 1e6)
+    arguments = {
+        **infer_arguments(path, tensors, head),
+        "channels_per_head": head,
+        **{key: facts.number(key, value, 0, 1, above=False) for key, value in balances.items()},
     }
-    arguments = {**infer_arguments(checkpoint.path, tensors, settings["channels_per_head"]), **settings}
-    sigma_data = arguments.pop("sigma_data")
-    network = build_on_meta(lambda: EDM2UNet(**arguments), checkpoint.path)
+    network = build_on_meta(lambda: EDM2UNet(**arguments), path, tensors)
     channels, side = arguments["img_channels"], arguments["img_resolution"]
     latent = channels == LATENT_CHANNELS
     space = input_space(channels, side, latent, "adm")
-    layers = dry_walk(network, space, None, checkpoint.path)
-    load_weights(network, tensors, checkpoint.path)
+    layers = dry_walk(network, space, None, path)
+    load_weights(network, tensors, path)
     classes = Classes(arguments["label_dim"], null_trained=False)
     return EDM2Denoiser(
         network_class="Precond(UNet)",
@@ -117,11 +108,11 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> ED
 
 def infer_arguments(path: str, tensors: Mapping[str, Tensor], channels_per_head: int) -> dict[str, Any]:
     """Constructor arguments from names and shapes; the file's multipliers are fractional products of these widths."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    sides = sorted({int(m[1]) for n in shapes if (m := re.match(r"enc\.(\d+)x\1_", n))}, reverse=True)
+    shapes = shapes_of(path, tensors)
+    sides = sorted({int(m[1]) for n in shapes if (m := re.match(r"enc\.([0-9]{1,5})x\1_", n))}, reverse=True)
     try:
         top = f"enc.{sides[0]}x{sides[0]}"
-        blocks = {int(m[1]) for n in shapes if (m := re.match(rf"{re.escape(top)}_block(\d+)\.", n))}
+        blocks = {int(m[1]) for n in shapes if (m := re.match(rf"{re.escape(top)}_block([0-9]{{1,5}})\.", n))}
         embedding, noise = shapes["emb_noise.weight"]
         arguments: dict[str, Any] = {
             "img_resolution": sides[0],
@@ -135,7 +126,7 @@ def infer_arguments(path: str, tensors: Mapping[str, Tensor], channels_per_head:
         }
     except (KeyError, IndexError, ValueError) as error:
         raise CheckpointError(f"{path}: not a whole EDM2 U-Net: {error} is missing or of another shape") from None
-    narrow = [n for n, s in shapes.items() if n.endswith("attn_qkv.weight") and s[1] < channels_per_head]
+    narrow = [n for n, s in shapes.items() if n.endswith("attn_qkv.weight") and s[1:] and s[1] < channels_per_head]
     if narrow:
         raise CheckpointError(
             f"{path}: {narrow[0]} attends at {shapes[narrow[0]][1]} channels, fewer than one head of "

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -34,11 +35,11 @@ from torch import Tensor
 from diffscope import numerics
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import UsageError
+from diffscope.families._analytic import MAX_NUMBERS, MAX_SIDE, analytic_facts
+from diffscope.families._building import dry_walk
 from diffscope.families._conventions import PlainSigma
-from diffscope.families.base import Classes, Denoiser, InputSpace, Match, config_value, dry_walk
+from diffscope.families.base import Classes, Denoiser, InputSpace, Match
 from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
-
-DEFAULTS = {"classes": 3, "rank": 4, "side": 8, "delta": 0.2}
 
 
 class MixtureNetwork(WalkedNetwork):
@@ -149,7 +150,7 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Mi
         space=space,
         noise=PlainSigma(),
         classes=Classes(),
-        layers=dry_walk(MixtureNetwork(**facts).to("meta"), space, None, checkpoint.path),
+        layers=dry_walk(deepcopy(network).to("meta"), space, None, checkpoint.path),
         default_layer="posterior",
         evidence=match.why,
         constructor=dict(facts),
@@ -157,19 +158,15 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Mi
 
 
 def _facts(checkpoint: Checkpoint, config: Mapping[str, str]) -> dict[str, Any]:
-    for key in {**checkpoint.arguments, **config}:
-        if key not in DEFAULTS:
-            raise UsageError(f"{checkpoint.path}: '{key}' is not one of {', '.join(DEFAULTS)}")
-    facts: dict[str, Any] = {}
-    for key, default in DEFAULTS.items():
-        found = checkpoint.arguments.get(key, default)
-        if isinstance(default, int) and not isinstance(found, int):
-            raise UsageError(f"{checkpoint.path}: {key} must be a whole number")
-        facts[key] = config_value(config, key, type(default)(found))
-    classes, rank, side, delta = facts.values()
-    if classes < 2 or rank < 1 or side < 1 or classes * rank > side**2 or not 0 < delta < 1:
+    facts = analytic_facts(checkpoint, config, ("classes", "rank", "side", "delta"))
+    classes, rank = facts.integer("classes", 3, low=2), facts.integer("rank", 4)
+    side, delta = facts.integer("side", 8, high=MAX_SIDE), facts.number("delta", 0.2, 0, 1)
+    if classes * rank > side**2 or delta == 1:
         raise UsageError(
-            f"{checkpoint.path}: expected two or more classes, classes · rank at most side² = {side**2}, delta between "
-            "0 and 1"
+            f"{checkpoint.path}: expected classes · rank at most side² = {side**2}, and delta between 0 and 1"
         )
-    return facts
+    if classes * rank * side**2 > MAX_NUMBERS:
+        raise UsageError(
+            f"{checkpoint.path}: bases of {classes * rank} × {side**2}; expected up to {MAX_NUMBERS} numbers"
+        )
+    return {"classes": classes, "rank": rank, "side": side, "delta": delta}

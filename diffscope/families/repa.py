@@ -90,10 +90,10 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> RE
 
 def native_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Without projectors; older files count the blocks behind the aligned one apart, from 0."""
-    numbers = {int(m[1]) for n in tensors if (m := re.match(r"blocks\.(\d+)\.", n))}
+    numbers = {int(m[1]) for n in tensors if (m := re.match(r"blocks\.([0-9]{1,5})\.", n))}
 
     def name(old: str) -> str:
-        later = re.fullmatch(r"decoder_blocks\.(\d+)\.(.*)", old)
+        later = re.fullmatch(r"decoder_blocks\.([0-9]{1,5})\.(.*)", old)
         return f"blocks.{len(numbers) + int(later[1])}.{later[2]}" if later else old
 
     return {name(n): tensor for n, tensor in tensors.items() if not n.startswith("projectors.")}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from diffscope.checkpoints.base import Checkpoint
+from diffscope.families._facts import text_of
 from diffscope.families._transformers import (
     Interpolant,
     InterpolantDenoiser,
@@ -95,7 +96,7 @@ def recognise(checkpoint: Checkpoint) -> Match | None:
         return None
     arguments = checkpoint.training_args
     if arguments:
-        is_sit = arguments.get("path_type") in PATHS and "encoder_depth" not in arguments
+        is_sit = text_of(arguments, "path_type") in PATHS and "encoder_depth" not in arguments
         return Match(True, "the training arguments name a SiT path") if is_sit else None
     if "SiT" in checkpoint.name:
         return Match(True, "the file's name says SiT")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,8 +22,10 @@ from torch import Tensor, nn
 from diffscope import numerics
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import UsageError
+from diffscope.families._analytic import MAX_NUMBERS, MAX_SIDE, analytic_facts
+from diffscope.families._building import dry_walk
 from diffscope.families._conventions import PlainSigma
-from diffscope.families.base import Classes, Denoiser, InputSpace, Match, config_value, dry_walk
+from diffscope.families.base import Classes, Denoiser, InputSpace, Match
 from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
 
 
@@ -73,17 +76,16 @@ def recognise(checkpoint: Checkpoint) -> Match | None:
 
 
 def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> ToyDenoiser:
-    known = {"d": 32, "side": 8}
-    for key in {**checkpoint.arguments, **config}:
-        if key not in known:
-            raise UsageError(f"{checkpoint.path}: '{key}' is not one of {', '.join(known)}")
-    facts = {key: config_value(config, key, int(checkpoint.arguments.get(key, value))) for key, value in known.items()}
-    if facts["side"] < 1 or not 1 <= facts["d"] <= facts["side"] ** 2:
-        raise UsageError(f"{checkpoint.path}: d must be from 1 to side² = {facts['side'] ** 2}")
-    network = GaussianNetwork(facts["d"], facts["side"]).eval()
-    space = InputSpace("pixels", 1, facts["side"], 1, facts["side"], "lanczos")
-    with torch.device("meta"):
-        layers = dry_walk(GaussianNetwork(facts["d"], facts["side"]).to("meta"), space, None, checkpoint.path)
+    facts = analytic_facts(checkpoint, config, ("d", "side"))
+    side = facts.integer("side", 8, high=MAX_SIDE)
+    d = facts.integer("d", 32)
+    if d > side**2:
+        raise UsageError(f"{checkpoint.path}: d must be from 1 to side² = {side**2}")
+    if d * side**2 > MAX_NUMBERS:
+        raise UsageError(f"{checkpoint.path}: a matrix of {d} × {side**2}; expected up to {MAX_NUMBERS} numbers")
+    network = GaussianNetwork(d, side).eval()
+    space = InputSpace("pixels", 1, side, 1, side, "lanczos")
+    layers = dry_walk(deepcopy(network).to("meta"), space, None, checkpoint.path)
     return ToyDenoiser(
         network_class="GaussianNetwork",
         network=network,
@@ -93,5 +95,5 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> To
         layers=layers,
         default_layer="linear",
         evidence=match.why,
-        constructor=dict(facts),
+        constructor={"d": d, "side": side},
     )

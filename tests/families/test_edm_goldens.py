@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from diffscope import families
 from diffscope.checkpoints import Checkpoint, read
-from diffscope.families.base import Denoiser, build_on_meta
+from diffscope.families._building import build_on_meta
+from diffscope.families.base import Denoiser
 from diffscope.families.edm import NETWORKS, VEPrecond, iddpm_levels, iDDPMPrecond, infer_arguments
 from diffscope.families.networks.dhariwal_unet import DhariwalUNet
 from diffscope.families.networks.song_unet import SongUNet
@@ -126,7 +127,7 @@ def test_names_of_layers_and_weights(name: str) -> None:
 def test_weights_alone_tell_the_arguments(name: str) -> None:
     """All that the constructor was given, but for what has no effect on an untrained or attentionless layer."""
     record, tensors = golden(name)
-    inferred = infer_arguments(weights(tensors))
+    inferred = infer_arguments("x", weights(tensors))
     said = {"in_channels" if k == "img_channels" else k: v for k, v in record["init_kwargs"].items()}
     for key in said.keys() & inferred.keys() - {"attn_resolutions"}:
         assert inferred[key] == said[key], key
@@ -236,7 +237,7 @@ def test_published_sizes(network: str, arguments: Mapping[str, Any], parameters:
     built = build_on_meta(lambda: NETWORKS[network](**arguments), "x")
     assert sum(p.numel() for p in built.parameters()) == parameters
     assert len(built.state_dict()) == tensors
-    inferred = infer_arguments(built.state_dict())
+    inferred = infer_arguments("x", built.state_dict())
     assert inferred.pop("model_type") == network
     assert {key: inferred[key] for key in arguments} == arguments
 

@@ -27,8 +27,9 @@ from diffscope.errors import (
     UsageError,
     WeightsMismatch,
 )
+from diffscope.families._building import build_on_meta, load_weights
 from diffscope.families._transformers import infer_shape
-from diffscope.families.base import Denoiser, Match, build_on_meta, load_weights
+from diffscope.families.base import Denoiser, Match
 from diffscope.families.networks.hooked import HookedNetwork
 from diffscope.families.networks.transformer import DiffusionTransformer
 from diffscope.families.networks.walk import WalkedNetwork
@@ -288,13 +289,13 @@ def test_a_wrong_key_of_config(example: Example) -> None:
 )
 def test_a_wrong_type_in_config(name: str, key: str) -> None:
     config = {**EXAMPLES[name].config, key: "many"}
-    with pytest.raises(UsageError, match=f"--config {key}=many: expected a value of type"):
+    with pytest.raises(UsageError, match=f"--config {key}=many: expected a "):
         families.load(EXAMPLES[name].make(), config=config)
 
 
 @pytest.mark.parametrize(("name", "key"), [("ddpm++ edm", "precond"), ("sit dump", "path_type")])
 def test_a_wrong_choice_in_config(name: str, key: str) -> None:
-    with pytest.raises(UsageError, match="many is not one of"):
+    with pytest.raises(UsageError, match=r"many(: expected| is not) one of"):
         families.load(EXAMPLES[name].make(), config={**EXAMPLES[name].config, key: "many"})
 
 
@@ -459,7 +460,7 @@ def test_an_unpublished_size_asks_for_its_heads() -> None:
 
 @pytest.mark.parametrize("heads", ["3", "0"])
 def test_heads_must_divide_the_width(heads: str) -> None:
-    with pytest.raises(UsageError, match="the width 32 is not a multiple of it"):
+    with pytest.raises(UsageError, match=r"the width 32 is not a multiple of it|from 1 to 32"):
         families.load(bare("my-SiT.pt", weights(SIT)), config={"num_heads": heads})
 
 
@@ -611,7 +612,7 @@ def test_the_toy_s_closed_form_has_the_right_ends() -> None:
 
 @pytest.mark.parametrize("spelling", ["toy:d=0,side=4", "toy:d=17,side=4"])
 def test_a_toy_that_cannot_be(spelling: str) -> None:
-    with pytest.raises(UsageError, match="from 1 to side² = 16"):
+    with pytest.raises(UsageError, match=r"from 1 to side² = 16|expected a whole number from 1"):
         families.load(read(spelling))
 
 

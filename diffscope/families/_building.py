@@ -1,0 +1,175 @@
+"""From a constructor and tensors to a network with its weights.
+
+A file's arguments are anybody's text: what is built from them stays on the meta device, and within what the file's
+tensors could fill, until every tensor is known to fit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.utils.flop_counter import FlopCounterMode
+
+from diffscope.errors import CheckpointError, WeightsMismatch
+from diffscope.families.base import InputSpace, Layer
+from diffscope.families.networks.walk import OUTPUT, WalkedNetwork
+
+MAX_TENSORS = 10_000
+"""Of one network; published ones have up to 3,000. What follows takes time for each."""
+WEIGHT_DTYPES = (
+    torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2,
+)  # fmt: skip
+MAX_SIDE = 1 << 14
+"""Of the images that a network may say it takes."""
+ALIGNMENT = 64
+"""Bytes, of what torch allocates on a CPU."""
+MOST_REGISTERED = 2
+"""Parameters that a constructor may register for each tensor of the file: libraries make some that they replace."""
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def build_on_meta(make: Callable[[], Network], path: str, tensors: Mapping[str, Tensor] | None = None) -> Network:
+    """The network without memory for its weights, in evaluation mode; CheckpointError where its arguments are odd.
+
+    tensors: what the file holds for it. A constructor that asks for more is stopped there, whatever its arguments say;
+    WeightsMismatch where what was built is not what the file holds.
+    """
+    most = math.inf if tensors is None else MOST_REGISTERED * (len(tensors) + 1)
+    try:
+        with torch.device("meta"), _at_most(most, path):
+            network = make().to("meta").eval()
+    except (CheckpointError, MemoryError):
+        raise
+    except Exception as error:  # a library's constructor raises what it likes
+        raise CheckpointError(
+            f"{path}: no network can be built with the file's constructor arguments: {_short(error)}"
+        ) from None
+    if tensors is not None:
+        check_fit(network, tensors, path)
+    return network
+
+
+@contextlib.contextmanager
+def _at_most(parameters: float, path: str) -> Iterator[None]:
+    """CheckpointError as soon as this thread's networks register more parameters than that."""
+    thread, count = threading.get_ident(), itertools.count(1)
+
+    def look(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is not None and threading.get_ident() == thread and next(count) > parameters:
+            raise CheckpointError(
+                f"{path}: its constructor arguments ask for more weights than the file holds; "
+                "fetch or copy it again, or say what differs with --config KEY=VALUE"
+            )
+
+    handle = register_module_parameter_registration_hook(look)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def dry_walk(network: WalkedNetwork, space: InputSpace, label: Tensor | None, path: str) -> tuple[Layer, ...]:
+    """Names and shapes of all layers, from a walk that computes nothing (network and label on the meta device).
+
+    Remembered by what the network is made of: for a small one it takes as long as a tenth of a measurement, and the
+    snapshots of a run are all alike.
+    """
+    parts = tuple((name, tuple(tensor.shape)) for name, tensor in network.state_dict().items())
+    key = (repr(network), parts, space, None if label is None else tuple(label.shape))
+    if key not in _WALKED:
+        _WALKED[key] = _dry_walk(network, space, label, path)
+    return _WALKED[key]
+
+
+_WALKED: dict[tuple[object, ...], tuple[Layer, ...]] = {}
+
+
+def _dry_walk(network: WalkedNetwork, space: InputSpace, label: Tensor | None, path: str) -> tuple[Layer, ...]:
+    x = torch.empty(1, space.channels, space.side, space.side, device="meta")
+    walk: Iterator[tuple[str, Tensor]] = network.walk(x, torch.empty(1, device="meta"), label)
+    try:
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            return tuple(
+                Layer(name, tuple(a.shape[1:]), int(counter.get_total_flops())) for name, a in walk if name != OUTPUT
+            )
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"{path}: the network does not fit its own input: {_short(error)}") from None
+
+
+def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: str) -> None:
+    """Give a network on the meta device the file's weights, as float32; all of them or none (WeightsMismatch)."""
+    check_fit(network, tensors, path)
+    network.load_state_dict({name: _placed(tensors[name].float()) for name in network.state_dict()}, assign=True)
+    network.requires_grad_(False)
+
+
+def check_fit(network: nn.Module, tensors: Mapping[str, Tensor], path: str) -> None:
+    """WeightsMismatch that names what is missing, surplus, of another shape or no floating-point number."""
+    made = network.state_dict()
+    expected = {name: tuple(tensor.shape) for name, tensor in made.items()}
+    missing = [n for n in expected if n not in tensors]
+    surplus = [n for n in tensors if n not in expected]
+    shaped = [n for n in expected if n in tensors and tuple(tensors[n].shape) != expected[n]]
+    typed = [
+        n for n, t in made.items() if n in tensors and t.is_floating_point() and tensors[n].dtype not in WEIGHT_DTYPES
+    ]
+    parts = []
+    if missing:
+        parts.append(f"missing: {_few(missing)}")
+    if surplus:
+        parts.append(f"not expected: {_few(surplus)}")
+    if shaped:
+        parts.append(
+            "other shape: " + _few([f"{n} {list(tensors[n].shape)} instead of {list(expected[n])}" for n in shaped])
+        )
+    if typed:
+        kinds = [f"{n} {str(tensors[n].dtype).removeprefix('torch.')}" for n in typed]
+        parts.append(f"not floating-point numbers: {_few(kinds)}")
+    if parts:
+        cure = "; say what differs with --config KEY=VALUE" if missing or surplus or shaped else ""
+        raise WeightsMismatch(
+            f"{path}: the weights do not fit {type(network).__name__} as built; {'; '.join(parts)}{cure}"
+        )
+
+
+def _placed(tensor: Tensor) -> Tensor:
+    """Contiguous, and where torch itself would put it: the last bits of a product go with its operands' place and
+    order in memory, which are the container's (within a safetensors file, weights lie at any multiple of 8 bytes)."""
+    tensor = tensor.contiguous()
+    return tensor if tensor.is_meta or tensor.data_ptr() % ALIGNMENT == 0 else tensor.clone()
+
+
+def _short(error: Exception) -> str:
+    """Its first words, fit for a terminal: they may quote the file."""
+    text = " ".join(str(error).split())[:120] or type(error).__name__
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _few(names: list[str], limit: int = 4) -> str:
+    rest = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def shapes_of(path: str, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Name → shape, to read a constructor from; CheckpointError where no network could have them."""
+    if len(tensors) > MAX_TENSORS:
+        raise CheckpointError(
+            f"{path}: {len(tensors)} tensors; expected the weights of one network, up to {MAX_TENSORS}"
+        )
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if empty := [name for name, shape in shapes.items() if 0 in shape]:
+        raise CheckpointError(
+            f"{path}: tensor {empty[0]} of shape {list(shapes[empty[0]])} is empty; expected sizes of 1 and more"
+        )
+    return shapes
