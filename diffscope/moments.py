@@ -12,9 +12,10 @@ and from sums over N images, with ν = N(V − 1):
     Σ̂s = (S_B − S_W)/V                        unbiased, may be indefinite
 
 The one-way random-effects decomposition; b and r are formed before any product, in float64, because products of the
-views themselves lose a small residual covariance to cancellation. Features are not kept (but for 256 images of the
-block in work, for the pairs of `uniformity`): blocks give the jackknife its errors, and stacking blocks is the one
-operation behind streaming, several devices and resumption.
+views themselves lose a small residual covariance to cancellation. Images are summed by the same 128 at a time, however
+they arrive. Features are not kept (but for these, and 256 images of the block in work for the pairs of `uniformity`):
+blocks give the jackknife its errors, and stacking blocks is the one operation behind streaming, several devices and
+resumption.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ from diffscope.numerics import (
 
 PAIR_IMAGES = 256
 """Images of a block whose pairs enter uniformity: 16 blocks come to 4096 images, enough for three digits."""
+
+GROUP = 128
+"""Images that are summed at once: products of other sizes round otherwise, and these are large enough to be fast."""
 
 
 class NonFiniteFeature(NonFinite):
@@ -110,15 +114,15 @@ def nbytes(views: int, d: int) -> int:
 
 
 def accumulator_nbytes(views: int, d: int) -> int:
-    """Bytes of one block in work, on the device of its features: the block and the images kept for pairs."""
-    return nbytes(views, d) + 8 * PAIR_IMAGES * views * d
+    """Bytes of one block in work, on the device of its features: the block, and the images that it holds."""
+    return nbytes(views, d) + 8 * (PAIR_IMAGES + GROUP) * views * d
 
 
 class BlockAccumulator:
     """Adds up one block: `update` with each batch in image order, then `finish`.
 
-    Equal batches give identical bytes; other batch sizes agree to float64 rounding. `deferred` is for devices that
-    compute while the host goes on: they are asked at the end whether all features were finite, not with each batch.
+    The same features give the same bytes, whatever the batches. `deferred` is for devices that compute while the host
+    goes on: they are asked at the end whether all features were finite, not with each batch.
     """
 
     def __init__(self, views: int, d: int, deferred: bool = False) -> None:
@@ -129,6 +133,8 @@ class BlockAccumulator:
         self._n = 0
         self._sums: list[torch.Tensor] = []
         self._kept: list[torch.Tensor] = []
+        self._rest: torch.Tensor | None = None
+        """Features of the last images, fewer than GROUP, which are not in the sums yet."""
         self._deferred = deferred
         self._bad: list[torch.Tensor] = []
 
@@ -141,25 +147,33 @@ class BlockAccumulator:
             raise EstimationError(f"features of shape {tuple(z.shape)}; expected (images, {self.views}, {self.d})")
         with torch.inference_mode():
             # Apple's devices have no float64; the host adds faster than such a device produces features.
-            z = (z.cpu() if z.device.type == "mps" else z).to(torch.float64)
+            z = z.cpu() if z.device.type == "mps" else z
             bad = ~torch.isfinite(z).all(dim=2).all(dim=1)
             if self._deferred:
                 self._bad.append(bad)
             elif bool(bad.any()):
                 raise NonFiniteFeature(self._n + int(bad.nonzero()[0, 0]))
-            unit = z / torch.linalg.vector_norm(z, dim=2, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
-            self._add(_sums(z, unit), len(z))
-            self._keep(unit)
+            self._n += len(z)
+            held = z if self._rest is None else torch.cat([self._rest, z.to(self._rest.device)])
+            whole = len(held) // GROUP * GROUP
+            for start in range(0, whole, GROUP):
+                self._add(*_sums(held[start : start + GROUP]))
+            # A copy, so that a slice does not hold the memory of its whole batch.
+            self._rest = held[whole:].clone() if whole < len(held) else None
 
     def merge(self, other: BlockAccumulator) -> None:
         """Add the images of `other`, which follow this accumulator's in the order of the block."""
         if (other.views, other.d) != (self.views, self.d):
             raise EstimationError(f"{other.views} views × {other.d} channels; expected {self.views} × {self.d}")
         with torch.inference_mode():
-            if other._n:
-                self._add(other._sums, other._n)
-            for unit in other._kept:
-                self._keep(unit)
+            if other._n and self._rest is not None:
+                self._add(*_sums(self._rest))
+                self._rest = None
+            if other._sums:
+                self._add([part.clone() for part in other._sums], torch.cat(other._kept))
+            if other._rest is not None:
+                self._rest = other._rest.clone()
+            self._n += other._n
             self._bad += other._bad
 
     def finish(self) -> BlockMoments:
@@ -169,8 +183,13 @@ class BlockAccumulator:
         with torch.inference_mode():
             if self._bad and bool((bad := torch.cat(self._bad)).any()):
                 raise NonFiniteFeature(int(bad.nonzero()[0, 0]))
-            view_sum, between, within, l2_sum, l2_between, l2_within = (_array(total) for total in self._sums)
-            unit = torch.cat(self._kept)
+            sums, kept = self._sums, self._kept
+            if self._rest is not None:
+                more, unit = _sums(self._rest)
+                sums = [total + part.to(total.device) for total, part in zip(sums, more, strict=True)] if sums else more
+                kept = [*kept, unit]
+            view_sum, between, within, l2_sum, l2_between, l2_within = (_array(total) for total in sums)
+            unit = torch.cat([part.to(kept[0].device) for part in kept])[:PAIR_IMAGES]
             return BlockMoments(
                 n=self._n,
                 view_sum=view_sum,
@@ -183,25 +202,26 @@ class BlockAccumulator:
                 pairs=len(unit) * (len(unit) - 1),
             )
 
-    def _add(self, sums: list[torch.Tensor], images: int) -> None:
+    def _add(self, sums: list[torch.Tensor], unit: torch.Tensor) -> None:
+        """What `_sums` says of further images."""
         if self._sums:
             for total, part in zip(self._sums, sums, strict=True):
                 total += part.to(total.device)
         else:
-            self._sums = [part.clone() for part in sums]
-        self._n += images
-
-    def _keep(self, unit: torch.Tensor) -> None:
-        room = PAIR_IMAGES - sum(len(kept) for kept in self._kept)
+            self._sums = sums
+        room = PAIR_IMAGES - sum(map(len, self._kept))
         if room > 0:
-            # A copy, so that a slice does not hold the memory of its whole batch.
             self._kept.append(unit[:room].to(self._sums[0].device, copy=True))
 
 
-def _sums(z: torch.Tensor, unit: torch.Tensor) -> list[torch.Tensor]:
+def _sums(z: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """(sums over some images, their unit features) of z [images, V, d]."""
+    z = z.to(torch.float64)
+    unit = z / torch.linalg.vector_norm(z, dim=2, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
     b, r = _between_within(z)
     unit_b, unit_r = _between_within(unit)
-    return [z.sum(0), b.T @ b, r.T @ r, unit_b.sum(0), unit_b.square().sum(), unit_r.square().sum()]
+    sums = [z.sum(0), b.T @ b, r.T @ r, unit_b.sum(0), unit_b.square().sum(), unit_r.square().sum()]
+    return sums, unit
 
 
 def _between_within(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
