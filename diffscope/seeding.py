@@ -1,7 +1,7 @@
 """Keyed randomness: (seed, stream, image, view) → random numbers.
 
 Every draw comes from NumPy's counter-based Philox generator, whose key is the seed and whose counter
-starts at the stream, the image and the view. A figure therefore does not change with batch size,
+starts at the stream, the image and the view. Draws therefore do not change with batch size,
 workers, devices or resumption, and all layers, noise levels and checkpoints meet the same draws
 (common random numbers). Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 """

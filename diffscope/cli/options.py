@@ -198,7 +198,8 @@ class Measuring:
         typer.Option(
             "--batch-size",
             metavar="B",
-            help="Images per batch; never changes a figure. Halved where the device runs out of memory.",
+            help="Images per batch; in float32 figures keep six digits, for a network may round by it. Halved where "
+            "the device runs out of memory.",
             show_default="32 views on CPU, 256 on CUDA",
         ),
     ] = None

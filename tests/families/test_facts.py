@@ -263,6 +263,36 @@ HOSTILE = {
 }
 
 
+def at(tensor: Tensor, floats: int) -> Tensor:
+    """The same numbers, so many floats behind where torch would have put them, as a file's container may have it."""
+    buffer = torch.empty(tensor.numel() + floats)
+    placed = buffer[floats:].view(tensor.shape)
+    return placed.copy_(tensor)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: at(t, 2),
+        lambda t: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t.T.contiguous().T,
+    ],
+    ids=["another place", "another order"],
+)
+def test_features_do_not_go_with_the_weights_place_in_memory(change: Callable[[Tensor], Tensor]) -> None:
+    """Kernels choose by alignment and strides, which are the container's: pickle, zip and safetensors differ."""
+    tensors = weights("sit/sit_patch4")
+    config = {"num_heads": "4"}
+    given = {n: change(t) if t.dim() in (2, 4) else t for n, t in tensors.items()}
+    assert any(t.data_ptr() % 64 or not t.is_contiguous() for t in given.values())
+    first, second = (families.load(stored("SiT.pt", t), config=config) for t in (tensors, given))
+    assert all(p.is_contiguous() and p.data_ptr() % 64 == 0 for p in second.network.state_dict().values())
+    x = torch.randn(8, 4, first.space.side, first.space.side, generator=torch.Generator().manual_seed(0))
+    label = first.label(None, torch.device("cpu"))
+    with torch.inference_mode():
+        for (name, a), (_, b) in zip(first.walk(x, 0.5, label), second.walk(x, 0.5, label), strict=True):
+            assert torch.equal(a, b), name
+
+
 CHILD = """
 import json, resource, signal, sys, time
 from test_facts import *
