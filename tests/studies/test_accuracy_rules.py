@@ -11,6 +11,7 @@ from scipy.linalg import hadamard
 
 from diffscope.numerics import student_quantile
 from diffscope.studies.accuracy import Decision, LayerVerdict, Reading, Rule, curve, decide, interval, looks, rule
+from diffscope.studies.recommended import scatter_of_minimum
 
 G = 16
 WAVES = hadamard(G)[1:] / np.sqrt(G - 1)
@@ -228,6 +229,23 @@ def test_neighbours_of_a_curve_that_may_be_a_u(end: int, factor: float, around: 
     icr, own = list(BOWL), [0.0, 0.03, 0.0, 0.0, 0.0, 0.0, 0.0]
     icr[end], own[end] = 0.35 * exp(0.005), (factor * log1p(0.02) - 0.005) / c
     assert going(icr, own) == ({1, 2, 3, 4, 5} if around else {3})
+
+
+def test_neighbours_go_on_while_they_move_it_by_more_than_the_grid_does() -> None:
+    """A quarter of the step of half a decade, .125; the error of level 1 that gives as much is bisected."""
+    x = np.log10(np.geomspace(0.01, 10, 7))[1:6]
+
+    def scatter(own: float) -> float:
+        y = np.tile(np.log(BOWL[1:6]), (G, 1))
+        y[:, 0] += own * WAVES[1]
+        return scatter_of_minimum(x, y)
+
+    low, high = 0.0, 0.03
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (low, middle) if scatter(middle) > 0.125 else (middle, high)
+    assert going(BOWL, [0.0, 0.999 * low, *[0.0] * 5]) == {3}
+    assert going(BOWL, [0.0, 1.001 * high, *[0.0] * 5]) == {1, 2, 3, 4, 5}
 
 
 def test_neighbours_without_an_icr_place_nothing() -> None:

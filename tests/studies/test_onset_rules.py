@@ -239,6 +239,9 @@ def test_five_steps_are_listed_and_more_are_counted() -> None:
     for gaps, words in ((5, "at step 0, 10, 20, 30, 40; the"), (6, "at step 0, 10, 20, 30, 40 and 1 more; the")):
         row = judge("enc", 0.3, [replace(one, icr=None) if i < gaps else one for i, one in enumerate(whole)])
         assert words in row.notes[0]
+        # However many are left out, the others are judged.
+        assert row.minimum is not None
+        assert row.minimum.step == 10 * gaps
 
 
 @pytest.mark.parametrize("icr", [0.0, -0.1, float("inf"), float("nan"), None])
