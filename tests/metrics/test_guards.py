@@ -93,6 +93,8 @@ def test_identical_views() -> None:
 
 
 def test_a_dead_channel_is_dropped_with_a_note() -> None:
+    zero, codes = checked(with_channel(np.zeros((64, 2))))
+    assert (zero.d, codes) == (4, {"dead_channels"})  # as a ReLU leaves it: not below, but at a limit of 0
     moments, codes = checked(with_channel(np.full((64, 2), 3.0)))
     assert codes == {"dead_channels"}
     assert moments.d == 4

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from scipy.linalg import hadamard
 
+from diffscope.errors import EstimationError
+from diffscope.studies.recommended import recommend
 from diffscope.studies.window import Window, semantic_window
 
 G = 16
@@ -110,6 +112,35 @@ def test_the_window_is_the_unbroken_run_around_the_lowest() -> None:
     found = window([0.4, 0.001, 0.001, 0.0, 0.1, 0.001], 0.01)
     sigma = np.geomspace(0.01, 10, 6)
     assert (found.low, found.high, found.contiguous) == (pytest.approx(sigma[1]), pytest.approx(sigma[3]), False)
+    assert "not_contiguous: 1 levels" in next(note for note in found.notes if note.startswith("not_contiguous"))
+
+
+def test_the_window_of_a_u_is_that_of_the_levels_and_that_of_the_curve() -> None:
+    """Level 4 can be told from the lowest, 3, by ten errors, but lies where the curve is as good as known: what the
+    errors of .2 at levels 2 and 5 leave of the difference from the recommended level, between 3 and 4, hides it."""
+    rises, errors = [0.5, 0.25, 0.05, 0.0, 0.005, 0.06, 0.5], [0.01, 0.01, 0.2, 5e-4, 5e-4, 0.2, 0.01]
+    found = window(rises, errors)
+    sigma = np.geomspace(0.01, 10, 7)
+    y = np.log(0.4) + np.array(rises) + (np.array(errors)[:, None] * WAVES[:7]).T
+    curve = recommend(np.log10(sigma), np.log(0.4) + np.array(rises), y, 3)
+    assert found.shape == "u"
+    assert found.t[4] > 7
+    assert found.low == pytest.approx(min(sigma[2], 10**curve.low))
+    assert found.high == pytest.approx(max(sigma[3], 10**curve.high))
+    assert found.high > sigma[4]
+    assert found.near == pytest.approx(sigma[(sigma >= found.low) & (sigma <= found.high)])
+    assert (found.sigma, found.sigma_se) == pytest.approx((10**curve.x, curve.se))
+
+
+def test_one_level_or_none_is_what_is_near() -> None:
+    assert semantic_window([], [], np.zeros((G, 0))).near == ()
+    assert semantic_window([0.3], [0.4], np.zeros((G, 1))).near == (0.3,)
+
+
+@pytest.mark.parametrize("shape", [(2,), (G, 2, 1), (2, G)])
+def test_replicates_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(EstimationError, match=r"expected \[K\] above 0, \[K\] and \[G, K\]"):
+        semantic_window([0.1, 1.0], [0.4, 0.5], np.zeros(shape))
 
 
 @pytest.mark.parametrize(("share", "last"), [(0.099, 2), (0.101, 1)])
