@@ -7,7 +7,9 @@ print(result.window[0].sigma)
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself takes as long as all else here
+    from typing import Any
 
 __version__ = "0.1.0"
 

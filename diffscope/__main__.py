@@ -1,3 +1,8 @@
-from diffscope.cli import main
+import os
+
+try:
+    from diffscope.cli import main
+except KeyboardInterrupt:  # before `main` can answer it
+    os._exit(130)
 
 main()

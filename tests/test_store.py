@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from diffscope.errors import StoreError
-from diffscope.store import Parts, cache_folder, write_atomically
+from diffscope.store import (
+    Parts,
+    Records,
+    as_bytes,
+    cache_folder,
+    remove_unfinished,
+    write_atomically,
+    write_tensors,
+)
 
 HASH = "0123456789abcdef" * 4
 ARRAYS = {
@@ -167,3 +179,136 @@ def test_where_the_cache_lies(variables: dict[str, str], expected: str, monkeypa
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert cache_folder() == Path(expected)
+
+
+# --- what the disk does to parts
+
+
+def damage(path: Path, how: str) -> None:
+    data = bytearray(path.read_bytes())
+    if how == "a bit of the numbers":
+        data[-3] ^= 4
+    elif how == "a bit of the record":
+        data[data.index(b"ready")] ^= 1
+    elif how == "a bit of the length":
+        data[2] ^= 16
+    else:
+        data = data[: {"nothing left": 0, "half of it": len(data) // 2, "all but one byte": len(data) - 1}[how]]
+    path.write_bytes(data)
+
+
+HOW = ["a bit of the numbers", "a bit of the record", "a bit of the length", "nothing left", "half of it",
+       "all but one byte"]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_damaged_part_is_removed_and_said_to_be(tmp_path: Path, how: str) -> None:
+    parts = Parts(tmp_path, HASH)
+    for number in (3, 4):
+        parts.write(number, ARRAYS, {"ready": True})
+    damage(parts.folder / "part-003.safetensors", how)
+    again, said = Parts(tmp_path, HASH), list[str]()
+    assert again.finished() == {4}
+    again.claim(said.append)
+    assert len(said) == 1
+    assert "part-003.safetensors damaged on disk" in said[0]
+    assert files(parts.folder) == ["lock", "part-004.safetensors"]
+    again.write(3, ARRAYS, {})
+    assert again.finished() == {3, 4}
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_part_that_is_damaged_while_it_is_needed_gives_no_number(parts: Parts, how: str) -> None:
+    parts.write(0, ARRAYS, {"ready": True})
+    damage(parts.folder / "part-000.safetensors", how)
+    with pytest.raises(StoreError, match=r"part-000\.safetensors: damaged on disk") as caught:
+        parts.record(0), parts.read(0, "")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_exchanged_array_is_damage(parts: Parts, tmp_path: Path) -> None:
+    """Checksums are of names and shapes as well."""
+    parts.write(0, {"a": np.zeros(4), "b": np.ones(4)}, {})
+    path = parts.folder / "part-000.safetensors"
+    header = path.read_bytes()
+    path.write_bytes(
+        header.replace(b'"a": {"d', b'"_": {"d').replace(b'"b": {"d', b'"a": {"d').replace(b'"_": {', b'"b": {')
+    )
+    assert Parts(tmp_path, HASH).finished() == set()
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"sigma": 0.3}', "[1]", '{"sigma": 0.31, "checksum": "deadbeef"}', "\0"])
+def test_a_damaged_record_is_as_good_as_none_and_said(tmp_path: Path, text: str) -> None:
+    said: list[str] = []
+    records = Records(tmp_path, said.append)
+    assert (records.read("mine"), said) == (None, [])
+    record = {"sigma": 0.1 + 0.2, "path": "caf\udcff", "rows": [None, -0.0]}
+    records.write("mine", record)
+    assert (records.read("mine"), said) == (record, [])
+    (tmp_path / "mine.json").write_text(text)
+    assert records.read("mine") is None
+    assert len(said) == 1
+    assert "mine.json: damaged" in said[0]
+
+
+def test_one_figure_changed_in_a_record_is_damage(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    records.write("mine", {"sigma": 0.25})
+    path = tmp_path / "mine.json"
+    path.write_text(path.read_text().replace("0.25", "0.35"))
+    assert records.read("mine") is None
+
+
+# --- what killed runs leave
+
+
+def test_what_killed_runs_left_is_removed_and_what_is_in_work_is_not(tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom diffscope.store import unfinished_folder, write_atomically\n"
+        "def write(path):\n    with unfinished_folder(Path(sys.argv[1])):\n        print('there', flush=True)\n"
+        "        sys.stdin.read()\n"
+        "write_atomically(Path(sys.argv[1]) / 'result', write)\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with (
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], **pipes) as killed,  # type: ignore[call-overload]
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], **pipes) as alive,  # type: ignore[call-overload]
+    ):
+        for process in (killed, alive):
+            assert process.stdout.readline()
+        (tmp_path / ".mine").touch()
+        assert len(list(tmp_path.glob(".*"))) == 5
+        killed.kill()
+        killed.wait()
+        remove_unfinished(tmp_path)
+        left = sorted(path.name for path in tmp_path.iterdir())
+        assert left == [f".diffscope.{alive.pid}.unfinished", ".mine", f".result.{alive.pid}.unfinished"]
+        alive.communicate()
+        assert alive.returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".mine", "result"]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_files_have_the_rights_that_the_user_gives(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        parts = Parts(tmp_path, HASH)
+        parts.claim()
+        parts.write(0, ARRAYS, {})
+        Records(tmp_path).write("mine", {})
+    finally:
+        os.umask(before)
+    found = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == dict.fromkeys(("lock", "part-000.safetensors", "mine.json"), 0o666 & ~umask)
+
+
+def test_tensors_are_read_by_the_formats_own_library(tmp_path: Path) -> None:
+    tensors = {"a": np.arange(3, dtype=np.uint8), "ö": np.eye(2), "empty": np.zeros((0, 3), np.float16)}
+    entries = {name: (array.dtype.name, array.shape, as_bytes(array)) for name, array in tensors.items()}
+    write_tensors(tmp_path / "a", entries, {"who": "ä\n"})
+    with safe_open(tmp_path / "a", framework="np") as file:
+        assert file.metadata() == {"who": "ä\n"}
+        assert set(file.keys()) == tensors.keys()
+        for name, array in tensors.items():
+            found = file.get_tensor(name)
+            assert (found.dtype, found.shape, found.tobytes()) == (array.dtype, array.shape, array.tobytes())

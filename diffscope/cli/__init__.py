@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-import warnings
-from collections.abc import Sequence
-from typing import TextIO
 
-from diffscope.allocation import keep_large_blocks
-from diffscope.cli.output import silence_stdout
-from diffscope.errors import DiffscopeError, GateHeld, RankLost
+try:
+    import contextlib
+    import signal
+    import warnings
+    from collections.abc import Sequence
+    from typing import TextIO
 
-INTERRUPTED = 130
+    from diffscope.allocation import keep_large_blocks
+    from diffscope.cli.leaving import INTERRUPTED, SAID, answer_signals, ignore_signals
+    from diffscope.cli.output import prepare_streams
+    from diffscope.errors import DiffscopeError, GateHeld, RankLost, StoreError
+except KeyboardInterrupt:  # before `main` can answer it
+    os._exit(130)
+
 USAGE = 2
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The entry point: the one place that turns exceptions into a line on stderr and an exit code."""
+    answer_signals()
+    prepare_streams()
     keep_large_blocks()
     # What it has to say of a damaged picture is in the count of those left out.
     warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -29,11 +36,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         code = run_together(words, run)
     else:
         code = run(words)
+    code = _flushed(code)
+    ignore_signals()
+    sys.exit(code)
+
+
+def _flushed(code: int) -> int:
+    """The exit code, once what was printed has left; of a result that cannot, 1."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        silence_stdout()
-    sys.exit(code)
+    except StoreError as lost:
+        return code if code not in (0, GateHeld.exit_code) else _failed([str(lost)], lost.exit_code)
+    return code
 
 
 def run(argv: Sequence[str]) -> int:
@@ -41,7 +55,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         return _debugged(argv) if os.environ.get("DIFFSCOPE_DEBUG") else _run(argv)
     except GateHeld as gate:
-        return _failed(gate.lines, GateHeld.exit_code)
+        return _noted(gate.lines, GateHeld.exit_code)
     except RankLost as lost:
         with _heard():
             return _failed([str(lost)], lost.exit_code)
@@ -49,9 +63,9 @@ def run(argv: Sequence[str]) -> int:
         return _failed([str(error)], error.exit_code)
     except KeyboardInterrupt:
         return _interrupted()
-    except BrokenPipeError:
-        silence_stdout()
-        return 0
+    except OSError as error:
+        with _heard():
+            return _refused(error)
     except MemoryError:
         with _heard():
             return _failed(["out of memory; use a smaller --batch-size, fewer layers or noise levels at a time"], 1)
@@ -103,6 +117,12 @@ def _unforeseen(error: Exception, argv: Sequence[str]) -> int:
         return _failed([line], 1)
 
 
+def _refused(error: OSError) -> int:
+    """A full disk, a file gone meanwhile: not foreseen where it happened, and no mistake of ours."""
+    where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    return _failed([f"{where}{error.strerror or f'{type(error).__name__}: {error}'}"], 1)
+
+
 def _failed(lines: Sequence[str], code: int) -> int:
     from diffscope.report.terminal import fail
 
@@ -111,8 +131,13 @@ def _failed(lines: Sequence[str], code: int) -> int:
     return code
 
 
-def _interrupted() -> int:
+def _noted(lines: Sequence[str], code: int) -> int:
     from diffscope.report.terminal import note
 
-    note("interrupted; finished blocks are on disk, the same command goes on from there")
-    return INTERRUPTED
+    for line in lines:
+        note(line)
+    return code
+
+
+def _interrupted() -> int:
+    return _noted([SAID[signal.SIGINT]], INTERRUPTED)

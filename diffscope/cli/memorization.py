@@ -52,6 +52,7 @@ def examine(run: Run, paths: Sequence[str]) -> None:
         run.loading,
         folder=run.out,
         save_samples=run.save_samples,
+        say=terminal.note,
     )
     if run.out is not None:
         prepare_folder(run.out)

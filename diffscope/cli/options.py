@@ -367,6 +367,12 @@ def with_measuring(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def require_safetensors(output: Path) -> None:
+    """UsageError where a file's name says that it is something else."""
+    if output.suffix.lower() != ".safetensors":
+        raise UsageError(f"{output}: expected a name that ends in .safetensors, the one format that is written")
+
+
 def key_values(pairs: list[str] | None) -> dict[str, str]:
     """`KEY=VALUE` options as a dictionary."""
     found = {}

@@ -1,13 +1,20 @@
-"""What goes to stdout beside tables: JSON, and the case that nobody reads on."""
+"""What goes to stdout beside tables: JSON, and the cases that nobody reads on or nothing can be written."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from diffscope.errors import StoreError
+from diffscope.report.streams import silence
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 
 def print_json(record: Mapping[str, Any]) -> None:
@@ -28,14 +35,41 @@ def print_numbers(rows: Iterable[Any], key: str) -> None:
 
 @contextmanager
 def reader_may_leave() -> Iterator[None]:
-    """`| head` may have enough of what is printed inside; files and gates that follow are none the less due."""
-    try:
-        yield
-        sys.stdout.flush()
-    except (BrokenPipeError, SystemExit):  # Rich makes the one into the other
-        silence_stdout()
+    """What is printed inside has left before the files and gates that follow; a reader need not have read it all."""
+    yield
+    sys.stdout.flush()
 
 
-def silence_stdout() -> None:
-    """Without this, Python complains of a closed pipe again when it closes the stream."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+class Stdout(io.FileIO):
+    """File 1. That nobody reads on (`| head`) is no error; that it cannot be written is one of ours: StoreError."""
+
+    def write(self, data: Buffer) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            silence(self.fileno())
+            return memoryview(data).nbytes
+        except OSError as error:
+            silence(self.fileno())
+            reason = error.strerror or str(error)
+            raise StoreError(f"stdout: cannot be written: {reason}; send it elsewhere, or use --out DIR") from None
+
+
+def prepare_streams() -> None:
+    """stdout as above; and in the place of `<&-`, `>&-` and `2>&-` something, lest the next file opened be stdout.
+
+    A closed stdout then refuses like a full disk, once there is something to print; what is said on stderr is lost.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY if number == 1 else os.O_WRONLY)
+    old = sys.stdout
+    if old is None or (isinstance(old, io.TextIOWrapper) and old.fileno() == 1):
+        encoding, errors = ("utf-8", "strict") if old is None else (old.encoding, old.errors)
+        at_once = False if old is None else old.line_buffering
+        buffer = io.BufferedWriter(Stdout(1, "w", closefd=False))
+        sys.stdout = io.TextIOWrapper(buffer, encoding, errors, line_buffering=at_once)
+    if sys.stderr is None:
+        sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace", write_through=True)

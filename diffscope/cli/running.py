@@ -17,6 +17,7 @@ WINDOW_KEYS = (
 """What a gate on a sweep may ask of a layer's window."""
 
 if TYPE_CHECKING:
+    from diffscope.checkpoints import Checkpoint
     from diffscope.cli.options import Several
     from diffscope.results import Result, TableResult
     from diffscope.studies.gates import Gate
@@ -190,8 +191,7 @@ def prepare_folder(out: Path) -> None:
 
 def refuse_other_protocol(protocol: Mapping[str, Any], out: Path) -> None:
     """StoreError where `out` holds a result that depends on something else: it would be lost in silence."""
-    from diffscope.errors import DataError, ProtocolMismatch
-    from diffscope.protocol import require_equal
+    from diffscope.errors import DataError
     from diffscope.results import read_record
 
     path = out / "result.json"
@@ -201,11 +201,58 @@ def refuse_other_protocol(protocol: Mapping[str, Any], out: Path) -> None:
         earlier = read_record(str(path)).get("protocol", {})
     except DataError as error:
         raise StoreError(f"{error}; it would be replaced: choose another --out, or --overwrite") from None
+    _require_same(earlier, protocol, path, "--out")
+
+
+def _require_same(earlier: Mapping[str, Any], protocol: Mapping[str, Any], path: Path, option: str) -> None:
+    from diffscope.errors import ProtocolMismatch
+    from diffscope.protocol import require_equal
+
     try:
         require_equal(earlier, protocol, (), f"{path} and this run")
     except ProtocolMismatch as error:
         reason = str(error).split("; measure both")[0]
-        raise StoreError(f"{reason}; choose another --out, or --overwrite") from None
+        raise StoreError(f"{reason}; choose another {option}, or --overwrite") from None
+
+
+def refuse_other_features(protocol: Mapping[str, Any], output: Path) -> None:
+    """StoreError where the file is there already and holds no features, or those of another protocol."""
+    import json
+
+    from diffscope.ranks import world
+
+    def look() -> None:
+        if (metadata := _metadata(output)) is not None:
+            if "protocol" not in metadata:
+                raise StoreError(
+                    f"{output}: there already, and not made by features; choose another -o, or --overwrite"
+                )
+            _require_same(json.loads(metadata["protocol"]), protocol, output, "-o")
+
+    world().lead(look)
+
+
+def refuse_other_weights(checkpoint: Checkpoint, output: Path) -> None:
+    """StoreError where the file is there already and was not converted from the same weights."""
+    metadata = _metadata(output)
+    if metadata is None:
+        return
+    same = {"source_sha256": checkpoint.sha256(), "weights": checkpoint.weights}
+    if not same.items() <= metadata.items():
+        raise StoreError(f"{output}: there already, and made from other weights; choose another name, or --overwrite")
+
+
+def _metadata(path: Path) -> dict[str, str] | None:
+    """Of a safetensors file, nothing where it is none; None where nothing is there."""
+    if not path.exists():
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError):
+        return {}
 
 
 def tell_skipped(result: Result | TableResult) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from diffscope.cli import options
+from diffscope.cli.leaving import last_word
 from diffscope.cli.output import print_json, print_numbers, reader_may_leave
 from diffscope.cli.running import (
     others_leave,
@@ -169,28 +170,33 @@ def follow(run: Run, folder: str, every: float) -> None:
     tracker, watch = run.tracker(online=True), Watch(folder, every)
     terminal.note(f"watching {folder}: a snapshot is measured when it has not changed for {every:g} s; end with Ctrl-C")
     try:
-        while True:
-            appeared = _appeared(run, tracker, watch)
-            for snapshot in appeared:
-                measured = tracker.take(snapshot)
-                run.agree(tracker)
-                if measured is None:
-                    terminal.warn(f"left out, until it changes: {tracker.left_out[snapshot.path]}")
-                    continue
-                result = tracker.result(run.columns)
-                if measured.fresh or snapshot is appeared[-1]:
-                    run.write(result)
-                if not (run.json or run.quiet):
-                    rows = [row for row in result.rows if row.step == snapshot.step]
-                    with reader_may_leave():
-                        for row in rows:
-                            print(training_line(row, result.onset), flush=True)
-                run.act(result.onset)
-                check(run.gates, _last_rows(result), result.onset)
-            time.sleep(every)
+        with last_word():
+            _follow(run, tracker, watch, every)
     finally:
         if tracker.taken:
             _report(run, tracker.result(run.columns))
+
+
+def _follow(run: Run, tracker: Tracker, watch: Watch, every: float) -> None:
+    while True:
+        appeared = _appeared(run, tracker, watch)
+        for snapshot in appeared:
+            measured = tracker.take(snapshot)
+            run.agree(tracker)
+            if measured is None:
+                terminal.warn(f"left out, until it changes: {tracker.left_out[snapshot.path]}")
+                continue
+            result = tracker.result(run.columns)
+            if measured.fresh or snapshot is appeared[-1]:
+                run.write(result)
+            if not (run.json or run.quiet):
+                rows = [row for row in result.rows if row.step == snapshot.step]
+                with reader_may_leave():
+                    for row in rows:
+                        print(training_line(row, result.onset), flush=True)
+            run.act(result.onset)
+            check(run.gates, _last_rows(result), result.onset)
+        time.sleep(every)
 
 
 def _appeared(run: Run, tracker: Tracker, watch: Watch) -> list[Snapshot]:

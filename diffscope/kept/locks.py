@@ -9,7 +9,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 LOCK = "lock"
@@ -61,6 +61,44 @@ def remove(folder: Path) -> bool:
         return False
     finally:
         os.close(lock)
+
+
+@contextlib.contextmanager
+def file_in_work(path: Path) -> Iterator[None]:
+    """Make an empty file, or empty it, and show others that it is in work."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: a file that is open can be neither removed nor renamed there
+        path.write_bytes(b"")
+        yield
+        return
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(file)
+
+
+def unlink(path: Path) -> None:
+    """Remove a file, unless some process holds it."""
+    with contextlib.suppress(OSError):
+        file = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            _take(file, exclusive=True)
+            path.unlink()
+        finally:
+            os.close(file)
+
+
+def claim(lock: int) -> None:
+    """Have an open lock file alone until it is closed, or this process ends; BlockingIOError where another has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: two processes at one run are then on their own
+        return
+    fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _emptied(folder: Path) -> bool:

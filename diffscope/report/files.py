@@ -7,13 +7,13 @@ killed, never finds half a file.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from diffscope.errors import StoreError
 from diffscope.report.tables import write_csv
 from diffscope.results import Result, TableResult, dumps
+from diffscope.store import unfinished_folder
 
 Draw = Callable[[Path], list[Path]]
 """Writes pictures into a folder; the paths written."""
@@ -34,8 +34,8 @@ def write_with_pictures(result: Result | TableResult, folder: Path, draw: Draw |
     """The same with pictures of the caller's own."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".diffscope-", dir=folder) as unfinished:
-            written = _write_all(result, Path(unfinished), draw)
+        with unfinished_folder(folder) as unfinished:
+            written = _write_all(result, unfinished, draw)
             return [_rename(path, folder / path.name) for path in written]
     except OSError as error:
         reason = error.strerror or str(error)

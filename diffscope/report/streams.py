@@ -5,6 +5,7 @@ Names of files, layers and classes come from outside; control characters in them
 
 from __future__ import annotations
 
+import os
 import re
 
 SYMBOLS = "σξ±–◆●○│─┤└┬"
@@ -39,3 +40,10 @@ def can_carry(encoding: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def silence(file: int) -> None:
+    """What is written to it goes nowhere from now on; else Python complains again when it closes a stream."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, file)
+    os.close(nowhere)

@@ -23,7 +23,7 @@ from rich.text import Text
 from diffscope.report import curve, inspection, training, verdict
 from diffscope.report.cells import COLUMNS, NULL, best_first, best_of, by_layer, number, percent, share
 from diffscope.report.footnotes import footnotes, noted
-from diffscope.report.streams import carry, one_line
+from diffscope.report.streams import carry, one_line, silence
 from diffscope.results import OnsetRow, Result, Row, WindowRow
 
 UNBOUND = 1000
@@ -64,7 +64,7 @@ def _console(stderr: bool) -> Console:
     """Rich honours FORCE_COLOR, TERM=dumb and COLUMNS; with NO_COLOR it would still write bold, so that is ours."""
     stream = sys.stderr if stderr else sys.stdout
     told = os.environ.get("COLUMNS", "").isdigit() or stream.isatty()
-    return Console(
+    return _Console(
         stderr=stderr,
         color_system=None if os.environ.get("NO_COLOR") else "auto",
         width=None if told else UNBOUND,
@@ -72,6 +72,12 @@ def _console(stderr: bool) -> Console:
         highlight=False,
         emoji=False,
     )
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Rich would silence stdout, whichever stream it is that nobody reads, and end the process."""
+        raise
 
 
 def warn(text: str) -> None:
@@ -89,7 +95,10 @@ def note(text: str) -> None:
 def _line(prefix: str, style: str, text: str) -> None:
     """One line on stderr, however long: scripts and people search it."""
     console = stderr_console()
-    console.print(Text.assemble((prefix, style), one_line(text, console.encoding)), soft_wrap=True)
+    try:
+        console.print(Text.assemble((prefix, style), one_line(text, console.encoding)), soft_wrap=True)
+    except OSError:  # nobody can be told; the exit code still says how it went
+        silence(sys.stderr.fileno())
 
 
 @contextmanager

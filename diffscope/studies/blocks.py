@@ -16,7 +16,7 @@ from diffscope.moments import BlockAccumulator, Moments, NonFiniteFeature
 from diffscope.ranks import world
 from diffscope.store import Arrays, Parts, Record
 from diffscope.studies.listener import Foresight, Listener
-from diffscope.studies.pieces import Kept, Piece, kept, moments_of, record_of, skipped_in
+from diffscope.studies.pieces import Kept, Piece, kept, moments_of, skipped_in
 from diffscope.studies.portions import memory_of
 from diffscope.studies.settings import Job
 
@@ -40,10 +40,7 @@ class Blocks:
 
     def __post_init__(self) -> None:
         def found() -> list[tuple[int, Record]]:
-            records = {number: record_of(self.parts, number) for number in sorted(self.parts.finished())}
-            for damaged in [number for number, record in records.items() if record is None]:
-                self.parts.remove(damaged)
-            return [(number, record) for number, record in records.items() if record is not None]
+            return [(number, self.parts.record(number)) for number in sorted(self.parts.finished())]
 
         records = world().lead(found)
         self.found = [kept(self.parts, number, record) for number, record in records]

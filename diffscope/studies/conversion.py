@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from diffscope import __version__
 from diffscope.checkpoints import Checkpoint, read
 from diffscope.errors import CheckpointError, UsageError
 from diffscope.families.base import Denoiser
-from diffscope.store import write_atomically
+from diffscope.store import TENSOR_DTYPES, Tensor, as_bytes, write_atomically, write_tensors
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -24,8 +25,6 @@ def convert(checkpoint: Checkpoint, denoiser: Denoiser, path: Path, dtype: str |
     and compared bit by bit. Raises UsageError for an unknown dtype, CheckpointError where the kind of file has a
     better format already.
     """
-    from safetensors.torch import save_file
-
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}")
     if checkpoint.container in ("toy", "mixture", "diffusers", "live"):
@@ -43,19 +42,24 @@ def convert(checkpoint: Checkpoint, denoiser: Denoiser, path: Path, dtype: str |
     }
     if checkpoint.step is not None:
         metadata |= {"step": str(checkpoint.step), "step_unit": str(checkpoint.step_unit)}
-    # A copy of its own for tensors that share memory, which the format does not allow.
-    unshared = {name: tensor.clone() if _shared(tensor) else tensor for name, tensor in tensors.items()}
-    write_atomically(path, lambda part: save_file(unshared, part, metadata=metadata))
-    _check(path, unshared)
-    return {"path": str(path), "bytes": path.stat().st_size, "tensors": len(unshared), "metadata": metadata}
+    write_atomically(path, lambda part: write_tensors(part, _described(checkpoint.path, tensors), metadata))
+    _check(path, tensors)
+    return {"path": str(path), "bytes": path.stat().st_size, "tensors": len(tensors), "metadata": metadata}
 
 
 def _cast(tensor: torch.Tensor, dtype: str | None) -> torch.Tensor:
     return tensor.to(DTYPES[dtype]) if dtype and tensor.is_floating_point() else tensor
 
 
-def _shared(tensor: torch.Tensor) -> bool:
-    return tensor.untyped_storage().nbytes() != tensor.numel() * tensor.element_size()
+def _described(path: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, Tensor]:
+    """As `write_tensors` takes them; CheckpointError for a dtype that the format does not have."""
+    found = {}
+    for name, tensor in tensors.items():
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        if dtype not in TENSOR_DTYPES:
+            raise CheckpointError(f"{path}: {name} is {dtype}, which safetensors cannot hold; give --dtype float32")
+        found[name] = dtype, tuple(tensor.shape), as_bytes(tensor.reshape(-1).view(torch.uint8).numpy())
+    return found
 
 
 def _check(path: Path, tensors: dict[str, torch.Tensor]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,10 @@ import numpy as np
 import torch
 
 from diffscope import sampling
-from diffscope.errors import NonFinite
+from diffscope.errors import NonFinite, StoreError
 from diffscope.features import DTYPES, arithmetic, cure
 from diffscope.protocol import digest
-from diffscope.store import write_atomically
+from diffscope.store import Damaged, opened_part, write_atomically, write_part
 from diffscope.studies.copies import CHUNK_BYTES, ROWS
 from diffscope.studies.settings import Job
 
@@ -46,12 +45,15 @@ class Drawn:
     uint8 [n, C, S, S], as a picture has them; float32 in the network's own units where the training images have that.
     """
 
-    def __init__(self, folder: Path, count: int) -> None:
-        self.folder, self.count = folder, count
+    def __init__(self, folder: Path, count: int, say: Callable[[str], None] = lambda text: None) -> None:
+        """say: told of samples that the disk has damaged."""
+        self.folder, self.count, self._say = folder, count, say
 
     def draw(self, job: Job, steps: int, advance: Callable[[float], None]) -> None:
         """Draw those that are not there yet."""
-        done = sum(len(samples) for _, samples in self._files())
+        done = sum(len(samples) for _, samples in self._files(drawing=True))
+        if done < self.count and (damaged := self._path(done)).exists():
+            self._say(f"{damaged}: damaged on disk; samples from number {done} on are drawn again")
         advance(done)
         labels = classes(job, self.count)
         job.denoiser.to(torch.device(job.plan.device))
@@ -59,16 +61,28 @@ class Drawn:
         for start in range(done, self.count, job.plan.batch_size):
             numbers = range(start, min(self.count, start + job.plan.batch_size))
             samples = _draw(job, numbers, steps, None if labels is None else labels[numbers.start :])
-            write_atomically(self.folder / f"{start:09d}.npy", partial(_write_array, array=samples))
+            write_part(self._path(start), {"samples": samples}, {})
             advance(len(numbers))
 
-    def _files(self) -> Iterator[tuple[int, np.ndarray]]:
-        """(number of the first, samples), without gaps; those beyond `count` may be there from another run."""
+    def _files(self, drawing: bool = False) -> Iterator[tuple[int, np.ndarray]]:
+        """(number of the first, samples), without gaps; those beyond `count` may be there from another run.
+
+        StoreError where there are fewer than `count`, unless they are still to be drawn.
+        """
         start = 0
-        while start < self.count and (path := self.folder / f"{start:09d}.npy").exists():
-            samples = np.load(path, mmap_mode="r")
+        while start < self.count:
+            try:
+                with opened_part(self._path(start)) as part:
+                    samples = part.array("samples")
+            except Damaged as error:
+                if drawing:
+                    return
+                raise StoreError(f"{self._path(start)}: {error}; the same command draws these samples again") from None
             yield start, samples[: self.count - start]
             start += len(samples)
+
+    def _path(self, start: int) -> Path:
+        return self.folder / f"{start:09d}.safetensors"
 
     def parts(self) -> Iterator[tuple[int, np.ndarray]]:
         """The same in larger parts."""
@@ -136,8 +150,3 @@ def classes(job: Job, count: int) -> np.ndarray | None:
         return np.full(count, int(chosen))
     assert job.source.labels is not None
     return np.resize(job.source.labels[job.indices], count)
-
-
-def _write_array(path: Path, array: np.ndarray) -> None:
-    with open(path, "wb") as file:  # np.save would add a suffix to a path
-        np.save(file, array)

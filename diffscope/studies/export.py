@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from diffscope import __version__
 from diffscope.errors import DiffscopeError, NonFinite, StoreError
 from diffscope.features import Extractor, Inputs, cure
 from diffscope.ranks import world
-from diffscope.store import Arrays, Record, write_atomically
+from diffscope.store import Arrays, Record, Records, as_bytes
 from diffscope.studies.blocks import check_unreadable
 from diffscope.studies.listener import Listener
 from diffscope.studies.settings import Job
@@ -52,30 +53,32 @@ def export(job: Job, path: Path, listener: Listener | None = None) -> dict[str, 
     about = {"diffscope": __version__, "protocol": json.dumps(protocol), "t": json.dumps([at.t for at in job.levels])}
 
     part = path.with_name(f".{path.name}.{protocol['hash'][:16]}.part")
-    journal = part.with_suffix(".done")
-    done, skipped = world().lead(lambda: _finished(part, journal))
-    arrays: dict[str, np.memmap] = {}
+    filling = _Filling(job, _pieces(job), Records(part.parent, listener.say), part.stem)
 
-    def lay_out() -> None:
-        arrays.update(_mapped(part, tensors, about, fresh=not done))
+    def begin() -> list[int]:
+        """The numbers of the pieces that an earlier run of the same protocol finished."""
+        resumed = filling.resume(part) if part.exists() else False
+        arrays = filling.arrays = _mapped(part, tensors, about, fresh=not resumed)
         arrays["sigma"][:] = plan.sigmas
         arrays["index"][:] = order
         if job.source.labels is not None:
             arrays["label"][:] = job.source.labels[order]
+        filling.drop_damaged(listener)
+        return sorted(filling.done)
 
     def finish() -> dict[str, Any]:
+        arrays, skipped = filling.arrays, filling.skipped
         kept = np.flatnonzero(~np.isin(order, skipped))
         smaller = part.with_suffix(".kept")
         written = _compacted(smaller, arrays, tensors, about, kept) if skipped else tensors
         os.replace(smaller if skipped else part, path)
         arrays.clear()
-        journal.unlink(missing_ok=True)
+        filling.journal.remove(filling.key)
         part.unlink(missing_ok=True)
         shapes = {name: list(shape) for name, (_, shape) in written.items()}
         return {"path": str(path), "tensors": shapes, "skipped": [job.source.name(index) for index in skipped]}
 
-    world().lead(lay_out)
-    _run(job, _Filling(job, arrays, done, skipped, journal), listener)
+    _run(filling, world().lead(begin), listener)
     return world().lead(finish)
 
 
@@ -98,61 +101,87 @@ def _compacted(
     return fewer
 
 
-def _write_journal(journal: Path, done: list[int], skipped: list[int]) -> None:
-    def write(path: Path) -> None:
-        path.write_text(json.dumps({"done": done, "skipped": skipped}))
-
-    write_atomically(journal, write)
+def _pieces(job: Job) -> list[list[int]]:
+    """Indices of the images that are computed together."""
+    return [
+        [int(index) for index in job.block(block)[start : start + PIECE]]
+        for block in range(job.blocks)
+        for start in range(0, len(job.block(block)), PIECE)
+    ]
 
 
 @dataclass
 class _Filling:
-    """The file in work."""
+    """The file in work, and the journal of what is in it."""
 
     job: Job
-    arrays: dict[str, np.memmap]
-    done: list[int]
-    """Pieces, by number."""
-    skipped: list[int]
+    pieces: list[list[int]]
+    journal: Records
+    key: str
+    """Of the journal's record."""
+    arrays: dict[str, np.memmap] = field(default_factory=dict)
+    done: dict[int, int] = field(default_factory=dict)
+    """Number of a piece → the checksum of its features."""
+    skipped: list[int] = field(default_factory=list)
     """Images that could not be read."""
-    journal: Path
 
-    def take(self, number: int, images: Sequence[int], found: Arrays, record: Record) -> None:
+    def resume(self, part: Path) -> bool:
+        """Whether an earlier run has left some of its pieces."""
+        record = self.journal.read(self.key)
+        if record is None or record["bytes"] != part.stat().st_size:
+            return False
+        self.done, self.skipped = dict(map(tuple, record["done"])), record["skipped"]
+        return True
+
+    def drop_damaged(self, listener: Listener) -> None:
+        """Pieces that are not as they were written are computed again."""
+        damaged = [number for number, written in self.done.items() if self._checksum(number) != written]
+        for number in damaged:
+            del self.done[number]
+            self.skipped = [image for image in self.skipped if image not in set(self.pieces[number])]
+        if damaged:
+            listener.say(f"{self.key}: {len(damaged)} pieces are damaged on disk; they are computed again")
+
+    def take(self, number: int, found: Arrays, record: Record) -> None:
         """Put a piece in its place; what is in the journal is in the file."""
         rows = np.searchsorted(self.arrays["index"], found.pop("read"))
         for name, z in found.items():
             self.arrays[name][:, :, rows] = z
         for array in self.arrays.values():
             array.flush()
-        missing = sorted({*images} - {int(index) for index in self.arrays["index"][rows]})
+        missing = sorted({*self.pieces[number]} - {int(index) for index in self.arrays["index"][rows]})
         self.skipped += missing
         if missing:
             check_unreadable(self.job, len(self.skipped), record["skipped"])
-        self.done.append(number)
-        _write_journal(self.journal, self.done, self.skipped)
+        self.done[number] = self._checksum(number)
+        size = os.path.getsize(self.arrays["index"].filename)  # type: ignore[arg-type]
+        self.journal.write(self.key, {"bytes": size, "done": list(self.done.items()), "skipped": self.skipped})
+
+    def _checksum(self, number: int) -> int:
+        read = sorted({*self.pieces[number]} - {*self.skipped})
+        rows = np.searchsorted(self.arrays["index"], read)
+        found = zlib.crc32(as_bytes(np.array(read, dtype=np.int64)))
+        for array in self.arrays.values():
+            if array.ndim == 4:
+                found = zlib.crc32(as_bytes(array[:, :, rows]), found)
+        return found
 
 
-def _run(job: Job, filling: _Filling, listener: Listener) -> None:
+def _run(filling: _Filling, done: Collection[int], listener: Listener) -> None:
     """The pieces that are not in the file yet, dealt to the processes in turn."""
-    several = world()
-    pieces = [
-        [int(index) for index in job.block(block)[start : start + PIECE]]
-        for block in range(job.blocks)
-        for start in range(0, len(job.block(block)), PIECE)
-    ]
+    several, job, pieces = world(), filling.job, filling.pieces
     passes = job.plan.views * len(job.plan.sigmas)
-    listener.advance(passes * sum(len(pieces[number]) for number in filling.done))
-    missing = [number for number in range(len(pieces)) if number not in set(filling.done)]
+    listener.advance(passes * sum(len(pieces[number]) for number in done))
+    missing = [number for number in range(len(pieces)) if number not in done]
     extractor = Extractor(job.denoiser, Inputs(job.source, job.plan, job.settings.strict, say=listener.say), job.plan)
     for first in range(0, len(missing), several.size):
         dealt = missing[first : first + several.size]
         mine = _attempt(extractor, pieces[dealt[several.rank]], listener) if several.rank < len(dealt) else None
 
         def take(rank: int, found: Arrays, record: Record, dealt: list[int] = dealt) -> None:
-            images = pieces[dealt[rank]]
             if rank:
-                listener.advance(passes * len(images))
-            filling.take(dealt[rank], images, found, record)
+                listener.advance(passes * len(pieces[dealt[rank]]))
+            filling.take(dealt[rank], found, record)
 
         several.gather(mine, take)
 
@@ -192,19 +221,8 @@ def _measure(extractor: Extractor, images: Sequence[int], listener: Listener) ->
     return {name: z[:, :, : len(read)] for name, z in arrays.items()} | {"read": np.array(read, dtype=np.int64)}
 
 
-def _finished(part: Path, journal: Path) -> tuple[list[int], list[int]]:
-    """Pieces done and images skipped by an earlier run of the same protocol."""
-    if not part.exists():
-        return [], []
-    try:
-        record = json.loads(journal.read_text())
-        return record["done"], record["skipped"]
-    except (OSError, ValueError, KeyError):
-        return [], []
-
-
 def _mapped(part: Path, tensors: Tensors, about: dict[str, str], fresh: bool) -> dict[str, np.memmap]:
-    """The file's tensors as memory maps; a fresh file gets its safetensors header and its full length first."""
+    """The file's tensors as memory maps, below a safetensors header; a fresh file gets its full length first."""
     header: dict[str, Any] = {"__metadata__": about}
     end = 0
     # The widest dtypes first, so that every tensor is aligned.
@@ -216,14 +234,24 @@ def _mapped(part: Path, tensors: Tensors, about: dict[str, str], fresh: bool) ->
     text += b" " * (-len(text) % 8)
     start = 8 + len(text)
     try:
-        if fresh:
-            part.parent.mkdir(parents=True, exist_ok=True)
-            with open(part, "wb") as file:
-                file.write(len(text).to_bytes(8, "little") + text)
-                file.truncate(start + end)
+        part.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "wb" if fresh else "rb+") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            _reserve(file, start + end)
         return {
             name: np.memmap(part, _NUMPY[dtype], "r+", start + header[name]["data_offsets"][0], shape)
             for name, (dtype, shape) in tensors.items()
         }
     except OSError as error:
         raise StoreError(f"{part.parent}: cannot write {end / 1e6:.0f} MB there: {error.strerror or error}") from None
+
+
+def _reserve(file: BinaryIO, size: int) -> None:
+    """Full length, with room on the disk for it: where that is short, writing to a memory map would kill the process.
+
+    OSError where it is.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+    else:
+        file.truncate(size)

@@ -67,7 +67,7 @@ def measure(
         listener.say(text)
     protocol = whole.protocol
     parts = Parts(folder or cache_folder(), protocol.hash())
-    world().lead(parts.claim)
+    world().lead(partial(parts.claim, listener.say))
     keep = memory_limit(job) // 8 if len(chosen) > 1 else 0
     inputs = inputs or Inputs(job.source, job.plan, job.settings.strict, keep, listener.say)
     blocks = Blocks(job, parts, listener, inputs)
@@ -75,7 +75,7 @@ def measure(
     failures: list[EstimationError] = []
     for portion in chosen:
         key = _key(portion, beside) if len(chosen) > 1 else None
-        found = _finished(parts, key)
+        found = _finished(parts, key, listener)
         if found is None:
             blocks.run(whole_blocks(job, portion.levels, portion.layers))
             read = partial(_read, told, blocks, portion, beside, key)
@@ -134,9 +134,9 @@ def _key(portion: Portion, beside: Beside | None) -> str:
     return f"rows{'-checked' if beside else ''}-{level}-{last_level}-{layer}-{last_layer}"
 
 
-def _finished(parts: Parts, key: str | None) -> _Read | None:
+def _finished(parts: Parts, key: str | None, listener: Listener) -> _Read | None:
     """What an earlier run read of a portion, one of several."""
-    record = None if key is None else world().lead(lambda: Records(parts.folder).read(key))
+    record = None if key is None else world().lead(lambda: Records(parts.folder, listener.say).read(key))
     return None if record is None else _Read.from_json(record)
 
 

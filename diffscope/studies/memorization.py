@@ -126,6 +126,8 @@ class Examination:
     """Told of samples finished."""
     agree: Callable[[dict[str, Any]], None] = lambda protocol: None
     """Told of the protocol before anything is computed; may raise."""
+    say: Callable[[str], None] = lambda text: None
+    """Told of what the disk has damaged."""
 
     taken: list[tuple[Subject, Examined]] = field(default_factory=list, init=False)
     left_out: dict[str, str] = field(default_factory=dict, init=False)
@@ -256,7 +258,7 @@ class Examination:
         job = open_job(checkpoint, self.source, settings, self.loading, self._encoder)
         protocol = _protocol(job, self.choices)
         if self.protocol is None:
-            self._records = Records(self._cache / f"memorization-{protocol['hash'][:16]}")
+            self._records = Records(self._cache / f"memorization-{protocol['hash'][:16]}", self.say)
             self.protocol, self._encoder = protocol, job.denoiser.encoder
             self.agree(protocol)
             self._open_encoder(job)
@@ -279,7 +281,8 @@ class Examination:
     def _examine(self, job: Job, subject: Subject, sha: str, live: bool) -> Examined:
         assert self._records is not None
         self.fresh += 1
-        drawn = Drawn(self._cache / f"samples-{sampling_key(job, self.choices.steps)}", self.choices.samples)
+        place = self._cache / f"samples-{sampling_key(job, self.choices.steps)}"
+        drawn = Drawn(place, self.choices.samples, self.say)
         if live:  # what it is does not follow from its weights
             drawn.clear()
         drawn.draw(job, self.choices.steps, self.progress)
@@ -315,7 +318,10 @@ class Examination:
         try:
             with np.load(self._gallery_path(sha)) as arrays:
                 return {name: arrays[name] for name in ("samples", "pair_samples", "pair_images")}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
+            self.say(f"{self._gallery_path(sha)}: damaged on disk; the checkpoint is examined again")
             return None
 
     # --- the search

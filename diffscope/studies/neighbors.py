@@ -268,7 +268,8 @@ def _answer(
     place, key = folder or cache_folder(), protocol_of(job, cast, question)["hash"]
     finished = Parts(place, hashlib.sha256(f"neighbors {key}".encode()).hexdigest())
     blocks = Parts(place, key)
-    blocks.claim()
+    finished.claim(listener.say)
+    blocks.claim(listener.say)
     if finished.finished():
         answer: Any = finished.record(0)["answer"]
         listener.advance(len(job.indices) * job.plan.views)

@@ -72,16 +72,6 @@ def kept(parts: Parts, number: int, record: Record) -> Kept:
     return Kept(Piece.from_json(record["piece"]), tuple(record["skipped"]), parts, number)
 
 
-def record_of(parts: Parts, number: int) -> Record | None:
-    """What `kept` takes; None where the file is not whole, such as one that was copied in part."""
-    from safetensors import SafetensorError
-
-    try:
-        return parts.record(number)
-    except (SafetensorError, OSError):
-        return None
-
-
 def moments_of(found: Sequence[Kept], level: int, layer: int) -> Moments:
     """Of all images measured at this level, block by block."""
     blocks: dict[int, dict[int, Kept]] = {}

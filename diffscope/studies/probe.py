@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from diffscope import __version__
 from diffscope.errors import EstimationError, NonFinite
 from diffscope.ranks import world
 from diffscope.results import ProbeRow, Result, Row, WindowRow
-from diffscope.store import Arrays, Parts, cache_folder
+from diffscope.store import Arrays, Parts, Records, cache_folder, checksum_of_file
 from diffscope.studies import classifiers, labelled
 from diffscope.studies.description import described_checkpoint, described_data
 from diffscope.studies.export import export
@@ -54,7 +55,7 @@ def run(
     place = folder or cache_folder()
     protocol = probe.protocol()
     parts = Parts(place, protocol["hash"])
-    world().lead(parts.claim)
+    world().lead(partial(parts.claim, listener.say))
     result, forget_blocks = _measured_icr(probe, listener, place)
     rows = [dict(row.values) for row in result.rows]
     notes: list[list[str]] = [[] for _ in rows]
@@ -176,11 +177,21 @@ def _export(kind: Kind, folder: Path, listener: Listener) -> None:
     for job in (kind.train, kind.test):
         if job is None:
             continue
-        path = _path(job, folder)
-        if world().lead(path.exists):
+        path, records = _path(job, folder), Records(folder, listener.say)
+        if world().lead(partial(_is_exported, path, records, listener)):
             listener.advance(total_passes(job))
         else:
             export(job, path, listener)
+            world().lead(partial(records.write, path.stem, {"file": checksum_of_file(path)}))
+
+
+def _is_exported(path: Path, records: Records, listener: Listener) -> bool:
+    if not path.exists() or (record := records.read(path.stem)) is None:
+        return False
+    if record["file"] != checksum_of_file(path):
+        listener.say(f"{path}: damaged on disk; these features are computed again")
+        return False
+    return True
 
 
 def _path(job: Job, folder: Path) -> Path:

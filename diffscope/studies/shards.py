@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from diffscope.studies.blocks import Blocks, check_unreadable_of
 from diffscope.studies.description import described_checkpoint, described_data
 from diffscope.studies.listener import Listener
 from diffscope.studies.measurement import measurable
-from diffscope.studies.pieces import Kept, kept, moments_of, record_of, skipped_in, whole_blocks
+from diffscope.studies.pieces import Kept, kept, moments_of, skipped_in, whole_blocks
 from diffscope.studies.portions import portions, total_passes
 from diffscope.studies.reading import Outline, all_rows, read_rows, require_one
 from diffscope.studies.settings import Job
@@ -72,7 +73,7 @@ def measure_shard(job: Job, shard: Shard, command: str, folder: Path, listener: 
     listener = listener or Listener()
     if shard.count > job.blocks:
         raise UsageError(f"--shard {shard}: {len(job.indices)} images make {job.blocks} blocks; at most 1/{job.blocks}")
-    there = world().lead(lambda: Records(folder).read(NAME))
+    there = world().lead(lambda: Records(folder, listener.say).read(NAME))
     if there is not None and there.get("shard") != [shard.index, shard.count]:
         raise StoreError(
             f"{folder} holds shard {'/'.join(map(str, there.get('shard', ())))}; give each a folder of its own"
@@ -80,7 +81,7 @@ def measure_shard(job: Job, shard: Shard, command: str, folder: Path, listener: 
     whole = job
     job, told = measurable(job)
     parts = Parts(folder, whole.protocol.hash())
-    world().lead(parts.claim)
+    world().lead(partial(parts.claim, listener.say))
     blocks = Blocks(job, parts, listener, Inputs(job.source, job.plan, job.settings.strict, say=listener.say))
     mine = shard.blocks(job)
     for portion in portions(job):
@@ -117,11 +118,7 @@ class Shards:
         self.found: list[Kept] = []
         for path, record in zip(paths, records, strict=True):
             parts = Parts(_folder(path), record["protocol"]["hash"])
-            pieces = [
-                kept(parts, number, found)
-                for number in sorted(parts.finished())
-                if (found := record_of(parts, number)) is not None
-            ]
+            pieces = [kept(parts, number, parts.record(number)) for number in sorted(parts.finished())]
             _check_whole(path, self.told, record["blocks"], pieces)
             self.found += pieces
         self.cells = [
@@ -196,7 +193,7 @@ def _folder(path: Path) -> Path:
 def _read(path: Path) -> dict[str, Any]:
     record = Records(_folder(path)).read(NAME)
     if record is None:
-        found = f"no {NAME}.json in it" if path.exists() else "no such folder"
+        found = f"no {NAME}.json in it, or a damaged one" if path.exists() else "no such folder"
         if (path / RESULT).exists():
             found = f"a finished {RESULT}, which needs no merging"
         raise DataError(f"{path}: {found}; expected a folder that --shard I/N --out FOLDER wrote, to its end")

@@ -65,7 +65,7 @@ def staged_sweep(
     widths = [one.width for one in told.measured]
     asked = rule(accuracy, job.plan.sigmas, looks(len(job.indices), widths, job.plan.views, job.blocks), job.plan.views)
     parts = Parts(folder or cache_folder(), protocol.hash())
-    world().lead(parts.claim)
+    world().lead(partial(parts.claim, listener.say))
     blocks = Blocks(job, parts, listener, Inputs(job.source, job.plan, job.settings.strict, say=listener.say))
     stages = _Stages(job, told, asked, blocks)
     passes = stages.run(listener)

@@ -271,7 +271,7 @@ class Tracker:
             held = self._held(job)
             kinds = f"{shared.hash()} {held.protocol.shared().hash() if held else ''}"
             key = hashlib.sha256(kinds.encode()).hexdigest()[:16]
-            self._records = Records((self.folder or cache_folder()) / f"track-{key}")
+            self._records = Records((self.folder or cache_folder()) / f"track-{key}", self.say)
             self.protocol, self._encoder = shared, job.denoiser.encoder
             if held is not None and self.num_holdout is None:
                 used, of = len(held.indices), len(held.source)
@@ -321,7 +321,7 @@ class Tracker:
         self._encoder = job.denoiser.encoder
         origin = read(first.path, self.loading.weights, outline=True).sha256()
         key = hashlib.sha256(f"{job.protocol.shared().hash()} {origin}".encode()).hexdigest()[:16]
-        records = Records((self.folder or cache_folder()) / "track-levels")
+        records = Records((self.folder or cache_folder()) / "track-levels", self.say)
         if (record := world().lead(lambda: records.read(key))) is not None:
             return float(record["sigma"]), str(record["checkpoint"])
         self.say(f"no --sigma: choosing the noise level by a sweep of {middle.path}")

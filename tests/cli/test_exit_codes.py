@@ -209,7 +209,10 @@ def test_layers_without_rows_do_not_make_another_protocol(tmp_path: Path) -> Non
 
 def test_results_that_cannot_be_written(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for command in (("icr", "--out", tmp_path / "file" / "out"), ("features", "-o", tmp_path / "file" / "f")):
+    for command in (
+        ("icr", "--out", tmp_path / "file" / "out"),
+        ("features", "-o", tmp_path / "file" / "f.safetensors"),
+    ):
         refused(diffscope(command[0], EDM, "--data", pictures, *AT, *command[1:]), 1, str(tmp_path / "file"))
 
 
@@ -229,10 +232,10 @@ def test_unreadable_images(tmp_path: Path) -> None:
     assert ran.json["rows"][0]["n"] == 137
 
     refused(diffscope(*command, "--strict"), 1, "cat/00", "not a picture")
-    features = ("features", *command[1:-1], "-o", tmp_path / "f")
+    features = ("features", *command[1:-1], "-o", tmp_path / "f.safetensors")
     ran = diffscope(*features)
     assert (ran.code, "7 unreadable images" in ran.err) == (0, True)
-    kept = load_file(tmp_path / "f")
+    kept = load_file(tmp_path / "f.safetensors")
     assert (kept[LAYER].shape, kept["index"].shape, kept["label"].shape) == ((1, 2, 137, 32), (137,), (137,))
     # cat/ comes first: 0, 2, 4 … are the torn ones.
     assert not set(kept["index"].tolist()) & set(range(7))
@@ -300,7 +303,7 @@ def test_a_reader_that_has_enough() -> None:
     with process.stderr:
         err = process.stderr.read()
     assert (process.wait(60), err.count("\n")) == (3, 1)
-    assert err.startswith("error: --fail-if icr>0")
+    assert err.startswith("--fail-if icr>0")
 
 
 def test_an_interrupted_run_says_so(tmp_path: Path) -> None:

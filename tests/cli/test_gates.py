@@ -66,7 +66,7 @@ def test_a_bound_is_exact(op: str, bound: float, code: int, measured: float) -> 
     ran = one("--fail-if", gate)
     assert ran.code == code
     assert ran.json["rows"][0]["icr"] == measured
-    assert ran.err == (f"error: --fail-if {gate}: icr of linear at sigma 0.5 is {measured!r}\n" if code else "")
+    assert ran.err == (f"--fail-if {gate}: icr of linear at sigma 0.5 is {measured!r}\n" if code else "")
 
 
 def test_every_gate_that_holds_has_its_line() -> None:
@@ -110,7 +110,7 @@ def test_a_window_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = ("sweep", *TOY, "--sigma", 1, "--json")
     assert diffscope(*sweep, "--fail-if", "window==none").code == 0
     ran = diffscope(*sweep, "--fail-if", "icr>0.55")
-    assert (ran.code, ran.err) == (3, "error: --fail-if icr>0.55: icr of wiener at sigma 1 is 0.6\n")
+    assert (ran.code, ran.err) == (3, "--fail-if icr>0.55: icr of wiener at sigma 1 is 0.6\n")
 
 
 def path_of(results: Path, name: str) -> str:

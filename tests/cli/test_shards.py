@@ -155,7 +155,7 @@ def test_what_does_not_belong_together_is_refused(mine: list[Path], tmp_path: Pa
     assert diffscope("sweep", *TOY, *LEVELS, "--shard", "3/3", "--out", tmp_path / "sweep").code == 0
     refused(diffscope("merge", a, b, tmp_path / "sweep"), "differ in command")
     (c / "shard.json").write_text("{}")
-    refused(diffscope("merge", *mine), "no shard's record")
+    refused(diffscope("merge", *mine), "or a damaged one")
 
 
 @pytest.mark.parametrize("harm", ["gone", "truncated", "empty"])
@@ -262,3 +262,17 @@ def test_a_folder_holds_one_shard(tmp_path: Path) -> None:
     refused = diffscope(*command, "--shard", "2/2", "--out", tmp_path / "a")
     assert refused.code == 1
     assert refused.err.strip().endswith("holds shard 1/2; give each a folder of its own")
+
+
+def test_a_part_that_the_disk_has_damaged_is_measured_again(tmp_path: Path) -> None:
+    command = ("icr", *TOY, *LEVELS, "--shard", "1/3", "--out", tmp_path)
+    assert diffscope(*command).code == 0
+    path = sorted(tmp_path.rglob("part-*"))[1]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:])
+    ran = diffscope(*command)
+    assert ran.code == 0
+    assert [line for line in ran.err.splitlines() if "damaged" in line] == [
+        f"{path.parent}: {path.name} damaged on disk; what was in there is measured again"
+    ]
+    assert path.read_bytes() == whole

@@ -102,7 +102,7 @@ def test_what_is_refused(pictures: Path) -> None:
     refused(diffscope("icr", *TOY[:3], "--sigma", 1, "--augment", "all"), 2, "--augment none")
 
 
-@pytest.mark.parametrize("command", [("features", "-o", "f"), ("track",)])
+@pytest.mark.parametrize("command", [("features", "-o", "f.safetensors"), ("track",)])
 def test_other_commands_take_one_value(command: tuple[str, ...], pictures: Path) -> None:
     name, *options = command
     asked = (name, EDM, "--data", pictures, "--sigma", 1, *options)

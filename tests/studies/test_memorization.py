@@ -466,15 +466,16 @@ def test_a_run_goes_on_where_it_was_stopped(stop_after: int, tmp_path: Path) -> 
     stopped.progress = progress
     with pytest.raises(Stopped):
         all_of(stopped)
-    files = {path: path.stat().st_mtime_ns for path in sorted(tmp_path.glob("parts/**/*.npy"))}
+    files = {path: path.stat().st_mtime_ns for path in sorted(tmp_path.glob("parts/**/samples-*/*.safetensors"))}
     assert bool(files) or stop_after == 0
     resumed = series(tmp_path / "parts")
     assert all_of(resumed) == whole
     assert {path: path.stat().st_mtime_ns for path in files} == files
-    for path in tmp_path.glob("whole/**/*.np[yz]"):
+    drawn = list(tmp_path.glob("whole/**/samples-*/*.safetensors"))
+    assert drawn
+    for path in drawn:
         other = tmp_path / "parts" / path.relative_to(tmp_path / "whole")
-        if path.suffix == ".npy":
-            assert other.read_bytes() == path.read_bytes()
+        assert other.read_bytes() == path.read_bytes()
     # And once more, from the records alone.
     again = series(tmp_path / "parts")
     assert all_of(again) == whole
@@ -483,27 +484,29 @@ def test_a_run_goes_on_where_it_was_stopped(stop_after: int, tmp_path: Path) -> 
 
 def test_another_criterion_and_more_samples_find_those_that_are_there(tmp_path: Path) -> None:
     all_of(series(tmp_path), 1)
-    files = {path: path.stat().st_mtime_ns for path in sorted(tmp_path.glob("**/*.npy"))}
+    files = {path: path.stat().st_mtime_ns for path in sorted(tmp_path.glob("**/samples-*/*.safetensors"))}
     assert len(files) == 3
     looser = all_of(series(tmp_path, threshold=0.999), 1)
-    assert {path: path.stat().st_mtime_ns for path in sorted(tmp_path.glob("**/*.npy"))} == files
+    assert {path: path.stat().st_mtime_ns for path in sorted(tmp_path.glob("**/samples-*/*.safetensors"))} == files
     assert looser["rows"][0]["criterion"] == "ratio<0.999"
     more = series(tmp_path)
     more.choices = Choices(samples=8, steps=3, batch_size=2)
     all_of(more, 1)
-    now = {path: path.stat().st_mtime_ns for path in sorted(tmp_path.glob("**/*.npy"))}
+    now = {path: path.stat().st_mtime_ns for path in sorted(tmp_path.glob("**/samples-*/*.safetensors"))}
     assert len(now) == 4
     assert files.items() <= now.items()
     # Other noise is another thing.
     all_of(series(tmp_path, seed=1), 1)
-    assert len(list(tmp_path.glob("**/*.npy"))) == 7
+    assert len(list(tmp_path.glob("**/samples-*/*.safetensors"))) == 7
 
 
 def test_all_snapshots_start_from_the_same_noise(tmp_path: Path) -> None:
     record = all_of(series(tmp_path))
     assert [row["step"] for row in record["rows"]] == [25_600, 51_200]
-    first, second = (np.concatenate([np.load(p) for p in sorted(folder.glob("*.npy"))]).astype(float)
-                     for folder in sorted(tmp_path.glob("cache/samples-*")))  # fmt: skip
+    first, second = (
+        np.concatenate([load_file(path)["samples"].numpy() for path in sorted(folder.iterdir())]).astype(float)
+        for folder in sorted(tmp_path.glob("cache/samples-*"))
+    )
     # Closer to its fellow than to the next sample of its own network.
     apart = np.sqrt(((first[:, None] - second[None]) ** 2).sum((2, 3, 4)))
     assert (apart.argmin(1) == np.arange(6)).mean() > 0.6
@@ -512,7 +515,7 @@ def test_all_snapshots_start_from_the_same_noise(tmp_path: Path) -> None:
 def test_without_a_folder_samples_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIFFSCOPE_CACHE_DIR", str(tmp_path))
     assert all_of(series(None), 1)["rows"]
-    assert list(tmp_path.glob("**/*.npy")) == []
+    assert list(tmp_path.glob("**/samples-*/*.safetensors")) == []
     assert len(list(tmp_path.glob("memorization-*/*.json"))) == 1
 
 

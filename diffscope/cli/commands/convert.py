@@ -21,17 +21,25 @@ def run(
         str | None,
         typer.Option("--dtype", help="Store as float32, float16 or bfloat16.", show_default="as in the file"),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that was not made from the same weights.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Any checkpoint as safetensors, with family, constructor and provenance in its metadata.
 
     Example: diffscope convert network-snapshot-200000.pkl model.safetensors
     """
+    options.require_safetensors(output)
     from diffscope.api import load
+    from diffscope.cli.running import refuse_other_weights
     from diffscope.report import terminal
     from diffscope.studies.conversion import convert
 
-    written = convert(*load(checkpoint, family, options.key_values(config), weights), output, dtype)
+    found, denoiser = load(checkpoint, family, options.key_values(config), weights)
+    if not overwrite:
+        refuse_other_weights(found, output)
+    written = convert(found, denoiser, output, dtype)
     if json:
         print_json(written)
     else:

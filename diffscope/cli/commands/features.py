@@ -23,6 +23,9 @@ def run(
     num_levels: Annotated[
         int, typer.Option("--num-levels", metavar="K", help="Noise levels where neither --sigma nor --t is given.")
     ] = 12,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace features of another protocol, or another file, in FILE.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Write pooled features for other tools: a tensor a layer, [levels, views, images, features].
@@ -31,13 +34,16 @@ def run(
     """
     if output is None:
         raise UsageError("features needs a file to write: -o FILE.safetensors")
-    from diffscope.cli.running import others_leave, warnings_of
+    options.require_safetensors(output)
+    from diffscope.cli.running import others_leave, refuse_other_features, warnings_of
     from diffscope.report import terminal
     from diffscope.studies.export import export
     from diffscope.studies.listener import Listener
     from diffscope.studies.portions import passes_at_once
 
     job = measuring.job(checkpoint, num_levels=num_levels)
+    if not overwrite:
+        refuse_other_features(job.protocol.to_json(), output)
     for line in warnings_of(job):
         terminal.warn(line)
     with terminal.progress(passes_at_once(job), "features", unit="passes") as advance:
