@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from diffscope.errors import DataError
+from diffscope.names import in_json
 
 SCHEMA = 1
 RESULT = "result.json"
@@ -346,7 +347,7 @@ class TableResult:
 
 def dumps(result: Result | TableResult) -> str:
     """The text of `result.json`; a number that is not finite is our mistake and raises."""
-    return json.dumps(result.to_json(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return in_json(json.dumps(result.to_json(), indent=2, allow_nan=False, ensure_ascii=False)) + "\n"
 
 
 def read_result(path: str) -> Result:

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from diffscope import locks
 from diffscope.errors import StoreError
-from diffscope.kept import locks
 
 Arrays = dict[str, np.ndarray]
 Record = dict[str, Any]
@@ -115,7 +115,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
     The format's own library writes to another file and renames that, with the rights of its owner alone.
     """
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    # What is not UTF-8 in a name, JSON may carry and the format's readers refuse.
+    carried = {key: value.encode("utf-8", "backslashreplace").decode() for key, value in metadata.items()}
+    header: dict[str, Any] = {"__metadata__": carried}
     # The widest dtypes first, so that every tensor is aligned.
     ordered = sorted(tensors.items(), key=lambda item: (-item[1][2].nbytes // max(1, math.prod(item[1][1])), item[0]))
     end = 0

@@ -19,8 +19,8 @@ from diffscope import registry
 ROOT = Path(diffscope.__file__).parent
 
 ROWS: dict[int, set[str]] = {
-    0: {"errors"},
-    1: {"registry", "seeding", "numerics", "protocol", "store", "kept", "hub", "ranks", "allocation"},
+    0: {"errors", "locks"},
+    1: {"registry", "seeding", "numerics", "protocol", "store", "kept", "hub", "ranks", "allocation", "names"},
     2: {"results"},
     3: {"checkpoints", "sources", "moments"},
     4: {"families", "views", "metrics"},
@@ -39,6 +39,7 @@ def rows(last: int) -> set[str]:
 # The table's last column. It leaves out rows 0–1 for row 5, which they stand under as under all others.
 MAY: dict[str, set[str]] = {
     "errors": set(),
+    "locks": set(),
     **{room: rows(0) for room in ROWS[1]},
     "results": rows(1),
     "checkpoints": rows(1),

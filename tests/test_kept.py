@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from diffscope import locks
 from diffscope.errors import UsageError
-from diffscope.kept import contents, latents, locks
+from diffscope.kept import contents, latents
 from diffscope.kept.latents import Key, Latents, digest
 from diffscope.kept.sizes import bytes_of, in_bytes
 

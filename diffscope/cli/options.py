@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
@@ -16,6 +17,29 @@ from diffscope.kept.sizes import bytes_of
 if TYPE_CHECKING:
     from diffscope.studies.settings import Job, Settings
     from diffscope.studies.shards import Shard
+
+REPEATABLE = "(repeatable, or a list by commas)"
+
+
+def listed(values: list[Any] | None) -> list[Any] | None:
+    """An option given several times, each time one value or several with commas between, as one list."""
+    if values is None:
+        return None
+    found = [part for value in values for part in (value.split(",") if isinstance(value, str) else value)]
+    return [part.strip() if isinstance(part, str) else part for part in found if part != ""]
+
+
+def _numbers(option: str) -> Callable[[str], list[float]]:
+    """Reads `0.1,0.3`; UsageError naming the option."""
+
+    def read(text: str) -> list[float]:
+        try:
+            return [float(part) for part in text.split(",")]
+        except ValueError:
+            raise UsageError(f"{option} {text}: expected a number, or several such as 0.1,0.3") from None
+
+    return read
+
 
 Checkpoint = Annotated[
     str,
@@ -36,10 +60,12 @@ Family = Annotated[
 Config = Annotated[
     list[str] | None,
     typer.Option(
-        "--config", metavar="KEY=VALUE", help="Constructor fact that the file lacks, such as num_heads=6 (repeatable).",
+        "--config",
+        metavar="KEY=VALUE",
+        help=f"Constructor fact that the file lacks, such as num_heads=6 {REPEATABLE}.",
         show_default=False,
     ),
-]  # fmt: skip
+]
 StepFrom = Annotated[
     str | None,
     typer.Option(
@@ -61,14 +87,27 @@ MaxPixels = Annotated[
 Weights = Annotated[str, typer.Option("--weights", help="Which set of a training dump: ema or model.")]
 Json = Annotated[bool, typer.Option("--json", help="Print result.json on stdout and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the numbers alone.")]
-FailIf = Annotated[
-    list[str] | None,
-    typer.Option(
+
+
+def gate(tests: str, example: str) -> Any:
+    """--fail-if of a command; `tests`: which rows it looks at."""
+    return typer.Option(
         "--fail-if",
         metavar="EXPR",
-        help="Exit with 3 where this holds, such as 'icr>0.5' (repeatable).",
+        callback=listed,
+        help=f"Exit with 3 where this holds of {tests}, such as '{example}' {REPEATABLE}.",
         show_default=False,
-    ),
+    )
+
+
+FailIf = Annotated[list[str] | None, gate("any row", "icr>0.5")]
+FailIfWindow = Annotated[
+    list[str] | None, gate("any layer's window (icr: at its lowest level), or window==none of all", "icr>0.5")
+]
+FailIfLast = Annotated[list[str] | None, gate("any row of the last checkpoint, or onset of any layer", "icr>0.5")]
+FailIfBest = Annotated[list[str] | None, gate("the level of best accuracy of any layer", "accuracy<0.5")]
+FailIfCompared = Annotated[
+    list[str] | None, gate("any row; change>2%: and significantly so for all rows together", "change>2%")
 ]
 Out = Annotated[
     Path | None,
@@ -124,19 +163,33 @@ class Measuring:
     layer: Annotated[
         list[str] | None,
         typer.Option(
-            "--layer", metavar="NAME", help="Layer by its name, mid, or all (repeatable).", show_default="mid"
+            "--layer",
+            metavar="NAME",
+            callback=listed,
+            help=f"Layer by its name, mid, or all {REPEATABLE}.",
+            show_default="mid",
         ),
     ] = None
     sigma: Annotated[
         list[float] | None,
         typer.Option(
-            "--sigma", metavar="S", help="Noise level as noise-to-signal ratio (repeatable).", show_default=False
+            "--sigma",
+            metavar="S",
+            parser=_numbers("--sigma"),
+            callback=listed,
+            help=f"Noise level as noise-to-signal ratio {REPEATABLE}.",
+            show_default=False,
         ),
     ] = None
     t: Annotated[
         list[float] | None,
         typer.Option(
-            "--t", metavar="T", help="Noise level in the model's own variable (repeatable).", show_default=False
+            "--t",
+            metavar="T",
+            parser=_numbers("--t"),
+            callback=listed,
+            help=f"Noise level in the model's own variable {REPEATABLE}.",
+            show_default=False,
         ),
     ] = None
     num_images: Annotated[
@@ -376,7 +429,8 @@ def require_safetensors(output: Path) -> None:
 def key_values(pairs: list[str] | None) -> dict[str, str]:
     """`KEY=VALUE` options as a dictionary."""
     found = {}
-    for pair in pairs or []:
+    # A comma may also stand in a value: the next pair begins with a name and a sign of equality.
+    for pair in [part for text in pairs or [] for part in re.split(r",(?=\s*\w+=)", text)]:
         key, equals, value = pair.partition("=")
         if not (key and equals and value):
             raise UsageError(f"--config {pair}: expected KEY=VALUE, such as num_heads=6")

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from diffscope.errors import StoreError
-from diffscope.report.streams import silence
+from diffscope.names import in_json
+from diffscope.report.streams import one_line, silence
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -19,12 +20,17 @@ if TYPE_CHECKING:
 
 def print_json(record: Mapping[str, Any]) -> None:
     """One document and nothing else; characters that the stream cannot carry are written as JSON escapes."""
-    text = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False)
+    text = in_json(json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False))
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
         text = json.dumps(record, indent=2, allow_nan=False)
     print(text)
+
+
+def print_line(text: str) -> None:
+    """With names from outside in it."""
+    print(one_line(text, sys.stdout.encoding or "utf-8"))
 
 
 def print_numbers(rows: Iterable[Any], key: str) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffscope.cli.output import print_json, print_numbers, reader_may_leave
+from diffscope.cli.output import print_json, print_line, print_numbers, reader_may_leave
 from diffscope.errors import StoreError
+from diffscope.results import VARIED
 
 WINDOW_KEYS = (
     *("icr", "sigma", "t", "low", "high", "sigma_error", "practical_low", "practical_high", "lowest_sigma"),
@@ -19,7 +20,7 @@ WINDOW_KEYS = (
 if TYPE_CHECKING:
     from diffscope.checkpoints import Checkpoint
     from diffscope.cli.options import Several
-    from diffscope.results import Result, TableResult
+    from diffscope.results import Result, TableResult, WindowRow
     from diffscope.studies.gates import Gate
     from diffscope.studies.settings import Job
     from diffscope.studies.shards import Shard
@@ -75,7 +76,7 @@ def run_shard(job: Job, command: str, shard: Shard, out: Path) -> None:
     with terminal.progress(shard.passes(job), command, unit="passes") as advance:
         blocks = measure_shard(job, shard, command, out, Listener(advance, terminal.note))
     others_leave()
-    print(f"{out}  shard {shard}: blocks {', '.join(map(str, blocks))} of {job.blocks}")
+    print_line(f"{out}  shard {shard}: blocks {', '.join(map(str, blocks))} of {job.blocks}")
     terminal.note(f"when all {shard.count} are there: diffscope merge FOLDERS... --out DIR")
 
 
@@ -109,8 +110,21 @@ def check_gates(gates: Sequence[Gate], result: Result) -> None:
     """GateHeld; of `icr` each row is looked at, of `sweep` each layer's window."""
     from diffscope.studies.gates import check
 
-    rows = [row.to_json() for row in result.rows] if result.command == "icr" else [vars(one) for one in result.window]
-    check(gates, rows)
+    if result.command == "icr":
+        check(gates, [row.to_json() for row in result.rows])
+    else:
+        check(gates, [{"lowest_sigma": _lowest_level(result, window), **vars(window)} for window in result.window])
+
+
+def _lowest_level(result: Result, window: WindowRow) -> float | None:
+    """Where the ICR was measured that a window has."""
+    from diffscope.report.cells import best_of
+
+    members = [
+        row for row in result.rows if all(getattr(row, key) == getattr(window, key) for key in ("layer", *VARIED))
+    ]
+    row = best_of(result, window.layer, members)
+    return None if row is None else row.sigma
 
 
 def show(result: Result, quiet: bool = False) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from diffscope.cli import options
 from diffscope.cli.leaving import last_word
-from diffscope.cli.output import print_json, print_numbers, reader_may_leave
+from diffscope.cli.output import print_json, print_line, print_numbers, reader_may_leave
 from diffscope.cli.running import (
     others_leave,
     prepare_folder,
@@ -193,7 +193,7 @@ def _follow(run: Run, tracker: Tracker, watch: Watch, every: float) -> None:
                 rows = [row for row in result.rows if row.step == snapshot.step]
                 with reader_may_leave():
                     for row in rows:
-                        print(training_line(row, result.onset), flush=True)
+                        print_line(training_line(row, result.onset))
             run.act(result.onset)
             check(run.gates, _last_rows(result), result.onset)
         time.sleep(every)

@@ -11,6 +11,17 @@ from diffscope.errors import UsageError
 from diffscope.features.plan import DTYPES
 from diffscope.ranks import world
 
+ALIASES = {
+    "gpu": "cuda",
+    "nvidia": "cuda",
+    "rocm": "cuda",
+    "hip": "cuda",
+    "metal": "mps",
+    "apple": "mps",
+    "cuda0": "cuda:0",
+}
+"""What devices are called elsewhere, and by torch."""
+
 
 def resolve_device(name: str | None) -> str:
     """`cuda` where there is one, of several processes each its own, else `cpu`; UsageError for one that is not here."""
@@ -19,10 +30,24 @@ def resolve_device(name: str | None) -> str:
         return mine or ("cuda" if torch.cuda.is_available() else "cpu")
     assert name is not None
     try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"--device {name}: {' '.join(str(error).split())[:120]}") from None
+        torch.zeros(1, device=name).item()  # `meta` has no numbers
+    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
+        raise UsageError(f"--device {name}: {_why(name, error)}") from None
     return name
+
+
+def _why(name: str, error: Exception) -> str:
+    """What is wrong with a device, and which there are."""
+    kind = name.split(":")[0].lower()
+    here = "cpu" if not torch.cuda.is_available() else "cpu, cuda and cuda:0 to cuda:{}"
+    here = here.format(torch.cuda.device_count() - 1)
+    if kind in ALIASES:
+        return f"did you mean {ALIASES[kind]}? Here there is {here}"
+    if name != name.lower() and name.lower().split(":")[0] in ("cpu", "cuda", "mps"):
+        return f"did you mean {name.lower()}? Here there is {here}"
+    said = " ".join(str(error).split()).split(". ")[0].rstrip(".")
+    said = "no such kind of device" if said.startswith("Expected one of") else said[:120]
+    return f"{said}; here there is {here}"
 
 
 def resolve_precision(name: str, device: str) -> str:

@@ -12,7 +12,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from diffscope.kept import latents, locks
+from diffscope import locks
+from diffscope.kept import latents
 
 LATENTS = "latents"
 """The folder of all sets, within the cache folder."""

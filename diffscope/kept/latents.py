@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from diffscope.kept import locks
+from diffscope import locks
 from diffscope.kept.sizes import bytes_of, in_bytes
 
 FILE = "latents.sqlite"

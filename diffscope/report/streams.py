@@ -1,12 +1,13 @@
 """What a stream can carry: text for a terminal that may know neither Greek nor box drawing.
 
-Names of files, layers and classes come from outside; control characters in them would move the cursor or worse.
+Names of files, layers and classes come from outside: what they would say to a terminal is escaped (`names`).
 """
 
 from __future__ import annotations
 
 import os
-import re
+
+from diffscope.names import visible
 
 SYMBOLS = "σξ±–◆●○│─┤└┬"
 
@@ -18,12 +19,10 @@ FALLBACK = str.maketrans(
 )
 """The plot's characters keep their width, or its columns would shift."""
 
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
 
 def carry(text: str, encoding: str) -> str:
     """The text as a stream of this encoding can show it."""
-    text = CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    text = visible(text, spared="\t\n")
     if not can_carry(encoding):
         text = text.translate(FALLBACK)
     return text.encode(encoding, "backslashreplace").decode(encoding)

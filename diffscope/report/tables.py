@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from diffscope.names import cell, visible
 from diffscope.report import training, variation, verdict
 from diffscope.report.cells import COLUMNS
 from diffscope.report.footnotes import footnotes, noted
@@ -16,7 +17,8 @@ from diffscope.results import VARIED, Result, Row, TableResult
 def write_csv(result: Result | TableResult, path: Path) -> None:
     """One line a row with the keys of `result.json`, as RFC 4180 has it; a null is an empty field.
 
-    Lists (`replicates`) are left out, notes joined by "; ". Floats are written so that they read back unchanged.
+    Lists (`replicates`) are left out, notes joined by "; ". Floats are written so that they read back unchanged. Words
+    are written as `names.cell` has them.
     """
     records = result.to_json()["rows"]
     keys = dict.fromkeys(key for record in records for key in record)
@@ -27,7 +29,7 @@ def write_csv(result: Result | TableResult, path: Path) -> None:
     # the csv module ends lines itself, with CR LF; a file name that is not UTF-8 is still written
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(columns)
+        writer.writerow(map(cell, columns))
         writer.writerows([[_field(record.get(key)) for key in columns] for record in records])
 
 
@@ -43,8 +45,8 @@ def _field(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, list):
-        return "; ".join(value)
-    return repr(value) if isinstance(value, float) else str(value)
+        return cell("; ".join(value))
+    return repr(value) if isinstance(value, float) else cell(value) if isinstance(value, str) else str(value)
 
 
 def markdown_table(result: Result) -> str:
@@ -100,7 +102,7 @@ def _line(cells: list[str]) -> str:
 
 def _cell(text: str) -> str:
     """On one line, without what Markdown would take for its own."""
-    text = " ".join(text.split())
+    text = visible(" ".join(text.split()))
     for mark in "\\|<>*`":
         text = text.replace(mark, f"\\{mark}")
     return text

@@ -57,7 +57,7 @@ def export(job: Job, path: Path, listener: Listener | None = None) -> dict[str, 
 
     def begin() -> list[int]:
         """The numbers of the pieces that an earlier run of the same protocol finished."""
-        resumed = filling.resume(part) if part.exists() else False
+        resumed = filling.resume(part, listener) if part.exists() else False
         arrays = filling.arrays = _mapped(part, tensors, about, fresh=not resumed)
         arrays["sigma"][:] = plan.sigmas
         arrays["index"][:] = order
@@ -125,10 +125,13 @@ class _Filling:
     skipped: list[int] = field(default_factory=list)
     """Images that could not be read."""
 
-    def resume(self, part: Path) -> bool:
+    def resume(self, part: Path, listener: Listener) -> bool:
         """Whether an earlier run has left some of its pieces."""
         record = self.journal.read(self.key)
-        if record is None or record["bytes"] != part.stat().st_size:
+        if record is None:
+            return False
+        if record["bytes"] != part.stat().st_size:
+            listener.say(f"{part}: damaged on disk; its features are computed again")
             return False
         self.done, self.skipped = dict(map(tuple, record["done"])), record["skipped"]
         return True
@@ -140,7 +143,7 @@ class _Filling:
             del self.done[number]
             self.skipped = [image for image in self.skipped if image not in set(self.pieces[number])]
         if damaged:
-            listener.say(f"{self.key}: {len(damaged)} pieces are damaged on disk; they are computed again")
+            listener.say(f"{self.arrays['index'].filename}: damaged on disk; {len(damaged)} pieces are computed again")
 
     def take(self, number: int, found: Arrays, record: Record) -> None:
         """Put a piece in its place; what is in the journal is in the file."""

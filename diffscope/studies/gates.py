@@ -23,6 +23,10 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
 _FORM = re.compile(r"\s*([A-Za-z_]\w*)\s*(>=|<=|==|!=|>|<)\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*(%?)\s*")
 
 
+LEVELS = ("sigma", "t", "low", "high", "practical_low", "practical_high", "lowest_sigma")
+"""Keys of windows that are noise levels themselves, and at none."""
+
+
 @dataclass(frozen=True)
 class Gate:
     text: str
@@ -66,19 +70,29 @@ def check(gates: Sequence[Gate], records: Sequence[Mapping[str, Any]], onset: Se
             held += [f"--fail-if onset: {row.layer} at sigma {row.sigma:.4g}: keep {row.keep}" for row in turned]
             continue
         for record in records:
-            at = (
-                f"{record.get('layer', '')} at sigma {record['sigma']:.4g}"
-                if record.get("sigma")
-                else record.get("layer", "")
-            )
-            at += "".join(f" ({key} {record[key]})" for key in VARIED if record.get(key) is not None)
-            value = record.get(gate.key)
+            at, value = _place(gate.key, record), record.get(gate.key)
             if value is None or isinstance(value, (str, list)):
                 found = "null" if value is None else repr(value)
                 nulls.append(f"--fail-if {gate.text}: {gate.key} of {at} is {found}")
             elif gate.holds(value) and (gate.key != "change" or record["significant"]):
-                held.append(f"--fail-if {gate.text}: {gate.key} of {at} is {value!r}")
+                held.append(f"--fail-if {gate.text}: {gate.key} of {at} is {_shown(gate, value)}")
     if nulls:
         raise DiffscopeError("; ".join(nulls) + "; a gate needs a number")
     if held:
         raise GateHeld(held)
+
+
+def _place(key: str, record: Mapping[str, Any]) -> str:
+    """What a row is of. The ICR of a window is that of the lowest level measured, not of the one recommended."""
+    sigma = record.get("lowest_sigma") if key == "icr" and "lowest_sigma" in record else record.get("sigma")
+    at = str(record.get("layer", ""))
+    if sigma and key not in LEVELS:
+        at += f" at sigma {sigma:.4g}"
+    return at + "".join(f" ({name} {record[name]})" for name in VARIED if record.get(name) is not None)
+
+
+def _shown(gate: Gate, value: float) -> str:
+    """Four digits, or as many as it takes for the gate to hold of what is shown."""
+    if isinstance(value, int):
+        return str(value)
+    return next((text for digits in range(4, 17) if gate.holds(float(text := f"{value:.{digits}g}"))), repr(value))

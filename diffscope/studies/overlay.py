@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from diffscope.errors import DataError
+from diffscope.names import read_cell
 from diffscope.numerics import FloatArray
 from diffscope.results import Overlay, OverlayAgainst
 
@@ -75,7 +76,7 @@ def _csv_rows(path: str) -> list[dict[str, Any]]:
     try:
         # "utf-8-sig": spreadsheets write a mark before the first name.
         with open(path, encoding="utf-8-sig", newline="") as file:
-            lines = [line for line in csv.reader(file) if any(cell.strip() for cell in line)]
+            lines = [[read_cell(cell) for cell in line] for line in csv.reader(file) if any(map(str.strip, line))]
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}; expected a CSV file with a column '{STEP}'") from None
     except (UnicodeDecodeError, csv.Error) as error:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from diffscope.cli import options
-from diffscope.cli.output import print_json, reader_may_leave
+from diffscope.cli.output import print_json, print_line, reader_may_leave
 from diffscope.errors import UsageError
 from diffscope.kept.sizes import bytes_of
 
@@ -104,7 +104,8 @@ def _prune(older_than: float | None, max_bytes: int | None, json: bool) -> None:
             freed = sum(row["bytes"] for row in removed)
             print_json({**_head("prune"), "bytes": freed, "removed": removed, "held": held})
         else:
-            print("\n".join(cache.removed(removed)))
+            for line in cache.removed(removed):
+                print_line(line)
     for row in held:
         terminal.warn(f"{row['name']} ({row['kind']}) stays: a process uses it, or it cannot be removed")
 

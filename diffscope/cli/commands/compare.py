@@ -18,7 +18,7 @@ def run(
         str, typer.Argument(metavar="NEW.json", help="A later one of the same protocol.", show_default=False)
     ],
     json: options.Json = False,
-    fail_if: options.FailIf = None,
+    fail_if: options.FailIfCompared = None,
 ) -> None:
     """The paired difference of two results, row by row, with its interval; refused where their protocols disagree.
 

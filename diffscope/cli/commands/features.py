@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from diffscope.cli import options
-from diffscope.cli.output import print_json
+from diffscope.cli.output import print_json, print_line
 from diffscope.errors import UsageError
 
 
@@ -55,5 +55,5 @@ def run(
         print_json(written)
     else:
         for name, shape in written["tensors"].items():
-            print(f"{name}  {' x '.join(map(str, shape))}")
+            print_line(f"{name}  {' x '.join(map(str, shape))}")
         terminal.note(f"wrote {output}")

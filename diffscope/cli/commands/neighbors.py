@@ -19,7 +19,9 @@ Query = Annotated[
     typer.Option(
         "--query",
         metavar="IMAGE",
-        help="Image to show: its index, or its name inside --data (repeatable).",
+        callback=options.listed,
+        help=f"Image to show: its index, or its name inside --data {options.REPEATABLE}; where that has commas, its "
+        "index.",
         show_default="--rows, chosen by --seed",
     ),
 ]

@@ -60,7 +60,7 @@ def run(
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
-    fail_if: options.FailIf = None,
+    fail_if: options.FailIfBest = None,
 ) -> None:
     """Is the level of lowest ICR the one where classes are told apart best? Accuracy of a linear probe and k-NN.
 

@@ -40,7 +40,7 @@ def run(
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
-    fail_if: options.FailIf = None,
+    fail_if: options.FailIfWindow = None,
 ) -> None:
     """ICR over noise levels and layers: at which level are features most semantic, and how sure is that?
 

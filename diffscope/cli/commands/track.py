@@ -40,7 +40,13 @@ OverlayFile = Annotated[
 ]
 Column = Annotated[
     list[str] | None,
-    typer.Option("--column", metavar="NAME", help="Of --overlay, this column (repeatable).", show_default="all"),
+    typer.Option(
+        "--column",
+        metavar="NAME",
+        callback=options.listed,
+        help=f"Of --overlay, this column {options.REPEATABLE}.",
+        show_default="all",
+    ),
 ]
 Rule = Annotated[
     str, typer.Option("--rule", help="Of the onset: long (from 30 snapshots on), short, or auto; --watch: long.")
@@ -80,7 +86,7 @@ def run(
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
-    fail_if: options.FailIf = None,
+    fail_if: options.FailIfLast = None,
 ) -> None:
     """ICR over a training run: where was it lowest, does the model memorize by now, which checkpoint is to keep?
 

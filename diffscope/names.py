@@ -1,0 +1,40 @@
+"""Names from outside (of files, layers, classes, of what a checkpoint says of itself), as they are shown and stored.
+
+Characters that nobody sees may say to a terminal where to write and in which colour, or let a name read backwards. They
+are shown as escapes, like `\\x1b`; in JSON as its own. A spreadsheet computes what begins like a formula: in a cell of
+a CSV file an apostrophe stands before it, which `read_cell` takes off again.
+"""
+
+from __future__ import annotations
+
+import re
+
+HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+"""C0 and C1 controls, marks and overrides of direction (Unicode Standard Annex 9), separators of lines, the BOM."""
+
+FORMULA = tuple("=+-@")
+
+
+def visible(text: str, spared: str = "") -> str:
+    """The text without hidden characters but those spared."""
+    return HIDDEN.sub(lambda found: found[0] if found[0] in spared else _escape(ord(found[0])), text)
+
+
+def in_json(text: str) -> str:
+    """The same of a JSON document, which reads back as it was."""
+    return HIDDEN.sub(lambda found: "\n" if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
+
+
+def cell(text: str) -> str:
+    """The text as a cell of a CSV file."""
+    text = visible(text)
+    return f"'{text}" if text.lstrip("'").startswith(FORMULA) else text
+
+
+def read_cell(text: str) -> str:
+    """What `cell` was given, but for hidden characters."""
+    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(FORMULA) else text
+
+
+def _escape(number: int) -> str:
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
