@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -16,7 +16,6 @@ from diffscope.kept.sizes import bytes_of
 
 if TYPE_CHECKING:
     from diffscope.studies.settings import Job, Settings
-    from diffscope.studies.shards import Shard
 
 REPEATABLE = "(repeatable, or a list by commas)"
 
@@ -311,73 +310,6 @@ class Measuring:
 
         config = key_values(self.config)
         return prepare_job(checkpoint, self.data, settings, self.family, config, self.weights, self.vae)
-
-
-@dataclass(frozen=True)
-class Several:
-    """A setting that takes several values in one result."""
-
-    key: str
-    """augment or num_images."""
-    values: tuple[str | int, ...]
-
-
-def varied(measuring: Measuring, augment: str, num_images: str | None) -> tuple[Measuring, Several | None]:
-    """The options with the command's own two; where one of these has several values, the last stands for all."""
-    counts = _counts(num_images)
-    if augment == "all" and len(counts) > 1:
-        raise UsageError(f"--augment all with --num-images {num_images}: vary one of the two at a time")
-    several = Several("num_images", counts) if len(counts) > 1 else None
-    if augment == "all":
-        from diffscope.studies.variation import EVERY_AUGMENTATION
-
-        several, augment = Several("augment", EVERY_AUGMENTATION), EVERY_AUGMENTATION[-1]
-    return replace(measuring, augment=augment, num_images=counts[-1] if counts else None), several
-
-
-def _counts(text: str | None) -> tuple[int, ...]:
-    """Rising; UsageError where it is not a number or a list of different ones, all above 0."""
-    words = [] if text is None else [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() for word in words):
-        raise UsageError(f"--num-images {text}: expected a number of images, or several such as 500,1000,2000")
-    counts = sorted({int(word) for word in words})
-    if counts and counts[0] < 1:
-        raise UsageError(f"--num-images {text}: expected at least 1")
-    if len(counts) < len(words):
-        raise UsageError(f"--num-images {text}: expected each number once")
-    return tuple(counts)
-
-
-def shard_of(
-    text: str | None, out: Path | None, several: Several | None, **others: object
-) -> tuple[Shard, Path] | None:
-    """What --shard asks for and where to; UsageError without --out, or beside what needs the whole."""
-    if text is None:
-        return None
-    from diffscope.studies.shards import Shard
-
-    shard = Shard.parse(text)
-    if out is None:
-        raise UsageError(f"--shard {text} needs --out DIR, a folder of its own for each shard")
-    if several is not None:
-        raise UsageError(f"--shard {text}: one measurement; give --{several.key.replace('_', '-')} one value at a time")
-    for name, value in others.items():
-        if value:
-            raise UsageError(f"--shard {text}: --{name.replace('_', '-')} needs the whole; give it to diffscope merge")
-    return shard, out
-
-
-def accuracy_of(text: str | None, shard: str | None, several: Several | None, self_check: bool) -> float | None:
-    """--accuracy as a share; UsageError, also beside what needs all images at all levels."""
-    if text is None:
-        return None
-    if shard is not None or several is not None or self_check:
-        other = "shard" if shard else "self-check" if several is None else several.key.replace("_", "-")
-        raise UsageError(f"--accuracy {text}: not together with --{other}, which needs all images at all noise levels")
-    try:
-        return float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
-    except ValueError:
-        raise UsageError(f"--accuracy {text}: expected a share of ICR such as 2%") from None
 
 
 def with_measuring(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from diffscope.cli.output import print_json, print_line, print_numbers, reader_may_leave
 from diffscope.errors import StoreError
-from diffscope.results import VARIED
 
 WINDOW_KEYS = (
     *("icr", "sigma", "t", "low", "high", "sigma_error", "practical_low", "practical_high", "lowest_sigma"),
@@ -19,8 +18,8 @@ WINDOW_KEYS = (
 
 if TYPE_CHECKING:
     from diffscope.checkpoints import Checkpoint
-    from diffscope.cli.options import Several
-    from diffscope.results import Result, TableResult, WindowRow
+    from diffscope.cli.several import Several
+    from diffscope.results import Result, TableResult
     from diffscope.studies.gates import Gate
     from diffscope.studies.settings import Job
     from diffscope.studies.shards import Shard
@@ -113,18 +112,7 @@ def check_gates(gates: Sequence[Gate], result: Result) -> None:
     if result.command == "icr":
         check(gates, [row.to_json() for row in result.rows])
     else:
-        check(gates, [{"lowest_sigma": _lowest_level(result, window), **vars(window)} for window in result.window])
-
-
-def _lowest_level(result: Result, window: WindowRow) -> float | None:
-    """Where the ICR was measured that a window has."""
-    from diffscope.report.cells import best_of
-
-    members = [
-        row for row in result.rows if all(getattr(row, key) == getattr(window, key) for key in ("layer", *VARIED))
-    ]
-    row = best_of(result, window.layer, members)
-    return None if row is None else row.sigma
+        check(gates, [vars(window) for window in result.window])
 
 
 def show(result: Result, quiet: bool = False) -> None:

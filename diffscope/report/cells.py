@@ -40,6 +40,19 @@ def percent(value: float | None) -> str:
     return NULL if value is None else f"{100 * value:+.1f} %"
 
 
+def p_value(p: float | None) -> str:
+    return "<0.0001" if p is not None and p < 1e-4 else number(p, 2)
+
+
+def direction(record: Mapping[str, Any]) -> str:
+    """Of a row of two results, in words."""
+    if record["change"] is None:
+        return NULL
+    if not record["significant"]:
+        return "no difference"
+    return "lower" if record["change"] < 0 else "higher"
+
+
 def by_layer(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """Rows of each layer by rising sigma; layers in the order in which the rows name them, that of the network."""
     groups: dict[str, list[Row]] = {}

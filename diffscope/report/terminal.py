@@ -21,10 +21,21 @@ from rich.table import Table
 from rich.text import Text
 
 from diffscope.report import curve, inspection, training, verdict
-from diffscope.report.cells import COLUMNS, NULL, best_first, best_of, by_layer, number, percent, share
+from diffscope.report.cells import (
+    COLUMNS,
+    NULL,
+    best_first,
+    best_of,
+    by_layer,
+    direction,
+    number,
+    p_value,
+    percent,
+    share,
+)
 from diffscope.report.footnotes import footnotes, noted
 from diffscope.report.streams import carry, one_line, silence
-from diffscope.results import OnsetRow, Result, Row, WindowRow
+from diffscope.results import Result, Row, WindowRow
 
 UNBOUND = 1000
 """Columns where nobody has said how wide: a pipe or a file, whose reader should find whole rows."""
@@ -36,13 +47,9 @@ DROPPED_FIRST = (["ICR raw"], ["eff. rank"], ["trace s", "trace ξ"], ["t"])
 """Columns of the table of rows that a narrow terminal goes without, in this order."""
 
 SNAPSHOT_DROPPED_FIRST = (
-    ["trace s", "trace ξ"],
-    ["alignment", "uniformity"],
-    ["eff. rank"],
-    ["held-out ICR"],
-    ["loss", "held-out loss"],
+    ["trace s", "trace ξ"], ["alignment", "uniformity"], ["eff. rank"], ["held-out ICR"], ["loss", "held-out loss"],
     ["checkpoint"],
-)
+)  # fmt: skip
 """The same of the table of snapshots."""
 
 PLOTS = 4
@@ -306,7 +313,7 @@ def _print_verdicts(result: Result, console: Console) -> None:
     onsets = training.by_urgency(result.onset)
     if len(onsets) > 1:
         headings = ["layer", "σ", "verdict", "lowest ICR", "at step", "keep step", "fired at"]
-        print_table(headings, [_listed(onset) for onset in onsets], console, left=("layer", "verdict"))
+        print_table(headings, [training.listed(onset) for onset in onsets], console, left=("layer", "verdict"))
         console.print()
     told = onsets[:PLOTS]
     for onset in told:
@@ -315,12 +322,6 @@ def _print_verdicts(result: Result, console: Console) -> None:
     verdicts = list(dict.fromkeys(training.verdict(onset) for onset in told))
     for name in verdicts:
         print_text(training.MEANING[name], console, f"What {name} means:" if len(verdicts) > 1 else "What to do:")
-
-
-def _listed(onset: OnsetRow) -> list[str]:
-    icr, at = (None, None) if onset.minimum is None else (onset.minimum.icr, onset.minimum.step)
-    steps = [NULL if step is None else f"{step:,}" for step in (at, onset.keep_step, onset.fired_at)]
-    return [onset.layer, number(onset.sigma), training.verdict(onset), share(icr), *steps]
 
 
 def _heading(text: str, console: Console) -> None:
@@ -336,25 +337,13 @@ def print_comparison(records: Sequence[Mapping[str, Any]], console: Console) -> 
         span = NULL if low is None or high is None else f"[{percent(low)}, {percent(high)}]"
         layer, last = ("" if record["layer"] == last else record["layer"]), record["layer"]
         values = [number(record["sigma"]), share(record["icr_old"]), share(record["icr_new"])]
-        tested = [percent(record["change"]), span, number(record["t"]), _p_value(record["p"])]
-        rows.append([layer, *values, *tested, _p_value(record["p_corrected"]), _direction(record)])
+        tested = [percent(record["change"]), span, number(record["t"]), p_value(record["p"])]
+        rows.append([layer, *values, *tested, p_value(record["p_corrected"]), direction(record)])
     print_table(headings, rows, console, left=("layer", "verdict"))
-    found = [_direction(record) for record in records]
+    found = [direction(record) for record in records]
     lower, higher = found.count("lower"), found.count("higher")
     told = f"Of {len(records)} rows ICR is significantly lower in {lower}, higher in {higher}"
     print_text(f"{told}: at 5 % for all rows together, their p corrected for their number (Holm).", console)
-
-
-def _p_value(p: float | None) -> str:
-    return "<0.0001" if p is not None and p < 1e-4 else number(p, 2)
-
-
-def _direction(record: Mapping[str, Any]) -> str:
-    if record["change"] is None:
-        return NULL
-    if not record["significant"]:
-        return "no difference"
-    return "lower" if record["change"] < 0 else "higher"
 
 
 def print_inspection(record: Mapping[str, Any], console: Console) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from pathlib import PurePath
 
-from diffscope.report.cells import COLUMNS, code, interval, metric, number, percent, sentences, share
+from diffscope.report.cells import COLUMNS, NULL, code, interval, metric, number, percent, sentences, share
 from diffscope.report.footnotes import noted
 from diffscope.results import OnsetRow, Overlay, OverlayAgainst, Result, Row
 
@@ -295,3 +295,10 @@ def _so_far(onset: OnsetRow) -> str:
         return onset.state
     keep = "" if onset.keep is None else f", keep {PurePath(onset.keep).name} (step {onset.keep_step:,})"
     return f"turned: memorization onset fired at step {onset.fired_at:,}{keep}"
+
+
+def listed(onset: OnsetRow) -> list[str]:
+    """Its line in a list of several."""
+    icr, at = (None, None) if onset.minimum is None else (onset.minimum.icr, onset.minimum.step)
+    steps = [NULL if step is None else f"{step:,}" for step in (at, onset.keep_step, onset.fired_at)]
+    return [onset.layer, number(onset.sigma), verdict(onset), share(icr), *steps]

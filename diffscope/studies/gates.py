@@ -84,7 +84,7 @@ def check(gates: Sequence[Gate], records: Sequence[Mapping[str, Any]], onset: Se
 
 def _place(key: str, record: Mapping[str, Any]) -> str:
     """What a row is of. The ICR of a window is that of the lowest level measured, not of the one recommended."""
-    sigma = record.get("lowest_sigma") if key == "icr" and "lowest_sigma" in record else record.get("sigma")
+    sigma = (record.get("lowest_sigma") if key == "icr" else None) or record.get("sigma")
     at = str(record.get("layer", ""))
     if sigma and key not in LEVELS:
         at += f" at sigma {sigma:.4g}"

@@ -33,10 +33,11 @@ def run(
     if not measuring.sigma and not measuring.t:
         raise UsageError("icr needs a noise level: --sigma S or --t T; to find the best one: diffscope sweep")
     from diffscope.cli.running import gates_of, run_and_report, run_shard
+    from diffscope.cli.several import shard_of, varied
 
     gates = gates_of("icr", fail_if)
-    measuring, several = options.varied(measuring, augment, num_images)
-    part = options.shard_of(shard, out, several, fail_if=fail_if, self_check=self_check, json=json)
+    measuring, several = varied(measuring, augment, num_images)
+    part = shard_of(shard, out, several, fail_if=fail_if, self_check=self_check, json=json)
     job = measuring.job(checkpoint)
     if part is not None:
         run_shard(job, "icr", *part)

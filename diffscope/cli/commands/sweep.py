@@ -47,13 +47,14 @@ def run(
     Example: diffscope sweep ckpt.pkl --data images/ --out sweep/
     """
     from diffscope.cli.running import gates_of, run_and_report, run_shard
+    from diffscope.cli.several import accuracy_of, shard_of, varied
 
     if num_levels == 1 and not measuring.sigma and not measuring.t:
         raise UsageError("--num-levels 1: a sweep compares noise levels, expected 2 or more; of one: diffscope icr")
     gates = gates_of("sweep", fail_if)
-    measuring, several = options.varied(measuring, augment, num_images)
-    part = options.shard_of(shard, out, several, fail_if=fail_if, self_check=self_check, json=json)
-    share = options.accuracy_of(accuracy, shard, several, self_check)
+    measuring, several = varied(measuring, augment, num_images)
+    part = shard_of(shard, out, several, fail_if=fail_if, self_check=self_check, json=json)
+    share = accuracy_of(accuracy, shard, several, self_check)
     job = measuring.job(checkpoint, num_levels=num_levels, accuracy=share)
     if part is not None:
         run_shard(job, "sweep", *part)
