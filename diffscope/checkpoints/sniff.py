@@ -38,6 +38,8 @@ def kind_of(head: bytes, size: int) -> str:
     for magic, found in MAGICS.items():
         if head.startswith(magic):
             raise CheckpointError(f"{found}; {EXPECTED}")
+    if head[:1] == b"\x08" and head[2:3] == b"\x12":  # a message of protobuf: ir_version, then the producer's name
+        raise CheckpointError(f"an ONNX file, which holds a program; {EXPECTED}; save the weights as safetensors")
     if head[257:262] == b"ustar":
         raise CheckpointError(f"a tar file; unpack it first (tar -x); {EXPECTED}")
     refuse_text(head)

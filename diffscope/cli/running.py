@@ -136,10 +136,11 @@ def show(result: Result, quiet: bool = False) -> None:
 def warnings_of(job: Job) -> list[str]:
     """What a user should know before the run."""
     from diffscope.features import cpu_capabilities
+    from diffscope.studies.cautions import cautions
 
     # That a class-conditional model was never trained without a class matters only if it is run so.
     null_class = job.plan.class_label == "null"
-    lines = [line for line in job.denoiser.warnings if null_class or "null label" not in line]
+    lines = [line for line in job.denoiser.warnings if null_class or "null label" not in line] + cautions(job)
     able = cpu_capabilities()
     if (
         job.plan.device == "cpu"

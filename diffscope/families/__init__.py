@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from types import ModuleType
 
 from diffscope import registry
 from diffscope.checkpoints import Checkpoint
 from diffscope.errors import CheckpointError, UnknownFamily, UsageError
+from diffscope.families._foreign import kind_of
 from diffscope.families.base import Denoiser, Match
+
+PREFIXES = ("module.", "_orig_mod.", "net.", "model.", "network.", "unet.", "diffusion_model.")
+"""What wrappers and training loops put before a network's own names."""
+MAX_PREFIXES = 4
 
 
 def load(checkpoint: Checkpoint, family: str | None = None, config: Mapping[str, str] | None = None) -> Denoiser:
@@ -19,7 +26,7 @@ def load(checkpoint: Checkpoint, family: str | None = None, config: Mapping[str,
     known = registry.load(__name__)
     if family is not None and family not in known:
         raise UsageError(f"family '{family}' is not one of {', '.join(known)}")
-    matches: dict[str, Match] = {n: m for n, module in known.items() if (m := module.recognise(checkpoint)) is not None}
+    checkpoint, matches = _claims(checkpoint, known)
     if family is not None:
         if family not in matches:
             raise UnknownFamily(f"{checkpoint.path}: its {_held(checkpoint)} are not those of family '{family}'")
@@ -28,6 +35,37 @@ def load(checkpoint: Checkpoint, family: str | None = None, config: Mapping[str,
         family, match = _decide(checkpoint, matches, list(known))
     denoiser: Denoiser = known[family].build(checkpoint, config or {}, match)
     return denoiser
+
+
+def _claims(checkpoint: Checkpoint, known: Mapping[str, ModuleType]) -> tuple[Checkpoint, dict[str, Match]]:
+    """The families that claim the file, named as they name tensors; one that its metadata name claims it alone."""
+    matches: dict[str, Match] = {}
+    for found, note in _unwrapped(checkpoint):
+        for name, module in known.items():
+            if (match := module.recognise(found)) is not None:
+                matches[name] = replace(match, why=match.why + note)
+        if matches:
+            break
+    else:
+        found, note = checkpoint, ""
+    said = checkpoint.metadata.get("family", "")
+    if said in known:
+        return found, {said: Match(True, "the file's metadata names the family" + note)}
+    return found, matches
+
+
+def _unwrapped(checkpoint: Checkpoint) -> Iterator[tuple[Checkpoint, str]]:
+    """The file as it is, then without one prefix after the other, and what was left out as lying outside of them."""
+    whole = checkpoint.tensors
+    yield checkpoint, ""
+    for _ in range(MAX_PREFIXES):
+        prefix = next((p for p in PREFIXES if any(name.startswith(p) for name in checkpoint.tensors)), None)
+        if prefix is None:
+            return
+        inside = {n.removeprefix(prefix): t for n, t in checkpoint.tensors.items() if n.startswith(prefix)}
+        checkpoint = replace(checkpoint, tensors=inside)
+        outside = len(whole) - len(inside)
+        yield checkpoint, f", {outside} tensors outside of '{prefix}' left out" if outside else ""
 
 
 def _decide(checkpoint: Checkpoint, matches: Mapping[str, Match], known: list[str]) -> tuple[str, Match]:
@@ -42,7 +80,12 @@ def _decide(checkpoint: Checkpoint, matches: Mapping[str, Match], known: list[st
         )
     if not checkpoint.tensors:
         raise CheckpointError(f"{checkpoint.path}: no tensors in it")
-    raise UnknownFamily(f"{checkpoint.path}: no family knows its {_held(checkpoint)}; supported: {', '.join(known)}")
+    if (answer := kind_of(checkpoint)) is not None:
+        raise UnknownFamily(f"{checkpoint.path}: {answer}")
+    raise UnknownFamily(
+        f"{checkpoint.path}: no family knows its {_held(checkpoint)}; supported: {', '.join(known)}; in Python, "
+        "diffscope.wrap(module, side=…, channels=…) takes any network"
+    )
 
 
 def _held(checkpoint: Checkpoint) -> str:

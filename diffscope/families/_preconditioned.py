@@ -26,6 +26,7 @@ class Preconditioner(NoiseConvention):
 
 class EDMPrecond(Preconditioner):
     native = "c_noise = ln(sigma)/4, rising with noise"
+    trained = (0.002, 80.0)  # where samples are drawn, four standard deviations of ln sigma in training (table 1)
 
     def __init__(self, sigma_min: float = 0.0, sigma_max: float = math.inf, sigma_data: float = 0.5) -> None:
         self.sigma_min, self.sigma_max, self.sigma_data = sigma_min, sigma_max, sigma_data

@@ -65,6 +65,8 @@ class NoiseConvention(ABC):
     sigma_min: float
     sigma_max: float
     discrete: ClassVar[bool] = False
+    trained: ClassVar[tuple[float, float]] = (0.0, math.inf)
+    """The levels that such networks are trained at, where the range allows more."""
 
     @abstractmethod
     def to_native(self, sigma: float) -> float:

@@ -83,8 +83,6 @@ class DiffusersDenoiser(Denoiser):
 
 
 def recognise(checkpoint: Checkpoint) -> Match | None:
-    if family := checkpoint.metadata.get("family"):
-        return Match(True, "the file's metadata names the family") if family == "diffusers" else None
     if checkpoint.container != "diffusers":
         return None
     return Match(True, f"a diffusers folder with a {checkpoint.class_name}")

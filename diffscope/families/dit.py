@@ -49,8 +49,6 @@ class DiTDenoiser(TransformerDenoiser):
 
 
 def recognise(checkpoint: Checkpoint) -> Match | None:
-    if family := checkpoint.metadata.get("family"):
-        return Match(True, "the file's metadata names the family") if family == "dit" else None
     if not is_transformer(checkpoint) or any(n.startswith("projectors.") for n in checkpoint.tensors):
         return None
     arguments = checkpoint.training_args

@@ -126,8 +126,6 @@ class EDMDenoiser(PreconditionedDenoiser):
 
 
 def recognise(checkpoint: Checkpoint) -> Match | None:
-    if family := checkpoint.metadata.get("family"):
-        return Match(True, "the file's metadata names the family") if family == "edm" else None
     if checkpoint.class_name in PRECONDITIONERS:
         return Match(True, f"the file holds a pickled {checkpoint.class_name}")
     names = {_without_prefix(name) for name in checkpoint.tensors}

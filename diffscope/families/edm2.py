@@ -60,17 +60,15 @@ class EDM2Denoiser(PreconditionedDenoiser):
 
 
 def recognise(checkpoint: Checkpoint) -> Match | None:
-    if family := checkpoint.metadata.get("family"):
-        return Match(True, "the file's metadata names the family") if family == "edm2" else None
-    if any(n.endswith("emb_fourier.freqs") for n in checkpoint.tensors):
+    if any(n in checkpoint.tensors for n in ("emb_fourier.freqs", "unet.emb_fourier.freqs")):
         return Match(True, "the tensors have the names of EDM2's U-Net")
     return None
 
 
 def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> EDM2Denoiser:
     tensors = {
-        name.removeprefix("unet."): tensor
-        for name, tensor in checkpoint.tensors.items()
+        name: tensor
+        for name, tensor in ((n.removeprefix("unet."), t) for n, t in checkpoint.tensors.items())
         if not name.startswith(("logvar_fourier.", "logvar_linear."))  # a head that serves training alone
     }
     path, balances = (

@@ -67,8 +67,6 @@ class REPADenoiser(InterpolantDenoiser):
 
 
 def recognise(checkpoint: Checkpoint) -> Match | None:
-    if family := checkpoint.metadata.get("family"):
-        return Match(True, "the file's metadata names the family") if family == "repa" else None
     if not is_transformer(checkpoint):
         return None
     if any(n.startswith("projectors.") for n in checkpoint.tensors):

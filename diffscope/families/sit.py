@@ -88,8 +88,6 @@ class SiTDenoiser(InterpolantDenoiser):
 
 
 def recognise(checkpoint: Checkpoint) -> Match | None:
-    if family := checkpoint.metadata.get("family"):
-        return Match(True, "the file's metadata names the family") if family == "sit" else None
     if not is_transformer(checkpoint) or any(
         n.startswith(("projectors.", "decoder_blocks.")) for n in checkpoint.tensors
     ):

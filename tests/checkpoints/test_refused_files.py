@@ -43,10 +43,11 @@ FILES = {
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "run `git lfs pull`"),
     "html": (b"\n<!DOCTYPE html><html><title>Quota exceeded</title>", "a download page was saved"),
     "text": (b"learning_rate: 1e-4\n", "a text file"),
-    "json": (b'{"hidden_size": 384, "depth": 12}', "a text file"),
+    "json": (b'{"hidden_size": 384, "depth": 12}', "a JSON file"),
     "gzip": (gzip.compress(b"x"), "a gzip file; unpack it first"),
     "tar": (tar_bytes(), "a tar file; unpack it first"),
     "numpy": (b"\x93NUMPY\x01\x00", "a NumPy array"),
+    "onnx": (b"\x08\x07\x12\x07pytorch\x1a\x052.1.0:\xe8\x07\n", "an ONNX file, which holds a program"),
     "noise": (bytes(range(200, 232)), "begins with bytes c8 c9 ca cb"),
 }
 

@@ -202,7 +202,7 @@ def test_configs_that_are_refused(config: dict[str, Any], message: str, tmp_path
 
 
 def test_folders_that_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="a folder without a network"):
+    with pytest.raises(CheckpointError, match="a folder with nothing in it"):
         read(str(tmp_path))
     folder = copied("diffusers-unet", tmp_path / "unet")
     (folder / f"{WEIGHTS}.index.json").write_text('{"weight_map": {"a": "../../secret.safetensors"}}')

@@ -1,0 +1,50 @@
+"""Files that are no network of any family, known by the names of their tensors, and what to do instead."""
+
+from __future__ import annotations
+
+import re
+
+from diffscope.checkpoints.base import Checkpoint
+
+_KINDS: tuple[tuple[str, str], ...] = (
+    (
+        r"(^|[._])lora[._]|\.lora_[A-Za-z]|^lora_(unet|te)|\.hada_w1|\.alpha$",
+        "a LoRA, which only changes another network's weights: merge it into its base "
+        "(in diffusers fuse_lora, then save_pretrained) and give that",
+    ),
+    (
+        r"controlnet_|^control_model\.|^zero_convs\.",
+        "a ControlNet, which works beside another network: give the network that it controls",
+    ),
+    (
+        r"temporal_|temp_conv|motion_modules|time_stack",
+        "a video network, which no family here is: measure networks of single images",
+    ),
+    (
+        r"\.attn2\.to_k\.|^context_embedder\.|^double_blocks\.|^joint_blocks\.",
+        "a network conditioned on text, which no family here is: call it with a text of yours through "
+        "diffscope.wrap(module, side=…, channels=…, sigma_to_input=…)",
+    ),
+    (
+        r"text_model\.encoder\.|^transformer\.resblocks\.|^encoder\.block\.\d+\.layer\.|^model\.layers\.\d+\.self_attn\.",
+        "a text encoder or language model, which denoises nothing: give the pipeline's denoising network",
+    ),
+    (
+        r"^(first_stage_model\.)?(post_)?quant_conv\.|^decoder\.(up|up_blocks|mid_block|mid)\.",
+        "a VAE alone: give the network that works on its latents, and the VAE's folder with --vae",
+    ),
+    (
+        r"^(down_blocks|transformer_blocks)\.\d+\.",
+        "weights of the diffusers library, whose sizes stand in a config.json: give the folder with both",
+    ),
+)
+
+
+def kind_of(checkpoint: Checkpoint) -> str | None:
+    """What the file is, and what to do; None where its names say nothing."""
+    for pattern, answer in _KINDS:
+        if any(re.search(pattern, name) for name in checkpoint.tensors):
+            return answer
+    if any(t.dim() == 5 for t in checkpoint.tensors.values()):
+        return _KINDS[2][1]
+    return None
