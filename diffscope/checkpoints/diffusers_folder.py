@@ -33,6 +33,8 @@ SUPPORTED = (
     "UNet2DModel, DiTTransformer2DModel, Transformer2DModel with norm_type ada_norm_zero, "
     "and conversions of SiT whose weights have their native names"
 )
+VIDEO = re.compile("3D|Temporal|Motion|Video")
+WRAP = "in Python, diffscope.wrap(module, side=32, channels=3) in place of the path"
 NATIVE_FIRST = "x_embedder.proj.weight"  # a tensor of SiT's own network
 
 BinReader = Callable[[str], Mapping[str, Tensor]]
@@ -72,7 +74,8 @@ def read_folder(path: str, weights: str, read_bin: BinReader) -> Checkpoint:
     native = class_name.startswith("SiT")
     legacy_dit = class_name == "Transformer2DModel" and config.get("norm_type") == "ada_norm_zero"
     if not (native or legacy_dit or class_name in ("UNet2DModel", "DiTTransformer2DModel")):
-        raise CheckpointError(f"the network is a {class_name}; supported: {SUPPORTED}")
+        video = ", of a video model, where one of single images was expected" if VIDEO.search(class_name) else ""
+        raise CheckpointError(f"the network is a {class_name}{video}; supported: {SUPPORTED}; others: {WRAP}")
     tensors, files, reason = read_weights(network, read_bin)
     found_step = STEP.findall(network)
     vae = next((f for f in (os.path.join(pipeline, e) for e in ENCODERS) if is_model(f)), None)

@@ -12,6 +12,7 @@ import operator
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from diffscope.errors import DiffscopeError, GateHeld, UsageError
@@ -49,7 +50,9 @@ def parse(text: str, keys: Collection[str], percent: bool = False) -> Gate:
     if not match or (match[4] and not percent):
         raise UsageError(f"--fail-if '{text}': expected KEY OP NUMBER with OP one of > >= < <= == !=")
     if match[1] not in keys or match[1] in ("window", "onset"):
-        raise UsageError(f"--fail-if '{text}': no key '{match[1]}'; one of {', '.join(sorted(keys))}")
+        close = get_close_matches(match[1], keys)
+        found = f"no key '{match[1]}'" + (f", close: {', '.join(close)}" if close else "")
+        raise UsageError(f"--fail-if '{text}': {found}; one of {', '.join(sorted(keys))}")
     try:
         number = float(match[3])
     except ValueError:

@@ -109,7 +109,7 @@ def test_gates(gate: str, code: int) -> None:
     [
         (("--layer", "linaer"), 1, "close: linear"),
         (("--fail-if", "icr>0.5"), 2, "no key 'icr'; one of flops_per_second, gain, passes_per_second, seconds, share"),
-        (("--views", "1"), 1, "expected at least 2"),
+        (("--views", "1"), 2, "expected at least 2"),
         (("--precision", "tf32"), 2, "exists on CUDA only"),
         (("--data", "nowhere"), 1, "nowhere"),
         (("--batch-size", "0"), 2, "--batch-size 0: expected at least 1"),

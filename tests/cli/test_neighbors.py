@@ -136,7 +136,7 @@ def test_a_share_is_a_gate(pictures: Path) -> None:
         (["--sigma", 0.3, "--rows", 0], 2, "--rows 0"),
         (["--sigma", 0.3, "--num-queries", 0], 2, "--num-queries 0"),
         (["--sigma", 0.3, "--fail-if", "share<1"], 2, "share"),
-        (["--sigma", 0.3, "--views", 1], 1, "at least 2"),
+        (["--sigma", 0.3, "--views", 1], 2, "at least 2"),
         (["--sigma", 0.3, "--query", "absent.png"], 1, "absent.png"),
         (["--sigma", 0.3, "--query", 200], 1, "0 to 199"),
         (["--sigma", 0.3, "--k", 200], 1, "201"),

@@ -77,7 +77,7 @@ def test_no_labels_is_one_clear_line(tmp_path: Path) -> None:
     ran = diffscope("probe", EDM, "--data", tmp_path / "plain.npy", "--sigma", 1)
     assert ran.code == 1
     assert len(ran.err.splitlines()) == 1
-    assert "has none; use class folders or dataset.json" in ran.err
+    assert "has none; expected class folders, a dataset.json" in ran.err
 
 
 @pytest.mark.parametrize(

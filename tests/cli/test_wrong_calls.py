@@ -16,7 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from commands import EDM, command_line, diffscope, refused, write_pictures
+from safetensors.torch import save_file
 
 from diffscope import registry
 
@@ -47,6 +49,24 @@ $ diffscope icr photo.png --data images --sigma 0.5
 [1] a picture; pictures go to --data ... a checkpoint was expected
 $ diffscope inspect model/config.json
 [1] a JSON file ... give the folder
+$ diffscope inspect mine.safetensors
+[1] no family knows its 2 tensors (encoder.0.weight, ... supported: diffusers, dit, edm ... diffscope.wrap(module
+$ diffscope sweep mine.pt --data images
+[1] no family knows its 2 tensors (encoder.0.weight, ... supported: diffusers, dit, edm ... diffscope.wrap(module
+$ diffscope inspect kohya.safetensors
+[1] a LoRA, which only changes another network's weights ... merge it into its base ... and give that
+$ diffscope inspect peft.safetensors
+[1] a LoRA, which only changes another network's weights ... merge it into its base ... and give that
+$ diffscope inspect video.safetensors
+[1] a video network, which no family here is ... measure networks of single images
+$ diffscope inspect svd
+[1] UNetSpatioTemporalConditionModel, of a video model ... single images was expected ... supported: ... diffscope.wrap
+$ diffscope inspect vae.safetensors
+[1] a VAE alone ... give the network that works on its latents, and the VAE's folder with --vae
+$ diffscope inspect model.onnx
+[1] an ONNX file ... a checkpoint was expected ... save the weights as safetensors
+$ diffscope inspect model.gguf
+[1] a GGUF file; save the network's weights as safetensors; a checkpoint was expected
 $ diffscope inspect images
 [1] a folder without a network ... a checkpoint was expected ... images go to --data
 $ diffscope inspect empty
@@ -145,6 +165,8 @@ $ diffscope icr ckpt.pkl --data images --sigma 0.5 --augment typo
 [2] 'typo' ... --augment from: none, crop, crop+flip
 $ diffscope icr ckpt.pkl --data images --sigma 0.5 --precision fp8
 [2] --precision fp8: expected auto, fp32
+$ diffscope icr ckpt.pkl --data images --sigma 0.5 --device gpu
+[2] --device gpu: did you mean cuda? ... ere there is cpu
 $ diffscope icr ckpt.pkl --data images --sigma 0.5 --family typo
 [2] 'typo' ... edm, edm2 ... sit
 $ diffscope icr ckpt.pkl --data images --sigma 0.5 --class 3
@@ -152,7 +174,7 @@ $ diffscope icr ckpt.pkl --data images --sigma 0.5 --class 3
 $ diffscope icr ckpt.pkl --data images --sigma 0.5 --fail-if icr>>0.3
 [2] icr>>0.3 ... expected KEY OP NUMBER
 $ diffscope icr ckpt.pkl --data images --sigma 0.5 --fail-if isr>0.3
-[2] no key 'isr' ... icr
+[2] no key 'isr', close: icr; one of alignment,
 $ diffscope sweep ckpt.pkl --data images --shard 5/4 --out part
 [2] --shard 5/4: expected I/N such as 1/4
 $ diffscope track runs --data images --sigma 0.3 --step-from snapshot
@@ -167,6 +189,12 @@ $ diffscope cache prune
 [2] say what to remove ... --older-than 30d
 $ diffscope demo --family dit
 [2] --family dit: the demo has edm and sit
+$ diffscope convert ckpt.pkl out
+[2] out: expected a name that ends in .safetensors
+$ diffscope convert ckpt.pkl out.pt
+[2] out.pt: expected a name that ends in .safetensors
+$ diffscope features ckpt.pkl --data images --sigma 0.5 -o f.npz
+[2] f.npz: expected a name that ends in .safetensors
 $ diffscope features ckpt.pkl --data images --sigma 0.5
 [2] features needs a file ... -o FILE.safetensors
 $ diffscope icr ckpt.pkl --data images --sigma 0.5 --json --out notes.txt
@@ -249,9 +277,30 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (home / text).write_text("hello\n")
     (home / "model" / "config.json").write_text('{"_class_name": "UNet2DModel"}')
     (home / "epochs.csv").write_text("epoch,fid\n1,2\n")
+    write_strangers(home)
     np.savez(home / "named.npz", x=np.zeros((40, 16, 16, 3), np.uint8), targets=np.zeros(40, np.int64))
     assert diffscope("icr", *TOY, "--sigma", 1, "--quiet", "--out", home / "result").code == 0
     return home
+
+
+def write_strangers(home: Path) -> None:
+    """Files that are no checkpoints of a family."""
+    weight, unknown = torch.zeros(4, 4), {"encoder.0.weight": torch.zeros(4, 4), "head.bias": torch.zeros(4)}
+    save_file(unknown, home / "mine.safetensors")
+    torch.save({"state_dict": unknown}, home / "mine.pt")
+    kohya = "lora_unet_down_blocks_0_attentions_0_proj_in"
+    save_file({f"{kohya}.lora_down.weight": weight, f"{kohya}.alpha": torch.ones(1)}, home / "kohya.safetensors")
+    save_file({"unet.mid_block.to_q.lora_A.weight": weight}, home / "peft.safetensors")
+    save_file(
+        {"model.diffusion_model.patch_embedding.weight": weight[..., None, None, None]}, home / "video.safetensors"
+    )
+    parts = ("encoder", "decoder")
+    save_file({f"{part}.mid.attn_1.q.weight": weight.clone() for part in parts}, home / "vae.safetensors")
+    (home / "model.onnx").write_bytes(b"\x08\x08\x12\x07pytorch\x1a\x051.13.:" + bytes(400))
+    (home / "model.gguf").write_bytes(b"GGUF\3\0\0\0" + bytes(400))
+    (home / "svd" / "unet").mkdir(parents=True)
+    (home / "svd" / "model_index.json").write_text('{"unet": ["diffusers", "UNetSpatioTemporalConditionModel"]}')
+    (home / "svd" / "unet" / "config.json").write_text('{"_class_name": "UNetSpatioTemporalConditionModel"}')
 
 
 @pytest.fixture(autouse=True)
