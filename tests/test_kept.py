@@ -91,8 +91,10 @@ def test_an_image_is_its_values_shape_and_kind() -> None:
 
 
 def test_a_row_that_rotted_is_made_again(tmp_path: Path) -> None:
-    kept, made = opened(tmp_path), rows(2)
+    say, made = Said(), rows(2)
+    kept = opened(tmp_path, say=say)
     kept.write(keys(2), made)
+    assert (found(kept, keys(2)), say) == ([True, True], [])
     for rot in ("data = zeroblob(length(data))", "data = (SELECT data FROM latents WHERE number = 0)", "view = 1"):
         with closing(sqlite3.connect(kept.folder / latents.FILE)) as connection, connection:
             connection.execute(f"UPDATE latents SET {rot} WHERE number = 1")
@@ -101,6 +103,7 @@ def test_a_row_that_rotted_is_made_again(tmp_path: Path) -> None:
             connection.execute("DELETE FROM latents WHERE view = 1")
         kept.write(keys(1, start=1), made[1:])
     assert found(kept, keys(2)) == [True, True]
+    assert say == [f"{kept.folder / latents.FILE}: damaged on disk; the latents concerned are encoded again"]
     assert [row is None for row in kept.read(keys(2), (4, 8, 4))] == [True, True], "of another shape"
 
 
@@ -115,7 +118,7 @@ def test_a_damaged_file_is_made_anew(tmp_path: Path) -> None:
     assert found(kept, keys(3)) == [False] * 3
     kept.write(keys(3), rows(3))
     assert found(kept, keys(3)) == [True] * 3
-    assert say == []
+    assert say == [f"{path}: damaged on disk; the latents concerned are encoded again"]
 
 
 def test_damage_found_on_the_way_ends_the_cache_and_not_the_run(tmp_path: Path) -> None:
@@ -448,3 +451,15 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     contents.prune(tmp_path / "cache", older_than=-float("inf"))
     assert (outside / "file").exists()
     assert not place.exists()
+
+
+@pytest.mark.parametrize("record", [b"\xff", "{", "[1]", "null", '{"shape": [4, 8, 8]}'])
+def test_a_set_that_no_longer_says_what_it_is_is_listed_all_the_same(record: str | bytes, tmp_path: Path) -> None:
+    from diffscope.report.cache import table
+
+    kept = filled(tmp_path, 1)
+    with closing(sqlite3.connect(kept.folder / latents.FILE)) as connection, connection:
+        connection.execute("UPDATE about SET record = ?", [record])
+    (entry,) = contents.contents(tmp_path)
+    ((_, kind, holds, *_),) = table([entry.to_json()])
+    assert (kind, holds) == ("latents", "–")

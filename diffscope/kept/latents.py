@@ -70,7 +70,7 @@ class Latents:
         """
         key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
         self.folder, self._limit, self._say = folder / key[:16], limit, say
-        self._allowance, self._full = 0, False
+        self._allowance, self._full, self._damaged = 0, False, False
         self._release: Callable[[], object] = lambda: None
         self._connection: sqlite3.Connection | None = None
         try:
@@ -88,7 +88,10 @@ class Latents:
         except sqlite3.Error as error:
             self._give_up(error)
             return [None] * len(keys)
-        return [None if row is None else _intact(key, row, shape) for key, row in zip(keys, found, strict=True)]
+        rows = [None if row is None else _intact(key, row, shape) for key, row in zip(keys, found, strict=True)]
+        if any(row is not None and latent is None for row, latent in zip(found, rows, strict=True)):
+            self._say_damaged()
+        return rows
 
     def write(self, keys: Sequence[Key], latents: np.ndarray) -> None:
         """Keep float32 (n, …), all n rows or none."""
@@ -117,6 +120,7 @@ class Latents:
         except BaseException as error:
             release()
             if again and _is_damage(error) and locks.remove(self.folder):
+                self._say_damaged()
                 return self._opened(record, again=False)
             raise
         self._release = weakref.finalize(self, _close, connection, release)
@@ -144,6 +148,11 @@ class Latents:
             locks.remove(self.folder)
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         self._say_once(f"{self.folder}: latents cannot be kept there ({reason}); the run goes on without")
+
+    def _say_damaged(self) -> None:
+        if not self._damaged:
+            self._damaged = True
+            self._say(f"{self.folder / FILE}: damaged on disk; the latents concerned are encoded again")
 
     def _say_once(self, text: str) -> None:
         self._say(text)
@@ -193,9 +202,12 @@ def described(folder: Path) -> dict[str, Any]:
             (record,) = connection.execute("SELECT record FROM about").fetchone() or ("{}",)
             # The index alone answers this: the latents themselves are not read.
             views = connection.execute("SELECT COUNT(*) FROM latents GROUP BY view").fetchall()
-    except sqlite3.Error:
+        about = json.loads(record)
+    except (sqlite3.Error, TypeError, ValueError, RecursionError):
         return {}
-    return {**json.loads(record), "images": max((count for (count,) in views), default=0), "views": len(views)}
+    if not isinstance(about, dict):
+        return {}
+    return {**about, "images": max((count for (count,) in views), default=0), "views": len(views)}
 
 
 def _connected(path: Path, mode: str = "rwc", busy: float = BUSY) -> sqlite3.Connection:

@@ -34,7 +34,7 @@ def _holds(record: Mapping[str, Any]) -> str:
     """Of latents: how many, of which size, and from what; of the rest the number of files."""
     if record["kind"] != "latents":
         return f"{record['files']} files" if record["files"] != 1 else "1 file"
-    if "shape" not in record:
+    if not {"shape", "augment", "seed", "vae", "path"} <= record.keys():
         return NULL
     shape = "×".join(str(size) for size in record["shape"])
     return (
