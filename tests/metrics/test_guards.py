@@ -223,6 +223,11 @@ def test_dependent_channels_are_told_from_dependent_residuals(factor: float, err
         _guards._conditioning(moments_of(two_channels(1e-8, 1.0, apart), 8), reduced=True)
 
 
+def test_dependent_channels_that_can_still_be_told_apart_are_noted() -> None:
+    """Residual condition 1.5e-10, and of all variation .74e-10 in the other direction: half of the digits are left."""
+    assert checked(two_channels(2 * 1.5e-10**0.5, 1.0, 0.0))[1] == {"ill_conditioned"}
+
+
 def test_residuals_that_depend_on_each_other_are_ill_conditioned() -> None:
     rng = np.random.default_rng(0)
     xi = rng.standard_normal((64, 2, 1))
