@@ -141,6 +141,14 @@ def test_a_noiseless_channel_is_refused_by_name(views: int) -> None:
         checked(z)
 
 
+@pytest.mark.parametrize(("count", "listed"), [(5, "0, 1, 2, 3, 4 differs"), (6, "0, 1, 2, 3, 4 and 1 more differs")])
+def test_five_channels_are_listed_and_more_are_counted(count: int, listed: str) -> None:
+    z = np.random.default_rng(0).standard_normal((64, 2, 8))
+    z[:, 1, :count] = z[:, 0, :count]
+    with pytest.raises(ZeroNoise, match=f"channel {listed}"):
+        checked(z)
+
+
 def test_a_copied_channel_is_refused_or_reduced() -> None:
     z = with_channel(features("A")[:, :, 0])
     with pytest.raises(RankDeficient, match="5 channels have rank 4"):
