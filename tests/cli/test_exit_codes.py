@@ -125,7 +125,7 @@ def test_wrong_usage(pictures: Path, tmp_path: Path) -> None:
     refused(diffscope("icr", EDM, *data, "--sigm", 1), 2, "--sigm", "--sigma")
     refused(diffscope("icr", EDM, *data, *AT, "--config", "num_heads"), 2, "KEY=VALUE")
     refused(diffscope("icr", EDM, *data, *AT, "--config", "hats=4"), 2, "hats", "num_blocks")
-    refused(diffscope("inspect", EDM, "--config", "num_blocks=two"), 2, "num_blocks=two", "int")
+    refused(diffscope("inspect", EDM, "--config", "num_blocks=two"), 2, "num_blocks=two", "a whole number")
     refused(diffscope("inspect", EDM, "--family", "eda"), 2, "eda", "edm", "sit")
     refused(diffscope("demo", "--family", "eda"), 2, "edm", "sit")
     refused(diffscope("inspect", EDM, "--weights", "best"), 2, "best", "ema", "model")
