@@ -178,6 +178,7 @@ def scaled(results: Path, name: str, factor: float, scatter: float) -> str:
         (1.03, 0.001, "change>2%", 3),
         (1.03, 0.001, "change>0.02", 3),
         (1.03, 0.1, "change>2%", 0),  # beyond the bound, but not significant
+        (1.03, 0.0125, "change>2%", 0),  # p = .032 by itself, .064 as one of two rows
         (1.01, 0.001, "change>2%", 0),  # significant, but within the bound
         (1.03, 0.001, "change<-2%", 0),
         (0.97, 0.001, "change<-2%", 3),
