@@ -72,10 +72,14 @@ def file_in_work(path: Path) -> Iterator[None]:
         path.write_bytes(b"")
         yield
         return
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
-    try:
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
         with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH)
+        if _is_at(file, path):
+            break
+        os.close(file)  # removed as left by a killed run, before it was locked
+    try:
         yield
     finally:
         os.close(file)

@@ -312,3 +312,20 @@ def test_tensors_are_read_by_the_formats_own_library(tmp_path: Path) -> None:
         for name, array in tensors.items():
             found = file.get_tensor(name)
             assert (found.dtype, found.shape, found.tobytes()) == (array.dtype, array.shape, array.tobytes())
+
+
+def test_a_file_removed_before_it_is_locked_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another process that takes it for one that a killed run left."""
+    import fcntl
+
+    lock, removed = fcntl.flock, []
+
+    def late(file: int, how: int) -> None:
+        if not removed:
+            removed.append([path.unlink() for path in tmp_path.glob(".*")])
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    write_atomically(tmp_path / "result", lambda path: path.open("r+").close())
+    assert removed
+    assert files(tmp_path) == ["result"]
