@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from diffscope.checkpoints import Checkpoint
     from diffscope.cli.several import Several
     from diffscope.results import Result, TableResult
+    from diffscope.sources.base import Source
     from diffscope.studies.gates import Gate
-    from diffscope.studies.settings import Job
+    from diffscope.studies.settings import Job, Settings
     from diffscope.studies.shards import Shard
 
 
@@ -148,7 +149,15 @@ def warnings_of(job: Job) -> list[str]:
         and not (able.get("avx512_bf16") or able.get("amx_bf16"))
     ):
         lines.append("this CPU has no bf16 arithmetic: bf16 will be slower than fp32, and less exact")
-    return lines
+    return [*lines, *too_few(job.settings, job.source)]
+
+
+def too_few(settings: Settings, source: Source) -> list[str]:
+    """A warning where there are fewer images than asked for."""
+    asked, there = settings.num_images, len(source)
+    if asked is None or asked <= there:
+        return []
+    return [f"--num-images {asked}: {source.path} has {there}, and all of them are used"]
 
 
 def others_leave() -> None:

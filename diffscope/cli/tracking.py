@@ -21,6 +21,7 @@ from diffscope.cli.running import (
     summarise_for_github,
     tell_remaining,
     tell_skipped,
+    too_few,
 )
 from diffscope.errors import CheckpointError, DiffscopeError, UsageError
 from diffscope.ranks import world
@@ -85,8 +86,11 @@ class Run:
     def tracker(self, online: bool) -> Tracker:
         m, (holdout, num_holdout) = self.measuring, self.holdout
         settings = m.settings()
+        images = settings.open(m.data)
+        for line in too_few(settings, images):
+            terminal.warn(line)
         return Tracker(
-            settings.open(m.data),
+            images,
             settings,
             Loading(m.family, options.key_values(m.config), m.weights, m.vae),
             holdout=None if holdout is None else settings.open(holdout),

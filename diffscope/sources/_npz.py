@@ -1,78 +1,186 @@
-"""Reading `.npy` and `.npz` without ever unpickling, for the sources that keep arrays in them."""
+"""Reading `.npy` and `.npz` without ever unpickling, for the sources that keep arrays in them.
+
+What an array is, its header tells before any of it is read. Arrays of up to `IN_MEMORY` bytes are read into memory.
+Larger ones are mapped: where they lie, or, compressed ones, in a nameless file on the disk of the cache.
+"""
 
 from __future__ import annotations
 
+import io
+import math
 import os
+import shutil
+import tempfile
+import warnings
+import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import BinaryIO
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 
 from diffscope.errors import DataError
+from diffscope.sources import _files, _listing, _zip
+from diffscope.store import cache_folder
+
+IN_MEMORY = 256 << 20
+HEADER = 10_000  # bytes, as much as NumPy reads of one from elsewhere
+DEFLATE = 1032  # the most bytes that deflate makes of one
+
+
+class Stored(ABC):
+    """An array that has not been read."""
+
+    def __init__(self, path: str, head: bytes) -> None:
+        self.path = path
+        self.shape, self.fortran, self.dtype, self.offset = _layout(path, head)
+        self.nbytes = math.prod(self.shape) * self.dtype.itemsize
+
+    @abstractmethod
+    def read(self) -> np.ndarray:
+        """Raises DataError where it cannot be read, or is shorter than its header says."""
+
+    def _mapped(self, file: BinaryIO, start: int = 0) -> np.ndarray:
+        """What of an open file begins with the header at `start`."""
+        order = "F" if self.fortran else "C"
+        if os.fstat(file.fileno()).st_size < start + self.offset + self.nbytes:
+            raise self._short()
+        try:
+            array: np.ndarray = np.memmap(file, self.dtype, "r", start + self.offset, self.shape, order)  # type: ignore[call-overload]
+            return array
+        except OSError as error:
+            raise _files.unreadable(self.path, error) from error
+
+    def _short(self) -> DataError:
+        what = f"{self.dtype} {list(self.shape)}, {self.nbytes} bytes"
+        return DataError(f"Cannot read {self.path}: its header says {what}, and there are fewer. Copy or save it anew.")
+
+
+class _Npy(Stored):
+    def read(self) -> np.ndarray:
+        with open(self.path, "rb") as file:
+            return self._mapped(file)
+
+
+class _Member(Stored):
+    """An array of an `.npz`."""
+
+    def __init__(self, path: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
+        super().__init__(path, next(_zip.chunks(archive, info), b""))
+        self._name = info.filename
+
+    def read(self) -> np.ndarray:
+        with _zip.opened(self.path) as archive:
+            info = archive.getinfo(self._name)
+            if info.file_size < self.offset + self.nbytes:
+                raise self._short()
+            chunks = _zip.chunks(archive, info)
+            if self.nbytes <= IN_MEMORY:
+                return self._in_memory(chunks)
+            if info.compress_type == zipfile.ZIP_STORED:
+                for _ in chunks:  # for its checksum
+                    pass
+                with open(self.path, "rb") as file:
+                    return self._mapped(file, _start(file, info))
+            return self._unpacked(chunks, info)
+
+    def _in_memory(self, chunks: Iterator[bytes]) -> np.ndarray:
+        array = np.frombuffer(b"".join(chunks), self.dtype, math.prod(self.shape), self.offset)
+        return array.reshape(self.shape, order="F" if self.fortran else "C")
+
+    def _unpacked(self, chunks: Iterator[bytes], info: zipfile.ZipInfo) -> np.ndarray:
+        """On disk, in a file that is gone when this process is."""
+        folder = cache_folder()
+        what = f"{self.path}: {self._name} has {info.file_size} bytes when unpacked"
+        if info.file_size > DEFLATE * info.compress_size + _zip.CHUNK:
+            raise DataError(f"{what}, of {info.compress_size}, which cannot be. Save it anew.")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(folder).free
+            if info.file_size > free // 2:
+                raise DataError(f"{what}, and {folder} has {free} free. Save it as .npy, which is read where it lies.")
+            with tempfile.TemporaryFile(dir=folder) as file:
+                for chunk in chunks:
+                    if chunk.count(0) == len(chunk):  # black is a hole in the file
+                        file.seek(len(chunk), os.SEEK_CUR)
+                    else:
+                        file.write(chunk)
+                file.truncate()
+                return self._mapped(file)
+        except OSError as error:
+            raise DataError(f"{what}, for which {folder} will not do: {error.strerror or error}.") from error
+
+
+def npy(path: str) -> Stored:
+    """The array of an `.npy`; DataError where it is none."""
+    try:
+        with open(path, "rb") as file:
+            return _Npy(path, file.read(HEADER))
+    except OSError as error:
+        raise _files.unreadable(path, error) from error
+
+
+def member(path: str, *alternatives: str) -> Stored | None:
+    """The array under the first of `alternatives` that an `.npz` has, None where it has none of them; DataError."""
+    with _zip.opened(path) as archive:
+        infos = _arrays(archive)
+        found = next((infos[key] for key in alternatives if key in infos), None)
+        return None if found is None else _Member(path, archive, found)
 
 
 def keys(path: str) -> list[str]:
     """Names of the arrays in an `.npz`; empty where the file cannot be read as one."""
     try:
-        with _opened(path) as archive:
-            return list(archive.files)
-    # NumPy answers damaged files with zipfile's, zlib's and struct's errors besides its own.
-    except Exception:
+        with _zip.opened(path) as archive:
+            return list(_arrays(archive))
+    except DataError:
         return []
 
 
-def load(path: str, *alternatives: str) -> np.ndarray | None:
-    """The array under the first of `alternatives` that an `.npz` has, None where it has none of them.
-
-    The array is read whole into memory (`.npy` is the form that is not). Raises DataError where it cannot be read.
-    """
-    try:
-        with _opened(path) as archive:
-            for key in alternatives:
-                if key in archive.files:
-                    array: np.ndarray = archive[key]
-                    return array
-            return None
-    except Exception as error:
-        raise _unreadable(path, error) from error
-
-
-def mapped(path: str) -> np.ndarray:
-    """The array of an `.npy`, memory-mapped; raises DataError where it cannot be read."""
-    try:
-        array: np.ndarray = np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:
-        raise _unreadable(path, error) from error
-    return array
-
-
-def labels(array: np.ndarray | None, count: int, path: str) -> np.ndarray | None:
-    """Stored labels as int64 [count]: integers [N] or [N, 1]; None where there are none or they are not classes."""
-    if array is None or not np.issubdtype(array.dtype, np.integer):
+def labels(path: str, count: int, *alternatives: str) -> np.ndarray | None:
+    """Labels of an `.npz` as int64 [count]: integers [N] or [N, 1]; None where it has none or they are not classes."""
+    stored = member(path, *alternatives)
+    if stored is None or stored.dtype.kind not in "iu":
         return None
-    if array.shape not in ((count,), (count, 1)):
+    if stored.shape not in ((count,), (count, 1)):
         raise DataError(
-            f"{path} has labels {list(array.shape)} for {count} images. Expected [{count}]; save them anew."
+            f"{path} has labels {list(stored.shape)} for {count} images. Expected [{count}]; save them anew."
         )
-    return array.reshape(count).astype(np.int64)
+    found = stored.read().reshape(count)
+    _listing.check_range(int(found.min()), int(found.max()), path)
+    return found.astype(np.int64)
 
 
-@contextmanager
-def _opened(path: str) -> Iterator[NpzFile]:
-    # NumPy leaves a file that it opened itself open where it turns out to be damaged.
-    with open(path, "rb") as file:
-        archive = np.load(file, allow_pickle=False)
-        if not isinstance(archive, NpzFile):
-            raise ValueError("it is a single array, the content of an .npy")
-        with archive:
-            yield archive
+def _arrays(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    return {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
 
 
-def _unreadable(path: str, error: Exception) -> DataError:
-    """What to raise where NumPy cannot read a file."""
-    if "allow_pickle" in str(error) or "Python objects" in str(error):
-        return DataError(f"{path} holds pickled objects, which are never loaded. Expected numbers; save it as uint8.")
-    size = os.path.getsize(path)
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return DataError(f"Cannot read {path} ({size} bytes): {reason}. Expected what numpy.save or numpy.savez writes.")
+def _layout(path: str, head: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """(shape, whether in Fortran's order, dtype, length of the header)"""
+    stream = io.BytesIO(head[:HEADER])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of files that Python 2 has written
+            version = np.lib.format.read_magic(stream)
+            parse = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = parse(stream)
+    # A few kilobytes: what Python's parser calls a lack of memory is a header nested too deep.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(
+            f"Cannot read {path} ({os.path.getsize(path)} bytes): {reason}. Expected what numpy.save or savez writes."
+        ) from error
+    if dtype.hasobject:
+        raise DataError(f"{path} holds pickled objects, which are never loaded. Expected numbers; save it as uint8.")
+    if dtype.kind not in "buifc" or len(shape) > 8 or min(shape, default=1) < 0:
+        raise DataError(f"{path} holds {dtype} {str(list(shape))[:80]}. Expected an array of numbers.")
+    if 0 in shape:
+        raise DataError(f"No images in {path}: it holds {dtype} {list(shape)}.")
+    return shape, fortran, dtype, stream.tell()
+
+
+def _start(file: BinaryIO, info: zipfile.ZipInfo) -> int:
+    """Where a stored member begins in its zip: after its header, whose last two numbers are lengths of what follows."""
+    file.seek(info.header_offset)
+    header = file.read(30)
+    return info.header_offset + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")

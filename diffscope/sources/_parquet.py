@@ -20,13 +20,17 @@ from typing import Any
 import numpy as np
 
 from diffscope.errors import DataError
-from diffscope.sources._decode import decode
+from diffscope.sources._decode import decode, most_bytes
+from diffscope.sources._files import too_large
+from diffscope.sources._listing import check_range
 from diffscope.sources._room import STORED
 from diffscope.sources.base import Source, Target
 
 IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "png")
 LABEL_COLUMNS = ("label", "labels", "class", "y")
 KEPT = 256 << 20  # bytes of pictures kept in memory, whole row groups of them
+GROUP = 512 << 20  # bytes of pictures that a row group may always have, and as many as the file has on disk
+ROWS = 16  # read at a time: a dictionary makes a few bytes as many large pictures as it likes
 
 
 def require(path: str) -> None:
@@ -47,11 +51,12 @@ class ParquetSource(Source):
         self.path = path
         self._lock = threading.Lock()
         self._files = [_opened(path, file) for file in files]
+        self._sizes = [file.stat().st_size for file in files]
         features = _features(self._files[0].schema_arrow)
         self._column = _image_column(path, self._files[0].schema_arrow, features)
         counts = [
-            (file, group, file.metadata.row_group(group).num_rows)
-            for file in self._files
+            (number, group, file.metadata.row_group(group).num_rows)
+            for number, file in enumerate(self._files)
             for group in range(file.metadata.num_row_groups)
         ]
         self._groups = [(file, group) for file, group, _ in counts]
@@ -59,6 +64,8 @@ class ParquetSource(Source):
         self._kept: OrderedDict[int, Any] = OrderedDict()
         if not self._starts[-1]:
             raise DataError(f"No images in {path}: its Parquet has no rows. Check the reference.")
+        if self._starts[-1] > sum(self._sizes):  # a picture has at least a byte
+            raise _unreadable(path, ValueError(f"{self._starts[-1]} rows in {sum(self._sizes)} bytes"))
         self.labels, self.class_names = self._read_labels(features)
 
     def __len__(self) -> int:
@@ -69,6 +76,8 @@ class ParquetSource(Source):
 
     def read(self, index: int, target: Target) -> np.ndarray:
         data = self._bytes(index)
+        if len(data) > (most := most_bytes(self.max_pixels)):
+            raise too_large(f"row {index} of {self.path}", len(data), most)
         with STORED.of(len(data)):
             return decode(data, f"row {index} of {self.path}", target, self.max_pixels)
 
@@ -81,7 +90,10 @@ class ParquetSource(Source):
     def _bytes(self, index: int) -> bytes:
         number = bisect.bisect_right(self._starts, index) - 1
         with self._lock:  # a ParquetFile is not made for threads; they decode outside
-            cell = self._group(number)[index - self._starts[number]].as_py()
+            group = self._group(number)
+            if len(group) != self._starts[number + 1] - self._starts[number]:
+                raise _unreadable(self.path, ValueError(f"row group {number} has {len(group)} rows, not as it says"))
+            cell = group[index - self._starts[number]].as_py()
         if isinstance(cell, dict):
             cell = cell.get("bytes")
         if not isinstance(cell, bytes):
@@ -93,15 +105,27 @@ class ParquetSource(Source):
         if number in self._kept:
             self._kept.move_to_end(number)
             return self._kept[number]
-        file, group = self._groups[number]
-        try:
-            column = file.read_row_group(group, columns=[self._column]).column(self._column)
-        except OSError as error:  # pyarrow's own errors are of this kind
-            raise _unreadable(self.path, error) from None
-        self._kept[number] = column
+        self._kept[number] = column = self._read_group(*self._groups[number])
         while len(self._kept) > 1 and sum(kept.nbytes for kept in self._kept.values()) > KEPT:
             self._kept.popitem(last=False)
         return column
+
+    def _read_group(self, file: int, group: int) -> Any:
+        """In small steps, until it is more than pictures of a file of this size can be."""
+        import pyarrow
+
+        most, size, columns = GROUP + self._sizes[file], 0, []
+        try:
+            for batch in self._files[file].iter_batches(ROWS, row_groups=[group], columns=[self._column]):
+                columns.append(batch.column(self._column))
+                size += batch.nbytes
+                if size > most:
+                    raise ValueError(f"a row group has more than {most} bytes; write smaller ones")
+            return pyarrow.chunked_array(columns) if columns else []
+        except MemoryError:
+            raise
+        except Exception as error:  # most of pyarrow's own are OSError or ValueError
+            raise _unreadable(self.path, error) from error
 
     def _read_labels(self, features: dict[str, Any]) -> tuple[np.ndarray | None, list[str] | None]:
         """Classes of all rows and their names; None where there is no such column or a row of it has no class."""
@@ -113,22 +137,31 @@ class ParquetSource(Source):
         candidates = [name for name in LABEL_COLUMNS if name in named] or named[:1] or integers
         if not candidates:
             return None, None
-        columns = [file.read(columns=candidates[:1]).column(candidates[0]) for file in self._files]
-        labels = np.concatenate([column.to_numpy() for column in columns])  # a null makes it float
+        try:
+            columns = [file.read(columns=candidates[:1]).column(candidates[0]) for file in self._files]
+            labels = np.concatenate([column.to_numpy() for column in columns])  # a null makes it float
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise _unreadable(self.path, error) from error
+        if len(labels) != len(self):
+            raise _unreadable(self.path, ValueError(f"{len(labels)} classes for {len(self)} rows"))
         if not np.issubdtype(labels.dtype, np.integer) or (labels < 0).any():
             return None, None
         names = features.get(candidates[0], {}).get("names")
+        check_range(0, int(labels.max()), self.path)
         return labels.astype(np.int64), [str(name) for name in names] if isinstance(names, list) else None
 
 
 def _opened(path: str, file: Path) -> Any:
-    import pyarrow
     import pyarrow.parquet
 
     try:
         return pyarrow.parquet.ParquetFile(file)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise _unreadable(path, error) from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _unreadable(path, error) from error
 
 
 def _unreadable(path: str, error: Exception) -> DataError:
@@ -141,7 +174,7 @@ def _features(schema: Any) -> dict[str, Any]:
     try:
         features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
         return {str(name): feature for name, feature in features.items() if isinstance(feature, dict)}
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return {}
 
 

@@ -12,8 +12,8 @@ PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Other methods unpack a few bytes to gigabytes at once."""
 
 
-def opened(path: str, what: str = "a zip") -> zipfile.ZipFile:
-    """DataError where it is none, or one of another time to come."""
+def opened(path: str) -> zipfile.ZipFile:
+    """DataError where it is none."""
     try:
         return zipfile.ZipFile(path)
     except MemoryError:
@@ -21,7 +21,7 @@ def opened(path: str, what: str = "a zip") -> zipfile.ZipFile:
     # Besides BadZipFile: NotImplementedError (a version of the format), UnicodeDecodeError, ValueError, struct.error.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"Cannot read {path} as {what}: {reason}. Was it copied completely?") from error
+        raise DataError(f"Cannot read {path} as a zip: {reason}. Was it copied completely?") from error
 
 
 def read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
@@ -51,4 +51,4 @@ def chunks(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
 
 
 def _failed(archive: zipfile.ZipFile, info: zipfile.ZipInfo, reason: str) -> DataError:
-    return DataError(f"Cannot read {info.filename} in {archive.filename}: {reason}. Zip the files anew.")
+    return DataError(f"Cannot read {info.filename} in {archive.filename}: {reason}. Copy or write it anew.")

@@ -1,4 +1,4 @@
-"""Images in one array: `.npy` (memory-mapped) or `.npz` (read whole), uint8 [N, H, W, C] or [N, H, W].
+"""Images in one array: `.npy` (memory-mapped) or `.npz`, uint8 [N, H, W, C] or [N, H, W].
 
 An `.npz` keeps images as `x`, `arr_0` or `images`, and labels, if any, as `y`, `arr_1` or `labels`.
 """
@@ -29,14 +29,20 @@ def accepts(path: str) -> bool:
 
 
 def open(path: str) -> Source:
-    images = _images(path)
-    labels = _npz.load(path, *LABEL_KEYS) if path.lower().endswith(".npz") else None
-    return ArraySource(images, path, _npz.labels(labels, len(images), path))
+    if path.lower().endswith(".npy"):
+        return ArraySource(_images(_npz.npy(path)), path)
+    stored = _npz.member(path, *IMAGE_KEYS)
+    if stored is None:
+        present = ", ".join(_npz.keys(path)) or "nothing"
+        raise DataError(f"{path} has {present}. Expected images as {', '.join(IMAGE_KEYS)}; rename the array.")
+    images = _images(stored)
+    return ArraySource(images, path, _npz.labels(path, len(images), *LABEL_KEYS))
 
 
 def in_memory(images: np.ndarray) -> Source:
     """uint8 [N, H, W, C] or [N, H, W] that somebody holds already; DataError where it is anything else."""
-    return ArraySource(_checked(images, "the array"), "array")
+    _check(images.dtype, images.shape, "the array")
+    return ArraySource(images[..., None] if images.ndim == 3 else images, "array")
 
 
 class ArraySource(Source):
@@ -69,28 +75,21 @@ class ArraySource(Source):
         return zlib.crc32(self._images[index].tobytes())
 
 
-def _images(path: str) -> np.ndarray:
+def _images(stored: _npz.Stored) -> np.ndarray:
     """The array as uint8 [N, H, W, C] with C of 1, 3 or 4 (alpha); raises DataError where it is anything else."""
-    if path.lower().endswith(".npy"):
-        array = _npz.mapped(path)
-    else:
-        found = _npz.load(path, *IMAGE_KEYS)
-        if found is None:
-            present = ", ".join(_npz.keys(path)) or "nothing"
-            raise DataError(f"{path} has {present}. Expected images as {', '.join(IMAGE_KEYS)}; rename the array.")
-        array = found
-    return _checked(array, path)
+    _check(stored.dtype, stored.shape, stored.path)
+    array = stored.read()
+    return array[..., None] if array.ndim == 3 else array
 
 
-def _checked(array: np.ndarray, path: str) -> np.ndarray:
-    images = array[..., None] if array.ndim == 3 else array
-    what = f"{path} holds {array.dtype} {list(array.shape)}"
-    if array.dtype != np.uint8:
+def _check(dtype: np.dtype, stored: tuple[int, ...], path: str) -> None:
+    shape = (*stored, 1) if len(stored) == 3 else stored
+    what = f"{path} holds {dtype} {list(stored)}"
+    if dtype != np.uint8:
         raise DataError(f"{what}. Expected uint8 [N, H, W, C]; scale to 0…255 and save as uint8.")
-    if images.ndim == 4 and images.shape[-1] not in (1, 3, 4) and images.shape[1] in (1, 3):
+    if len(shape) == 4 and shape[-1] not in (1, 3, 4) and shape[1] in (1, 3):
         raise DataError(f"{what}. Expected uint8 [N, H, W, C]; move the channels last: a.transpose(0, 2, 3, 1).")
-    if images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
+    if len(shape) != 4 or shape[-1] not in (1, 3, 4):
         raise DataError(f"{what}. Expected uint8 [N, H, W, C] with C of 1, 3 or 4, or [N, H, W].")
-    if 0 in images.shape:
+    if 0 in shape:
         raise DataError(f"No images in {what}. Expected uint8 [N, H, W, C] with N of at least 1.")
-    return images

@@ -30,18 +30,18 @@ class LatentSource(Source):
 
     def __init__(self, path: str) -> None:
         self.path = path
-        mean = _npz.load(path, "mean")
-        if mean is None or mean.ndim != 4 or mean.shape[1] != 4 or 0 in mean.shape or mean.dtype.kind != "f":
+        mean = _npz.member(path, "mean")
+        if mean is None or len(mean.shape) != 4 or mean.shape[1] != 4 or mean.dtype.kind != "f":
             found = "nothing" if mean is None else f"{mean.dtype} {list(mean.shape)}"
             raise DataError(f"{path} has {found} as mean. Expected floats [N, 4, h, w], unscaled; save them so.")
-        std = _npz.load(path, "std")
+        std = _npz.member(path, "std")
         if std is not None and (std.shape != mean.shape or std.dtype.kind != "f"):
             raise DataError(
                 f"{path} has {std.dtype} {list(std.shape)} as std. Expected floats {list(mean.shape)}, as mean has."
             )
-        self._mean, self._std = mean, std
+        self._mean, self._std = mean.read(), None if std is None else std.read()
         self.has_std = std is not None
-        self.labels = _npz.labels(_npz.load(path, "y", "labels"), len(mean), path)
+        self.labels = _npz.labels(path, len(self._mean), "y", "labels")
 
     def __len__(self) -> int:
         return len(self._mean)
@@ -53,7 +53,8 @@ class LatentSource(Source):
         """float32 [2, 4, h, w]; `target` does not apply: latents cannot be cropped or resized."""
         mean = self._mean[index]
         std = np.zeros_like(mean) if self._std is None else self._std[index]
-        latent = np.stack([mean, std]).astype(np.float32)
+        with np.errstate(over="ignore"):  # it is then not finite
+            latent = np.stack([mean, std]).astype(np.float32)
         if not np.isfinite(latent).all() or (latent[1] < 0).any():
             raise DataError(f"Latent {index} of {self.path} is not finite or has std below 0. Encode the image anew.")
         return latent

@@ -252,7 +252,10 @@ def _check_inputs(denoiser: Denoiser, source: Source, settings: Settings) -> Non
         raise DataError("this model has no null class; use --class label or --class INT")
     if chosen == "label":
         if source.labels is None:
-            raise DataError(f"--class label: {source.path} has no labels; use class folders or dataset.json")
+            raise DataError(
+                f"--class label: {source.path} has no labels; use class folders, dataset.json, or in an .npz whole "
+                "numbers [N] as y, arr_1 or labels"
+            )
         if int(source.labels.max()) >= classes.count:
             raise DataError(
                 f"--class label: labels reach {int(source.labels.max())}, the model has {classes.count} classes"
@@ -263,7 +266,14 @@ def _check_inputs(denoiser: Denoiser, source: Source, settings: Settings) -> Non
 
 def _check_latents(denoiser: Denoiser, source: Source) -> None:
     space = denoiser.space
-    found = list(source.read(0, Target(space.image_side, space.image_channels, space.resize)).shape[1:])
+    target = Target(space.image_side, space.image_channels, space.resize)
+    for index in range(len(source)):
+        try:
+            found = list(source.read(index, target).shape[1:])
+            break
+        except DataError:  # one that cannot be read is skipped later, as any image
+            if index == len(source) - 1:
+                raise
     expected = [space.channels, space.side, space.side]
     if found != expected:
         raise DataError(f"{source.path}: latents of {found}; the model takes {expected}")

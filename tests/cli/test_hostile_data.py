@@ -6,8 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
-from commands import EDM, FEW, diffscope, in_a_process
+from commands import EDM, EDM_CLASSES, FEW, SIT_LATENTS, diffscope, in_a_process
 from PIL import Image
 
 MEASURED = ("icr", EDM, "--sigma", "0.5", *FEW, "--json")
@@ -71,3 +72,33 @@ def test_the_usual_limit_stands_in_no_protocol(pictures: Path) -> None:
 def test_a_limit_of_nothing_is_wrong_usage(pictures: Path) -> None:
     ran = diffscope(*MEASURED, "--data", pictures, "--max-pixels", "0")
     assert (ran.code, ran.err) == (2, "error: --max-pixels 0: expected at least 1\n")
+
+
+@pytest.mark.parametrize(("command", "levels"), [("icr", ("--sigma", "0.5")), ("track", ("--sigma", "0.5"))])
+def test_fewer_images_than_asked_for_are_told_once(
+    command: str, levels: tuple[str, ...], pictures: Path, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "network-000001.pkl"
+    shutil.copy(EDM, checkpoint)
+    choices = ("--layer", "enc.8x8_block1", "--augment", "none", "--num-images", "300", "--json")
+    ran = diffscope(command, checkpoint, "--data", pictures, *levels, *choices)
+    assert ran.code == 0, ran.err
+    assert ran.err.count(f"--num-images 300: {pictures} has 200, and all of them are used") == 1
+    assert "--num-images" not in diffscope(*MEASURED, "--data", pictures).err
+
+
+def test_labels_that_are_missing_are_said_where_they_would_stand(pictures: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", np.zeros((8, 20, 20, 3), np.uint8), np.zeros((8, 3)))
+    ran = diffscope("icr", EDM_CLASSES, "--data", tmp_path / "a.npz", "--class", "label", "--sigma", "0.5")
+    assert (ran.code, ran.out) == (1, "")
+    assert "in an .npz whole numbers [N] as y, arr_1 or labels" in ran.err
+
+
+def test_a_first_latent_that_is_broken_is_skipped_as_any_other(tmp_path: Path) -> None:
+    mean = np.random.default_rng(0).standard_normal((144, 4, 8, 8))
+    mean[0, 0, 0, 0] = np.nan
+    np.savez(tmp_path / "latents.npz", mean=mean)
+    options = ("--config", "num_heads=4", "--augment", "none", "--t", "0.5", "--json")
+    ran = diffscope("icr", SIT_LATENTS, "--data", tmp_path / "latents.npz", *options)
+    assert ran.code == 0, ran.err
+    assert [entry["file"] for entry in ran.json["data"]["skipped"]] == ["00000000"]

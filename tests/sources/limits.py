@@ -18,13 +18,13 @@ from diffscope.sources.base import Target, open_source
 def peak():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) << 10
 
-path, side, resize, options = json.loads(sys.argv[1])
+path, side, resize, first, options = json.loads(sys.argv[1])
 Image.init()
 before = peak()
 said = []
 try:
     source = open_source(path, **options)
-    for index in range(len(source)):
+    for index in range(len(source) if first is None else first):
         try:
             source.read(index, Target(side, 3, resize))
         except DiffscopeError as error:
@@ -43,9 +43,11 @@ class Reading:
     """What was refused."""
 
 
-def read_all(path: object, side: int = 16, resize: str = "lanczos", **options: Any) -> Reading:
-    """Open a source in a process of its own and read every image of it, in at most 60 s."""
-    argument = json.dumps([str(path), side, resize, options])
+def read_all(
+    path: object, side: int = 16, resize: str = "lanczos", first: int | None = None, **options: Any
+) -> Reading:
+    """Open a source in a process of its own and read every image of it, or the first few, in at most 60 s."""
+    argument = json.dumps([str(path), side, resize, first, options])
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, argument],
         capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
