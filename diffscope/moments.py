@@ -12,7 +12,7 @@ and from sums over N images, with ν = N(V − 1):
     Σ̂s = (S_B − S_W)/V                        unbiased, may be indefinite
 
 The one-way random-effects decomposition; b and r are formed before any product, in float64, because products of the
-views themselves lose a small residual covariance to cancellation. Images are summed by the same 128 at a time, however
+views themselves lose a small residual covariance to cancellation. Images are summed by the same 64 at a time, however
 they arrive. Features are not kept (but for these, and 256 images of the block in work for the pairs of `uniformity`):
 blocks give the jackknife its errors, and stacking blocks is the one operation behind streaming, several devices and
 resumption.
@@ -44,7 +44,7 @@ from diffscope.numerics import (
 PAIR_IMAGES = 256
 """Images of a block whose pairs enter uniformity: 16 blocks come to 4096 images, enough for three digits."""
 
-GROUP = 128
+GROUP = 64
 """Images that are summed at once: products of other sizes round otherwise, and these are large enough to be fast."""
 
 
@@ -114,8 +114,8 @@ def nbytes(views: int, d: int) -> int:
 
 
 def accumulator_nbytes(views: int, d: int) -> int:
-    """Bytes of one block in work, on the device of its features: the block, and the images that it holds."""
-    return nbytes(views, d) + 8 * (PAIR_IMAGES + GROUP) * views * d
+    """Bytes of one block in work, on the device of its features: the block and the images held (float32, unit)."""
+    return nbytes(views, d) + (8 * PAIR_IMAGES + 4 * GROUP) * views * d
 
 
 class BlockAccumulator:
