@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from vectors import case_moments, expected, features, moments_of
 
 from diffscope.errors import EstimationError, IllConditioned, TooFewImages
+from diffscope.metrics import icr
 from diffscope.metrics.base import Context
 from diffscope.metrics.icr import _CrossFit, _notes, estimate, measure, size_problem
 from diffscope.moments import BlockAccumulator, Moments
@@ -141,6 +144,23 @@ def test_the_smallest_sides_decide_where_blocks_differ_in_size() -> None:
     assert estimate(in_blocks([9, 3, 5, 3], 4)).extrapolated is not None
     assert estimate(in_blocks([30, 2, 2, 2], 4)).cross_fitted is None
     assert estimate(in_blocks([30, 2, 2, 3], 4)).cross_fitted is not None
+
+
+@pytest.mark.parametrize(
+    ("d", "blocks", "splits"), [(1024, 16, 8), (1025, 16, 4), (64, 8, 7), (64, 4, 3), (1025, 4, 3)]
+)
+def test_wide_features_are_split_less_often(d: int, blocks: int, splits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight times, four above 1024 channels, and never more often than G − 1 balanced splits exist."""
+    n = 3 * d
+    asked: list[int] = []
+    monkeypatch.setattr(icr, "_cross_fit", lambda _: None)
+    monkeypatch.setattr(icr, "_half_splits", lambda _, splits: asked.append(splits))
+    monkeypatch.setattr(icr, "_assembled", lambda *_: None)
+    sizes = SimpleNamespace(
+        total=SimpleNamespace(n=n, nu=n), views=2, d=d, blocks=blocks, n=np.full(blocks, n / blocks)
+    )
+    estimate(sizes)
+    assert [min(count, blocks - 1) for count in asked] == [splits]
 
 
 def test_the_gaussian_error_exists_from_where_its_variance_does() -> None:
