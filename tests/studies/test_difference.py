@@ -59,7 +59,7 @@ def test_unpaired_errors_add_in_square_on_the_fewer_degrees_of_freedom() -> None
         ([0.04, 0.01, 0.02], [0.04, 0.03, 0.04]),
         # 2 · .02 is below 3 · .015, and none is less than one before it; none is above 1.
         ([0.015, 0.02, 0.9], [0.045, 0.045, 0.9]),
-        ([0.5, 0.6], [1.0, 1.0]),
+        ([0.8, 0.9], [1.0, 1.0]),
         ([0.0, 0.01], [0.0, 0.01]),
         ([0.02, 0.02], [0.04, 0.04]),
     ],
