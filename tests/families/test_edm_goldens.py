@@ -155,9 +155,11 @@ def test_another_preconditioner_is_told_apart() -> None:
     assert gap(denoised(wrong, tensors, tensors["in/sigma"]), tensors["out/D_x"]) > 100 * TOLERANCE
 
 
-def test_iddpm_table_bit_for_bit() -> None:
+def test_iddpm_table() -> None:
+    """To the last bit on the processor that made the golden. Another one's float32 sine is off by a unit in the last
+    place, which a thousand steps of the recursion turn into 1e-6 (correctly rounded sines: 1.3e-5)."""
     _record, tensors = golden("adm_cond_iddpm")
-    assert torch.equal(iddpm_levels(0.001, 0.008, 1000), tensors["sd/u"])
+    torch.testing.assert_close(iddpm_levels(0.001, 0.008, 1000), tensors["sd/u"], rtol=2e-5, atol=0)
 
 
 def test_iddpm_rounds_as_the_reference() -> None:

@@ -91,9 +91,11 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, time: Tensor) -> Tensor:
         half = self.frequency_size // 2
-        steps = torch.arange(half, dtype=torch.float32, device=time.device)
-        # Float32 at every step, as the checkpoints were trained: at times near 999 another rounding shows.
-        angles = time.float()[:, None] * torch.exp(-math.log(10000) * steps / half)
+        steps = torch.arange(half, dtype=torch.float32)
+        # Float32 at every step, as the checkpoints were trained: at times near 999 another rounding shows. The float32
+        # exponential differs from processor to processor, so that it is rounded from the float64 one.
+        frequencies = torch.exp((-math.log(10000) * steps / half).double()).float()
+        angles = time.float()[:, None] * frequencies.to(time.device)
         embedding: Tensor = self.mlp(torch.cat([angles.cos(), angles.sin()], dim=1))
         return embedding
 
