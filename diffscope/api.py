@@ -51,13 +51,15 @@ def load(
     config: Mapping[str, str] | None = None,
     weights: str = "ema",
     outline: bool = False,
+    verify: bool = False,
 ) -> tuple[Checkpoint, Denoiser]:
     """A checkpoint file as a frozen denoiser: `denoiser.walk(x, sigma, label)` yields (layer name, activation).
 
-    Of an `outline` only what the file is, without its weights: it cannot be walked.
+    Of an `outline` only what the file is, without its weights: it cannot be walked. `verify` compares every checksum
+    in the file with the bytes that it is of.
     Raises CheckpointError and its children where the file cannot be read, recognised or fitted.
     """
-    return opening.load(str(checkpoint), Loading(family, config or {}, weights), outline)
+    return opening.load(str(checkpoint), Loading(family, config or {}, weights), outline, verify)
 
 
 def prepare_job(

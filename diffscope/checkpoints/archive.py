@@ -186,9 +186,7 @@ class Archive:
     def content(self, info: zipfile.ZipInfo, limit: int) -> bytes:
         """Of a small member, whose checksum is compared."""
         if info.file_size > limit:
-            raise CheckpointError(
-                f"a zip file whose {info.filename} has {info.file_size} bytes, where {limit} are read"
-            )
+            raise CheckpointError(f"a zip file whose {info.filename} has {info.file_size} bytes; {limit} are read")
         buffer = bytearray(info.file_size)
         self.placed(info).fill(memoryview(buffer))
         check_sum(info, zlib.crc32(buffer))

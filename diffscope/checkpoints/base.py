@@ -52,6 +52,8 @@ class Checkpoint:
     """The commit that it was taken from, where `path` is a Hub reference."""
     files: tuple[str, ...] = ()
     """The files with the weights, in order, where `path` is a folder."""
+    checksums: int | None = None
+    """How many were compared and fit; 0 where the kind of file has none, None where that was not asked for."""
 
     @property
     def name(self) -> str:

@@ -15,17 +15,20 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import safetensors
 from torch import Tensor
 
 from diffscope import hub
+from diffscope.checkpoints import sniff
 from diffscope.checkpoints.base import Checkpoint
+from diffscope.checkpoints.safetensors_file import names_in, opened, tensor_of
 from diffscope.checkpoints.sniff import EXPECTED, SUFFIXES
+from diffscope.checkpoints.weights import checked_names
 from diffscope.errors import CheckpointError
 
 STEM = "diffusion_pytorch_model"
 SHARD = re.compile(rf"{STEM}(?:\.\w+)?-\d{{5}}-of-\d{{5}}(?:\.\w+)?\.(?:safetensors|bin)")
 INDEX = re.compile(rf"{STEM}\.(?:safetensors|bin)\.index(?:\.\w+)?\.json")
+MAX_JSON = 1 << 24  # bytes; an index of 10,000 tensors has 1 MB
 STEP = re.compile(r"checkpoint-(\d+)")  # the training scripts of diffusers keep checkpoint-STEP/unet
 NETWORKS = ("unet", "transformer")
 ENCODERS = ("vae", "vqvae")
@@ -49,10 +52,13 @@ class StoredTensors(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._read:
-            file, stored = self.places[name]
-            with safetensors.safe_open(file, framework="pt") as opened:
-                # A copy: in place, where it lies in the file would decide its alignment, and so the last bit of sums.
-                self._read[name] = opened.get_tensor(stored).clone()
+            path, stored = self.places[name]
+            try:
+                with opened(path) as file:
+                    # A copy: in place, where it lies in the file would decide its alignment, and so sums' last bit.
+                    self._read[name] = tensor_of(file, stored).clone()
+            except OSError as error:
+                raise CheckpointError(f"{path}: cannot be read again: {error.strerror or error}") from error
         return self._read[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -70,7 +76,9 @@ def read_folder(path: str, weights: str, read_bin: BinReader) -> Checkpoint:
     """
     network, pipeline = find_network(path, weights)
     config = read_json(os.path.join(network, "config.json"))
-    class_name = str(config.get("_class_name", "model of an unnamed class"))
+    class_name = config.get("_class_name", "model of an unnamed class")
+    if type(class_name) is not str:
+        raise CheckpointError(f"config.json has the _class_name {class_name!r:.60}; the name of a class was expected")
     native = class_name.startswith("SiT")
     legacy_dit = class_name == "Transformer2DModel" and config.get("norm_type") == "ada_norm_zero"
     if not (native or legacy_dit or class_name in ("UNet2DModel", "DiTTransformer2DModel")):
@@ -102,11 +110,11 @@ def read_folder(path: str, weights: str, read_bin: BinReader) -> Checkpoint:
 
 def find_network(path: str, weights: str) -> tuple[str, str]:
     """(folder of the network, folder of its pipeline), which may be one."""
-    if os.path.isfile(os.path.join(path, "model_index.json")):
+    if os.path.exists(os.path.join(path, "model_index.json")):
         refuse_code(path)
     elif is_model(path):
         parent = os.path.dirname(os.path.abspath(path))
-        return path, parent if os.path.isfile(os.path.join(parent, "model_index.json")) else path
+        return path, parent if os.path.exists(os.path.join(parent, "model_index.json")) else path
     names = [f"{name}_ema" for name in NETWORKS] if weights == "ema" else []
     for folder in (*(os.path.join(path, name) for name in (*names, *NETWORKS)), path):
         if is_model(folder):
@@ -146,26 +154,30 @@ def refuse_code(pipeline: str) -> None:
 
 
 def is_model(folder: str) -> bool:
-    return os.path.isfile(os.path.join(folder, "config.json"))
+    return os.path.exists(os.path.join(folder, "config.json"))
 
 
 def read_scheduler(pipeline: str) -> dict[str, Any] | None:
     """The scheduler's settings, beside the network or in their own folder; None where there are none."""
     for name in ("scheduler/scheduler_config.json", "scheduler_config.json"):
         file = os.path.join(pipeline, *name.split("/"))
-        if os.path.isfile(file):
+        if os.path.exists(file):
             return read_json(file)
     return None
 
 
 def read_json(path: str) -> dict[str, Any]:
+    sniff.refuse_irregular(path)
+    name, size = os.path.basename(path), os.path.getsize(path)
+    if size > MAX_JSON:
+        raise CheckpointError(f"{name} has {size} bytes; {MAX_JSON} are read")
     try:
         with open(path, encoding="utf-8") as file:
             found = json.load(file)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise CheckpointError(f"{os.path.basename(path)} is not a readable JSON object; fetch or copy it again")
+        raise CheckpointError(f"{name} is not a readable JSON object; fetch or copy it again")
     return found
 
 
@@ -203,25 +215,30 @@ def read_weights(folder: str, read_bin: BinReader) -> tuple[Mapping[str, Tensor]
     if first.endswith(".json"):
         names = shards(os.path.join(folder, first))
     files = [os.path.join(folder, name) for name in names]
-    if absent := [name for name in names if not os.path.isfile(os.path.join(folder, name))]:
+    if absent := [name for name in names if not os.path.exists(os.path.join(folder, name))]:
         raise CheckpointError(f"'{absent[0]}', which {first} names, is missing; fetch or copy the folder again")
+    for file in files:
+        sniff.refuse_irregular(file)
     if names[0].endswith(".bin"):
         tensors: Mapping[str, Tensor] = {name: t for file in files for name, t in read_bin(file).items()}
         return tensors, files, f"the weights of {first}, for there are no safetensors"
     places: dict[str, tuple[str, str]] = {}
     for file in files:
-        with safetensors.safe_open(file, framework="pt") as opened:
-            places.update({name: (file, name) for name in opened.keys()})  # noqa: SIM118 (it is no mapping)
-    if not all(map(str.isprintable, places)):
-        raise CheckpointError("a safetensors file with control characters in its tensors' names")
+        with open(file, "rb") as head:
+            if sniff.kind_of(head.read(sniff.HEAD), os.path.getsize(file)) != "safetensors":
+                raise CheckpointError(f"{os.path.basename(file)} is no safetensors file; fetch or copy it again")
+        with opened(file) as library:
+            places.update({name: (file, name) for name in names_in(library)})
+    checked_names(places)
     return StoredTensors(places), files, f"the weights of {first}"
 
 
 def shards(index: str) -> list[str]:
     """The files that an index names; all of them beside it."""
     table = read_json(index).get("weight_map")
-    names = sorted(set(map(str, table.values()))) if isinstance(table, dict) else []
-    if not names or not all(SHARD.fullmatch(name) for name in names):
+    found = list(table.values()) if isinstance(table, dict) else []
+    names = sorted({name for name in found if type(name) is str})
+    if not names or not all(type(name) is str and SHARD.fullmatch(name) for name in found):
         raise CheckpointError(f"{os.path.basename(index)} does not name the weights' files; fetch or copy it again")
     return names
 

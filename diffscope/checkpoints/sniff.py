@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import stat
+
 from diffscope.errors import CheckpointError
 
 HEAD = 512  # bytes looked at; a tar names itself at 257
-MAX_HEADER = 100_000_000  # bytes, safetensors' own limit
+MAX_HEADER = 1 << 25  # bytes of a safetensors header; that of 10,000 tensors has 2 MB
+LIBRARY_HEADER = 100_000_000  # bytes, safetensors' own limit
 SUFFIXES = (".pkl", ".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 EXPECTED = f"a checkpoint was expected ({', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]})"
 
@@ -33,7 +37,9 @@ def kind_of(head: bytes, size: int) -> str:
         return "pickle"
     if head[:4] == b"PK\x03\x04":
         return "zip"
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= MAX_HEADER:
+    if head[8:9] == b"{" and (length := int.from_bytes(head[:8], "little")) <= LIBRARY_HEADER:
+        if length > MAX_HEADER:
+            raise CheckpointError(f"a safetensors file whose header has {length} bytes; {MAX_HEADER} are read")
         return "safetensors"
     for magic, found in MAGICS.items():
         if head.startswith(magic):
@@ -46,6 +52,15 @@ def kind_of(head: bytes, size: int) -> str:
     raise CheckpointError(
         f"begins with bytes {head[:4].hex(' ')}, which no known format does; {EXPECTED}; fetch or copy the file again"
     )
+
+
+def refuse_irregular(path: str) -> None:
+    """Whatever could keep a reader waiting, or never ends. OSError where there is nothing."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+        found = kinds.get(stat.S_IFMT(mode), "a device")
+        raise CheckpointError(f"{os.path.basename(path)} is {found} and not a file; {EXPECTED}: copy it into a file")
 
 
 def refuse_text(head: bytes) -> None:

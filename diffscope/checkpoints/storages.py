@@ -19,6 +19,9 @@ from diffscope.errors import CheckpointError
 OUTLINE_BYTES = 1 << 16
 """Tables up to this size, such as a family's noise levels, are read even where only an outline is asked for."""
 
+OUTLINE_TOTAL = 1 << 28
+"""Bytes that all such tables of a file may have together."""
+
 MAX_DIMENSIONS = 16
 MAX_INTEGER = 2**62
 
@@ -33,6 +36,8 @@ DTYPES = {
     "CharStorage": torch.int8,
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
+    "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
 }
 
 # The storage classes that a persistent id may name, for the CPU and for CUDA.
@@ -116,16 +121,27 @@ def materialise(tensors: Mapping[str, StoredTensor], outline: bool = False) -> d
     """The tensors themselves, in the given order; of an `outline`, large ones on the meta device, unread."""
     loaded: dict[int, torch.Tensor] = {}
     result = {}
+    total = 0
     for name, tensor in tensors.items():
+        refuse_complex(name, tensor.storage.dtype)
         if outline and tensor.storage.nbytes > OUTLINE_BYTES:
             dtype = tensor.storage.dtype
             result[name] = torch.empty_strided(tensor.size, tensor.stride, dtype=dtype, device="meta")
             continue
         key = id(tensor.storage)
         if key not in loaded:
+            total += tensor.storage.nbytes
+            if outline and total > OUTLINE_TOTAL:
+                raise CheckpointError(f"more than {OUTLINE_TOTAL} bytes in small tensors, which no network has")
             loaded[key] = tensor.storage.load()
         result[name] = torch.as_strided(loaded[key], tensor.size, tensor.stride, tensor.offset)
     return result
+
+
+def refuse_complex(name: str, dtype: torch.dtype | str) -> None:
+    """`dtype` as torch or safetensors spell it."""
+    if dtype in (torch.complex64, torch.complex128, "C64", "C128"):
+        raise CheckpointError(f"tensor '{name}' is of type {dtype}; real numbers are read")
 
 
 def is_count(number: object) -> bool:

@@ -6,7 +6,7 @@ use the EMA, so it is the default; a file that does not say which of the two it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,14 +149,23 @@ def stripped(tensors: Iterable[tuple[str, StoredTensor]]) -> dict[str, StoredTen
     for name, value in tensors:
         while wrapper := next((w for w in WRAPPERS if name.startswith(w)), None):
             name = name.removeprefix(wrapper)
-        if not name.isprintable():
-            raise CheckpointError(f"a tensor whose name has control characters: {name!r}")
         if name in result:
             raise CheckpointError(f"two tensors are named '{name}' once wrappers are stripped")
         result[name] = value
         if len(result) > MAX_TENSORS:
-            raise CheckpointError(f"more than {MAX_TENSORS} tensors in one set of weights")
+            break
+    checked_names(result)
     return result
+
+
+def checked_names(names: Collection[str]) -> list[str]:
+    """`names` of the tensors of one set, if they are fit to be shown and not too many."""
+    if len(names) > MAX_TENSORS:
+        raise CheckpointError(f"more than {MAX_TENSORS} tensors in one set of weights, which no network has")
+    for name in names:
+        if len(name) > MAX_NAME or not name.isprintable():
+            raise CheckpointError(f"a tensor whose name has control characters, or too many: {name[:80]!r}")
+    return list(names)
 
 
 class Walk:

@@ -18,6 +18,7 @@ def inspect(checkpoint: Checkpoint, denoiser: Denoiser, sha256: str | None = Non
         "container": checkpoint.container,
         "revision": checkpoint.revision,
         "sha256": sha256,
+        "checksums": checkpoint.checksums,
         "family": denoiser.family,
         "class": denoiser.network_class,
         "evidence": denoiser.evidence,

@@ -29,9 +29,9 @@ class Loading:
             raise UsageError(f"--weights {self.weights}: expected ema or model")
 
 
-def load(path: str, loading: Loading, outline: bool = False) -> tuple[Checkpoint, Denoiser]:
+def load(path: str, loading: Loading, outline: bool = False, verify: bool = False) -> tuple[Checkpoint, Denoiser]:
     """A file as a frozen denoiser; CheckpointError and its children where it cannot be read, recognised or fitted."""
-    checkpoint = read(path, loading.weights, outline)
+    checkpoint = read(path, loading.weights, outline, verify)
     return checkpoint, families.load(checkpoint, loading.family, loading.config)
 
 

@@ -52,6 +52,7 @@ def keys(values: list[bytes]) -> bytes:
 
 
 PRIME = 2**61 - 1
+COMPLEX = name("builtins", "complex") + b"G"
 DTYPE = name("numpy", "dtype") + b"\x8c\x02u1\x85R" + put(2)
 ENTRIES = b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(100_000))
 PAIRS = b"](" + b"".join(b"J" + struct.pack("<i", i) + b"N\x86" for i in range(100_000)) + b"e"
@@ -141,6 +142,7 @@ def array_of_nothing() -> bytes:
     return head(top + b".")
 
 
+PARAMETER = name("torch._utils", "_rebuild_parameter")
 GREEDY = {
     "torch.Size of one list": called_often(name("torch", "Size"), LONG + b"\x85"),
     "set of one list": called_often(name("builtins", "set"), DISTINCT + b"\x85"),
@@ -150,12 +152,7 @@ GREEDY = {
         name("_codecs", "encode"), text(b"a" * 1_000_000) + text(b"latin1") + b"\x86"
     ),
     "device of one text": called_often(name("torch", "device"), b"(" + text(b"a" * 1000) * 1000 + b"t"),
-    "surplus arguments": called_often(name("torch._utils", "_rebuild_parameter"), TUPLE),
-    "arrays of one text": called_often(
-        name("numpy.core.numeric", "_frombuffer"),
-        b"(" + name("_codecs", "encode") + text(b"a" * 500_000) + text(b"latin1") + b"\x86R" + DTYPE
-        + b"h\x02" + number(500_000) + b"\x85\x8c\x01Ct",
-    ),
+    "surplus arguments": called_often(PARAMETER, b"(" + TENSOR + b"N" * 500_000 + b"t"),
     "arrays of one stretch of bytes": called_often(
         name("numpy.core.numeric", "_frombuffer"),
         b"(" + RAW + DTYPE + b"h\x02" + number(500_000) + b"\x85\x8c\x01Ct",
@@ -168,18 +165,15 @@ GREEDY = {
     ),
     "integers of one hash": keys([number(PRIME * i) for i in range(100_000)]),
     "negative integers of one hash": keys([number(-PRIME * i) for i in range(100_000)]),
-    "pairs of integers": keys([number(i) + number(2**59 + 7 * i) + b"\x86" for i in range(100_000)]),
-    "fractions": keys([b"G" + struct.pack(">d", i * 2.0**61) for i in range(100_000)]),
+    "complex numbers of one hash": keys(
+        [COMPLEX + struct.pack(">dcd", 1000003.0 * i, b"G", -1.0 * i) + b"\x86R" for i in range(100_000)]
+    ),
     "a set of integers of one hash": head(b"\x8f(" + b"".join(number(PRIME * i) for i in range(100_000)) + b"\x90."),
     "attributes of one list": attributes_of_one_list(10_000),
     "modules of one table": modules_of_one_table(20_000),
     "buffers looked up in a list": buffers_looked_up_in_a_list(90_000),
     "one array in many arguments": arrays_in_arguments(90_000),
     "an array of nothing": array_of_nothing(),
-    "sets": head(b"](" + b"\x8f" * 999_990 + b"e."),
-    "lone surrogates": head(text(b"\xed\xa0\x80" * 10_000_000) + b"."),
-    "wide text": head(text("𝕏".encode() + b"a" * 30_000_000) + put(0) + text("𝕏".encode() + b"a" * 180_000_000) + b"."),
-    "names of globals": head((name("collections", "OrderedDict") + b"0") * 450_000 + b"N."),
 }  # fmt: skip
 
 

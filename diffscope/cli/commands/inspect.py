@@ -16,6 +16,9 @@ def run(
     config: options.Config = None,
     weights: options.Weights = "ema",
     sha256: Annotated[bool, typer.Option("--sha256", help="Hash the file too: seconds for gigabytes.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare every checksum in the file with its bytes: seconds for gigabytes.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """What is this checkpoint? Family, class, noise convention, input, and all layers with their shapes.
@@ -26,7 +29,7 @@ def run(
     from diffscope.report import terminal
     from diffscope.studies.inspection import inspect
 
-    found, denoiser = load(checkpoint, family, options.key_values(config), weights, outline=True)
+    found, denoiser = load(checkpoint, family, options.key_values(config), weights, outline=True, verify=verify)
     record = inspect(found, denoiser, found.sha256() if sha256 else None)
     with reader_may_leave():
         if json:

@@ -1,0 +1,100 @@
+"""A safetensors file: names, shapes and facts from its header; a tensor's bytes when they are asked for.
+
+https://github.com/huggingface/safetensors#format. The header of our own conversions carries a `Checkpoint`'s fields,
+each as JSON, so that nothing is lost on the way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import safetensors
+import torch
+
+from diffscope.checkpoints.base import Checkpoint
+from diffscope.checkpoints.steps import step_of_header
+from diffscope.checkpoints.storages import OUTLINE_BYTES, refuse_complex
+from diffscope.checkpoints.weights import checked_names
+from diffscope.errors import CheckpointError
+
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
+    "BOOL": torch.bool,
+}  # fmt: skip
+MAX_FACT = 1 << 20  # characters of JSON under one key of the header
+
+
+def read_safetensors(path: str, outline: bool) -> Checkpoint:
+    with opened(path) as file:
+        metadata = dict(file.metadata() or {})
+        tensors = {name: tensor_of(file, name, outline) for name in names_in(file)}
+    if not tensors:
+        raise CheckpointError("a safetensors file without tensors")
+    known = metadata.get("weights")
+    if known in ("ema", "model"):
+        reason = f"the file holds one set of weights and its header says that it is '{known}'"
+    else:
+        known, reason = "model", "the file holds one set of weights and does not say whether it is an EMA"
+    step, unit = step_of_header(metadata, path)
+    return Checkpoint(
+        path=path,
+        container="safetensors",
+        tensors=tensors,
+        weights=known,
+        weights_reason=reason,
+        class_name=metadata.get("class_name"),
+        network_class=metadata.get("network_class"),
+        arguments=header_dict(metadata, "arguments"),
+        attributes=header_dict(metadata, "attributes"),
+        training_args=header_dict(metadata, "training_args"),
+        metadata=metadata,
+        step=step,
+        step_unit=unit,
+    )
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[Any]:
+    """The library's own handle; CheckpointError where it finds the file damaged."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            yield file
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"a damaged file ({os.path.basename(path)}: {error}); fetch or copy it again") from error
+
+
+def names_in(file: Any) -> list[str]:
+    """Of its tensors, in the file's order where safetensors is new enough to tell it."""
+    return checked_names(getattr(file, "offset_keys", file.keys)())
+
+
+def tensor_of(file: Any, name: str, outline: bool = False) -> torch.Tensor:
+    """As it lies in the file; of an `outline`, a large one on the meta device, unread."""
+    part = file.get_slice(name)
+    refuse_complex(name, part.get_dtype())
+    shape, dtype = part.get_shape(), DTYPES.get(part.get_dtype())
+    if outline and dtype is not None and math.prod(shape) * dtype.itemsize > OUTLINE_BYTES:
+        return torch.empty(shape, dtype=dtype, device="meta")
+    tensor: torch.Tensor = file.get_tensor(name)
+    return tensor
+
+
+def header_dict(metadata: dict[str, str], key: str) -> dict[str, Any]:
+    text = metadata.get(key, "{}")
+    try:
+        if len(text) > MAX_FACT:
+            raise RecursionError
+        found = json.loads(text)
+    except ValueError:
+        return {}  # somebody else's header, whose `arguments` mean something else; it stays under `metadata`
+    except RecursionError:
+        raise CheckpointError(
+            f"its header has '{key}' of {len(text)} characters, nested too deeply or more than {MAX_FACT}"
+        ) from None
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,62 @@
+"""How far training was, from a file's content or else from its name: (step, what it counts)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from diffscope.errors import CheckpointError
+
+SUFFIX = r"\.(?:pkl|pt|safetensors)"
+# EDM and EDM2 count thousands of images; EDM2 adds the width of the average, 2147483-0.130.
+SNAPSHOT = re.compile(rf"(?:(?:network-snapshot|training-state)-(\d{{6,7}})(?:-\d\.\d+)?|.+-(\d{{7}})-\d\.\d+){SUFFIX}")
+DUMP = re.compile(rf"(\d{{7}}){SUFFIX}")  # SiT, DiT and REPA count steps
+KEYS = ("steps", "step", "global_step")
+UNITS = ("steps", "images")
+MAX_STEP = 2**53  # so that every program reads it alike from JSON
+
+Step = tuple[int | None, str | None]
+
+
+def step_of(top: Any, path: str) -> Step:
+    """Of a pickle's top object, or of the file's name."""
+    if isinstance(top, dict):
+        for key in KEYS:
+            if type(top.get(key)) is int:
+                return checked(key, top[key]), "steps"
+        state = top.get("state")
+        if isinstance(state, dict) and type(state.get("cur_nimg")) is int:  # EDM2's training state
+            return checked("cur_nimg", state["cur_nimg"]), "images"
+    return step_of_name(path)
+
+
+def step_of_header(metadata: Mapping[str, str], path: str) -> Step:
+    """Of the header of a safetensors file, or of the file's name. Headers of others may mean something else by it."""
+    step, unit = metadata.get("step", ""), metadata.get("step_unit", "steps")
+    if re.fullmatch("[0-9]{1,16}", step) and unit in UNITS:
+        return checked("step", int(step)), unit
+    if step and "diffscope" in metadata:
+        raise CheckpointError(
+            f"its header says step '{step[:40]}', counted in '{unit[:40]}'; a number up to 2^53 of steps or images was "
+            "expected"
+        )
+    return step_of_name(path)
+
+
+def step_of_name(path: str) -> Step:
+    name = os.path.basename(path)
+    if found := DUMP.fullmatch(name):
+        return int(found[1]), "steps"
+    if found := SNAPSHOT.fullmatch(name):
+        return int(found[1] or found[2]) * 1000, "images"
+    return None, None
+
+
+def checked(key: str, step: int) -> int:
+    if not 0 <= step <= MAX_STEP:
+        # Python refuses to write out an integer of thousands of digits.
+        found = step if abs(step) < 10**40 else f"an integer of {step.bit_length()} bits"
+        raise CheckpointError(f"its '{key}' is {found}; a count from 0 to 2^53 was expected")
+    return step
