@@ -20,6 +20,8 @@ except KeyboardInterrupt:  # before `main` can answer it
     os._exit(130)
 
 USAGE = 2
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "can't start new thread")
+"""As torch says it of CUDA, torch of the host, and Python."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -111,7 +113,7 @@ def _unforeseen(error: Exception, argv: Sequence[str]) -> int:
         return _failed([refusal], USAGE)
     text = " ".join(f"{type(error).__name__}: {error}".split())
     line = f"unexpected {text[:300]}; this is a bug: set DIFFSCOPE_DEBUG=1 for the traceback and report it"
-    if "out of memory" in text.lower():
+    if any(words in text.lower() for words in OUT_OF_MEMORY):
         line = f"out of memory; use a smaller --batch-size or a lower --precision ({text[:120]})"
     with _heard():
         return _failed([line], 1)

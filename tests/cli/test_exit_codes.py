@@ -277,7 +277,14 @@ def test_a_mistake_of_ours_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "DIFFSCOPE_DEBUG=1" in ran.err
 
 
-@pytest.mark.parametrize("text", ["CUDA out of memory. Tried to allocate 2 GiB", "DefaultCPUAllocator: out of memory"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA out of memory. Tried to allocate 2 GiB",
+        "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried",
+        "can't start new thread",
+    ],
+)
 def test_running_out_of_memory_names_a_way_out(text: str, monkeypatch: pytest.MonkeyPatch, pictures: Path) -> None:
     def full(*arguments: object) -> None:
         raise RuntimeError(text)
