@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,9 @@ TOLD = (
 
 @pytest.fixture(autouse=True, scope="session")
 def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing of the machine's environment, no parts of earlier runs."""
+    """Nothing of the machine's environment, no parts of earlier runs; and what is started here can be interrupted,
+    even if the tests were started in the background, where a shell has SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIFFSCOPE_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         for name in TOLD:

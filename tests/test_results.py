@@ -127,5 +127,5 @@ def test_what_is_no_result_is_refused_in_one_line(tmp_path: Path, content: bytes
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"No such file or directory; expected a result\.json"):
         read_result(str(tmp_path / "none.json"))
-    with pytest.raises(DataError, match="Is a directory"):
+    with pytest.raises(DataError, match=r"result\.json: No such file or directory"):
         read_result(str(tmp_path))

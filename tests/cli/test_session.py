@@ -161,7 +161,7 @@ def test_features_are_what_the_numbers_come_from(session: Session, pictures: Pat
     # Moments here are of float32 features in float64 as there; 1e-4 is what is promised.
     assert row["icr_raw"] == pytest.approx(raw, rel=1e-4)
     assert row["icr_gauss"] == pytest.approx(gauss, rel=1e-4)
-    assert f"{LAYER}  2 x 2 x 144 x 32" in session.features.out
+    assert f"{LAYER} 2 x 2 x 144 x 32" in session.features.out
 
 
 def icr_of_two_views(z: np.ndarray) -> tuple[float, float]:

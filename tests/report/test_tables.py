@@ -28,7 +28,7 @@ def test_csv_equals_json(tmp_path: Path) -> None:
     write_csv(result, tmp_path / "result.csv")
     for line, record in zip(read(tmp_path / "result.csv"), result.to_json()["rows"], strict=True):
         assert "replicates" not in line
-        assert line.pop("notes") == "; ".join(record["notes"])
+        assert line.pop("notes") == "; ".join(record["notes"]).replace("\n", "\\x0a")
         for key, text in line.items():
             value = record.get(key)
             assert text == ("" if value is None else value if isinstance(value, str) else repr(value))

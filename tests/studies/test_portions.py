@@ -105,8 +105,8 @@ def test_what_is_said_of_a_plan() -> None:
     )
     layers = shaped([768] * 40, 4, 400 * 10**6)
     assert described(layers, portions(layers)) == (
-        "the moments need 2.0 GB, more than --max-memory 400 MB: measured in 8 portions of at most 1 noise level and "
-        "31 layers; the network is run 2 times as often"
+        "the moments need 2.1 GB, more than --max-memory 400 MB: measured in 8 portions of at most 1 noise level and "
+        "30 layers; the network is run 2 times as often"
     )
     assert described(this, portions(this)[:1]) is None
 

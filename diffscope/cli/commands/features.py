@@ -55,5 +55,5 @@ def run(
         print_json(written)
     else:
         for name, shape in written["tensors"].items():
-            print_line(f"{name}  {' x '.join(map(str, shape))}")
+            print_line(f"{name} {' x '.join(map(str, shape))}")
         terminal.note(f"wrote {output}")
