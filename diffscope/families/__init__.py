@@ -45,6 +45,7 @@ def _claims(checkpoint: Checkpoint, known: Mapping[str, ModuleType]) -> tuple[Ch
             if (match := module.recognise(found)) is not None:
                 matches[name] = replace(match, why=match.why + note)
         if matches:
+            _refuse_two_sets(checkpoint, found)
             break
     else:
         found, note = checkpoint, ""
@@ -66,6 +67,17 @@ def _unwrapped(checkpoint: Checkpoint) -> Iterator[tuple[Checkpoint, str]]:
         checkpoint = replace(checkpoint, tensors=inside)
         outside = len(whole) - len(inside)
         yield checkpoint, f", {outside} tensors outside of '{prefix}' left out" if outside else ""
+
+
+def _refuse_two_sets(whole: Checkpoint, found: Checkpoint) -> None:
+    """UnknownFamily where an average of the weights lies beside those found: none is left out in silence."""
+    roots = dict.fromkeys(name.partition(".")[0] for name in whole.tensors)
+    averages = [root for root in roots if "ema" in root.split("_")]
+    if averages and len(found.tensors) < len(whole.tensors):
+        raise UnknownFamily(
+            f"{whole.path}: weights under '{averages[0]}.' beside those of a network under another name; expected one "
+            "set: save the one to be measured alone"
+        )
 
 
 def _decide(checkpoint: Checkpoint, matches: Mapping[str, Match], known: list[str]) -> tuple[str, Match]:

@@ -51,6 +51,17 @@ def test_what_lies_outside_of_the_prefix_is_said() -> None:
     assert "1 tensors outside of 'net.' left out" in model.evidence
 
 
+@pytest.mark.parametrize("average", ["ema.", "net_ema."])
+def test_an_average_beside_the_weights_is_not_left_out_in_silence(average: str) -> None:
+    tensors = weights("sit/sit_patch4")
+    both = {prefix + key: value for prefix in ("net.", average) for key, value in tensors.items()}
+    with pytest.raises(UnknownFamily, match=f"weights under '{average}' beside .* save the one to be measured alone"):
+        families.load(bare("SiT.pt", both), config={"num_heads": "4"})
+    alone = {average + key: value for key, value in tensors.items()}
+    with pytest.raises(UnknownFamily, match="no family knows"):
+        families.load(bare("SiT.pt", alone), config={"num_heads": "4"})
+
+
 def test_the_metadata_s_family_takes_prefixes_off_too() -> None:
     tensors = {"net." + key: value for key, value in weights("sit/sit_patch4").items()}
     model = families.load(bare("x.safetensors", tensors, {"family": "sit"}), config={"num_heads": "4"})
