@@ -354,9 +354,32 @@ def read_result(path: str) -> Result:
     """A `result.json` of icr, sweep or track; DataError in one line where it is not one."""
     record = read_record(path)
     try:
-        return Result.from_json(record)
-    except (KeyError, TypeError, AttributeError) as error:
+        result = Result.from_json(record)
+        _check_kinds(result)
+        return result
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: a result with a missing or unknown part ({error}); measure again") from None
+
+
+def _check_kinds(result: Result) -> None:
+    """TypeError where a part that others count on is of another kind, as in a file that was damaged or edited."""
+    for name in ("checkpoint", "data", "protocol", "timing"):
+        _check(isinstance(getattr(result, name), dict), name)
+    _check(isinstance(result.data["skipped"], list), "data.skipped")
+    for row in result.rows:
+        _check(isinstance(row.layer, str) and all(isinstance(note, str) for note in row.notes), "layer or notes")
+        _check(all(_is_number(value) for value in (row.sigma, row.t, row.n, row.d)), "sigma, t, n or d")
+        _check(row["icr"] is None or (_is_number(row["icr"]) and row["icr"] > 0), "icr")
+        _check(row["replicates"] is None or all(_is_number(y) for y in row["replicates"]), "replicates")
+
+
+def _check(holds: bool, what: str) -> None:
+    if not holds:
+        raise TypeError(what)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def read_record(path: str) -> dict[str, Any]:

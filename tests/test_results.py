@@ -16,7 +16,7 @@ ROW = Row(
     "enc.8x8_block3", 0.3, -0.301, 1000, 256,
     {"icr": 0.25, "icr_se": 0.01, "lidar": None, "replicates": [0.2, 0.3]}, ("undefined: lidar: too few",),
 )  # fmt: skip
-DISCRETE = Row("out_conv", 1.01239, 499.0, 1000, 6, {"icr": 0.5}, sigma_requested=1.0)
+DISCRETE = Row("out_conv", 1.01239, 499.0, 1000, 6, {"icr": 0.5, "replicates": None}, sigma_requested=1.0)
 WINDOW = WindowRow(
     "enc.8x8_block3", "u", 0.3, 0.1, 0.9, 0.25, t=-0.301, sigma_error=0.02, practical_low=0.2, practical_high=0.5,
     notes=("x: y",),
@@ -122,6 +122,34 @@ def test_what_is_no_result_is_refused_in_one_line(tmp_path: Path, content: bytes
         read_result(str(path))
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("protocol",), "none"),
+        (("data",), None),
+        (("data", "skipped"), 3),
+        (("rows", 0, "layer"), 1.5),
+        (("rows", 0, "notes"), [None]),
+        (("rows", 0, "sigma"), "0.3"),
+        (("rows", 0, "icr"), -1),
+        (("rows", 0, "icr"), float("nan")),
+        (("rows", 0, "replicates"), ["0.1"]),
+        (("rows", 0, "replicates"), [10**400]),
+    ],
+)
+def test_a_part_of_another_kind_is_refused(place: tuple[str | int, ...], value: object, tmp_path: Path) -> None:
+    """As in a file that was damaged or edited by hand: nothing that reads it has to ask again."""
+    record = RESULT.to_json()
+    part: Any = record
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = value
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(record))
+    with pytest.raises(DataError, match=r"missing or unknown part .*; measure again"):
+        read_result(str(path))
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ class ArchiveSource(Source):
         self.path = path
         self._lock = threading.Lock()
         self._zip = _zip.opened(path)
-        files = {info.filename.replace("\\", "/"): info for info in self._zip.infolist() if not info.is_dir()}
+        members = [info for info in self._zip.infolist() if info.filename and not info.is_dir()]
+        files = {info.filename.replace("\\", "/"): info for info in members}
         images = sorted(name for name in files if _listing.is_image(name))
         if not images:
             raise _listing.no_images(path, len(files))

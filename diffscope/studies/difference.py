@@ -95,12 +95,13 @@ def _difference(log_ratio: float, se: float, dof: int) -> Difference:
         # Equal results have no difference to test; a difference without any scatter is certain.
         t, p = (0.0, 1.0) if log_ratio == 0 else (None, 0.0)
     reach = student_quantile(0.5 + LEVEL / 2, dof) * se
-    return Difference(
-        log_ratio=log_ratio,
-        se=se,
-        t=t,
-        p=p,
-        change=float(np.expm1(log_ratio)),
-        change_low=float(np.expm1(log_ratio - reach)),
-        change_high=float(np.expm1(log_ratio + reach)),
-    )
+    with np.errstate(over="ignore"):  # a change beyond all numbers is infinite
+        return Difference(
+            log_ratio=log_ratio,
+            se=se,
+            t=t,
+            p=p,
+            change=float(np.expm1(log_ratio)),
+            change_low=float(np.expm1(log_ratio - reach)),
+            change_high=float(np.expm1(log_ratio + reach)),
+        )

@@ -87,6 +87,14 @@ def test_what_a_zip_may_be_and_we_cannot_read(
     assert "\n" not in str(caught.value)
 
 
+def test_a_member_without_a_name_is_passed_over(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("", b"nothing")
+        archive.writestr("a.png", saved(Image.fromarray(pixels(0)), "PNG"))
+    source = open_source(str(tmp_path / "a.zip"))
+    assert [source.name(index) for index in range(len(source))] == ["a.png"]
+
+
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_methods_without_a_bound_are_refused(method: int, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
