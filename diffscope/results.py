@@ -14,6 +14,7 @@ from typing import Any
 
 from diffscope.errors import DataError
 from diffscope.names import in_json
+from diffscope.textfile import read_text
 
 SCHEMA = 1
 RESULT = "result.json"
@@ -363,19 +364,15 @@ def read_result(path: str) -> Result:
 
 def _check_kinds(result: Result) -> None:
     """TypeError where a part that others count on is of another kind, as in a file that was damaged or edited."""
-    for name in ("checkpoint", "data", "protocol", "timing"):
-        _check(isinstance(getattr(result, name), dict), name)
-    _check(isinstance(result.data["skipped"], list), "data.skipped")
+    heads = (result.checkpoint, result.data, result.protocol)
+    if not (all(isinstance(head, dict) for head in heads) and isinstance(result.data["skipped"], list)):
+        raise TypeError("checkpoint, data or protocol")
     for row in result.rows:
-        _check(isinstance(row.layer, str) and all(isinstance(note, str) for note in row.notes), "layer or notes")
-        _check(all(_is_number(value) for value in (row.sigma, row.t, row.n, row.d)), "sigma, t, n or d")
-        _check(row["icr"] is None or (_is_number(row["icr"]) and row["icr"] > 0), "icr")
-        _check(row["replicates"] is None or all(_is_number(y) for y in row["replicates"]), "replicates")
-
-
-def _check(holds: bool, what: str) -> None:
-    if not holds:
-        raise TypeError(what)
+        numbers = [row.sigma, row.t, row.n, row.d, *(() if row["icr"] is None else (row["icr"],))]
+        if not all(isinstance(text, str) for text in (row.layer, *row.notes)):
+            raise TypeError("layer or notes")
+        if not all(_is_number(value) for value in (*numbers, *(row["replicates"] or ()))) or (row["icr"] or 1) <= 0:
+            raise TypeError("sigma, t, n, d, icr or replicates")
 
 
 def _is_number(value: object) -> bool:
@@ -387,7 +384,7 @@ def read_record(path: str) -> dict[str, Any]:
     if Path(path).is_dir():
         path = str(Path(path) / RESULT)
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        record = json.loads(read_text(path))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}; {EXPECTED}") from None
     except (ValueError, RecursionError):

@@ -23,6 +23,7 @@ import numpy as np
 
 from diffscope import locks
 from diffscope.errors import StoreError
+from diffscope.textfile import read_text
 
 Arrays = dict[str, np.ndarray]
 Record = dict[str, Any]
@@ -312,7 +313,7 @@ class Records:
         """None where there is none, or a damaged one: it is then made again."""
         path = self._path(key)
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(read_text(path))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError):

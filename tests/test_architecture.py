@@ -19,7 +19,7 @@ from diffscope import registry
 ROOT = Path(diffscope.__file__).parent
 
 ROWS: dict[int, set[str]] = {
-    0: {"errors", "locks"},
+    0: {"errors", "locks", "textfile"},
     1: {"registry", "seeding", "numerics", "protocol", "store", "kept", "hub", "ranks", "allocation", "names"},
     2: {"results"},
     3: {"checkpoints", "sources", "moments"},
@@ -40,6 +40,7 @@ def rows(last: int) -> set[str]:
 MAY: dict[str, set[str]] = {
     "errors": set(),
     "locks": set(),
+    "textfile": set(),
     **{room: rows(0) for room in ROWS[1]},
     "results": rows(1),
     "checkpoints": rows(1),

@@ -12,7 +12,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from diffscope.errors import DataError
 from diffscope.names import read_cell
 from diffscope.numerics import FloatArray
 from diffscope.results import Overlay, OverlayAgainst
+from diffscope.textfile import read_text
 
 Points = tuple[tuple[int, float], ...]
 """(step, value), by rising step."""
@@ -75,8 +75,8 @@ def read_columns(path: str) -> dict[str, Points]:
 def _csv_rows(path: str) -> list[dict[str, Any]]:
     try:
         # "utf-8-sig": spreadsheets write a mark before the first name.
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            lines = [[read_cell(cell) for cell in line] for line in csv.reader(file) if any(map(str.strip, line))]
+        table = csv.reader(read_text(path, "utf-8-sig").splitlines(keepends=True))
+        lines = [[read_cell(cell) for cell in line] for line in table if any(map(str.strip, line))]
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}; expected a CSV file with a column '{STEP}'") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -94,7 +94,7 @@ def _csv_rows(path: str) -> list[dict[str, Any]]:
 
 def _json_rows(path: str) -> list[dict[str, Any]]:
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        record = json.loads(read_text(path))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}; expected a result with steps") from None
     except (ValueError, RecursionError):
