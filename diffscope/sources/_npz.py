@@ -43,17 +43,19 @@ class Stored(ABC):
     def _mapped(self, file: BinaryIO, start: int = 0) -> np.ndarray:
         """What of an open file begins with the header at `start`."""
         order = "F" if self.fortran else "C"
-        if os.fstat(file.fileno()).st_size < start + self.offset + self.nbytes:
-            raise self._short()
+        if (size := os.fstat(file.fileno()).st_size - start) < self.offset + self.nbytes:
+            raise self._wrong_size(size)
         try:
             array: np.ndarray = np.memmap(file, self.dtype, "r", start + self.offset, self.shape, order)  # type: ignore[call-overload]
             return array
         except OSError as error:
             raise _files.unreadable(self.path, error) from error
 
-    def _short(self) -> DataError:
+    def _wrong_size(self, found: int) -> DataError:
         what = f"{self.dtype} {list(self.shape)}, {self.nbytes} bytes"
-        return DataError(f"Cannot read {self.path}: its header says {what}, and there are fewer. Copy or save it anew.")
+        return DataError(
+            f"Cannot read {self.path}: its header says {what}, and there are {found - self.offset}. Copy or save it anew."
+        )
 
 
 class _Npy(Stored):
@@ -72,8 +74,8 @@ class _Member(Stored):
     def read(self) -> np.ndarray:
         with _zip.opened(self.path) as archive:
             info = archive.getinfo(self._name)
-            if info.file_size < self.offset + self.nbytes:
-                raise self._short()
+            if info.file_size != self.offset + self.nbytes:
+                raise self._wrong_size(info.file_size)
             chunks = _zip.chunks(archive, info)
             if self.nbytes <= IN_MEMORY:
                 return self._in_memory(chunks)
