@@ -369,10 +369,13 @@ def _check_kinds(result: Result) -> None:
         raise TypeError("checkpoint, data or protocol")
     for row in result.rows:
         numbers = [row.sigma, row.t, row.n, row.d, *(() if row["icr"] is None else (row["icr"],))]
-        if not all(isinstance(text, str) for text in (row.layer, *row.notes)):
-            raise TypeError("layer or notes")
-        if not all(_is_number(value) for value in (*numbers, *(row["replicates"] or ()))) or (row["icr"] or 1) <= 0:
-            raise TypeError("sigma, t, n, d, icr or replicates")
+        texts = all(isinstance(text, str) for text in (row.layer, *row.notes))
+        if (
+            not texts
+            or not all(_is_number(value) for value in (*numbers, *(row["replicates"] or ())))
+            or (row["icr"] or 1) <= 0
+        ):
+            raise TypeError("layer, notes, sigma, t, n, d, icr or replicates")
 
 
 def _is_number(value: object) -> bool:

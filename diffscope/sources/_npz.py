@@ -54,7 +54,7 @@ class Stored(ABC):
     def _wrong_size(self, found: int) -> DataError:
         what = f"{self.dtype} {list(self.shape)}, {self.nbytes} bytes"
         return DataError(
-            f"Cannot read {self.path}: its header says {what}, and there are {found - self.offset}. Copy or save it anew."
+            f"Cannot read {self.path}: its header says {what}, and there are {found - self.offset}. Save it anew."
         )
 
 
