@@ -34,7 +34,6 @@ DAMAGE = (
     AttributeError,
     EOFError,
     LookupError,
-    MemoryError,
     RuntimeError,
     TypeError,
     ValueError,

@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 import torch
+from commands import EDM
 from safetensors.torch import save_file
 
 from diffscope.checkpoints import archive, diffusers_folder, read, reader, safetensors_file, sniff, weights
+from diffscope.checkpoints.budget import Budget
 from diffscope.errors import CheckpointError
 
 ONE = {"a": torch.ones(500), "b": torch.zeros(3)}
@@ -242,3 +244,14 @@ def test_crc_of_torch_is_that_of_zlib(tmp_path: Path) -> None:
     torch.save(ONE, tmp_path / "a.pt")
     with zipfile.ZipFile(tmp_path / "a.pt") as file:
         assert {zlib.crc32(file.read(info)) == info.CRC for info in file.infolist()} == {True}
+
+
+def test_a_lack_of_memory_is_not_the_file_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that follows a series leaves a damaged file out, and is not to lose one for want of memory."""
+
+    def without_memory(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Budget, "charge_steps", without_memory)
+    with pytest.raises(MemoryError):
+        read(EDM)
