@@ -121,7 +121,7 @@ class ParquetSource(Source):
                 size += batch.nbytes
                 if size > most:
                     raise ValueError(f"a row group has more than {most} bytes; write smaller ones")
-            return pyarrow.chunked_array(columns) if columns else []
+            return pyarrow.chunked_array(columns) if columns else pyarrow.chunked_array([], pyarrow.binary())
         except MemoryError:
             raise
         except Exception as error:  # most of pyarrow's own are OSError or ValueError

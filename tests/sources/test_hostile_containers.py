@@ -286,3 +286,16 @@ def test_damage_anywhere_is_one_line(tmp_path: Path) -> None:
                 refused.append(str(error))
     assert len(refused) > 200
     assert not [text for text in refused if "\n" in text]
+
+
+def test_a_row_group_without_its_rows_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of them, so that what is kept of the first is counted when the second is read."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    picture = saved(Image.fromarray(pixels(0)), "PNG")
+    path = parquet_of(tmp_path / "a.parquet", image=[picture] * 4)
+    parquet.write_table(parquet.read_table(path), path, row_group_size=2, store_schema=False)
+    source = open_source(str(path))
+    assert source.read(3, RGB).shape == (3, 16, 16)
+    monkeypatch.setattr(parquet.ParquetFile, "iter_batches", lambda *_, **__: iter(()))
+    with pytest.raises(DataError, match="row group 0 has 0 rows, not as it says"):
+        source.read(0, RGB)
