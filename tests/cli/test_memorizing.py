@@ -203,7 +203,7 @@ def test_a_killed_run_gives_the_same_bytes(tmp_path: Path) -> None:
     assert diffscope(*argv, "--out", tmp_path / "whole").code == 0
     process = subprocess.Popen(command_line(*argv, "--out", tmp_path / "parts"), stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 100
-    while len(drawn := list(tmp_path.glob("parts/cache/*/*.npy"))) < 5 and time.monotonic() < deadline:
+    while len(drawn := list(tmp_path.glob("parts/cache/*/*.safetensors"))) < 5 and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
