@@ -163,6 +163,8 @@ def opened_part(path: Path) -> Iterator[Part]:
     """To read from it; whatever turns out not to be as it was written raises Damaged, inside as well."""
     from safetensors import SafetensorError, safe_open
 
+    if not path.is_file():  # opened, a pipe would wait for ever
+        raise Damaged("no file")
     try:
         with safe_open(path, framework="np") as file:
             yield Part(file)
