@@ -387,7 +387,7 @@ def read_record(path: str) -> dict[str, Any]:
     if Path(path).is_dir():
         path = str(Path(path) / RESULT)
     try:
-        record = json.loads(read_text(path))
+        record = json.loads(read_text(path, piped=True))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}; {EXPECTED}") from None
     except (ValueError, RecursionError):

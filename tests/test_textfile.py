@@ -38,3 +38,19 @@ def test_a_file_has_a_largest_size(tmp_path: Path) -> None:
 def test_a_result_is_never_read_without_end(tmp_path: Path) -> None:
     (tmp_path / "old.json").symlink_to("/dev/zero")
     refused(diffscope("compare", tmp_path / "old.json", tmp_path), 1, "not a file", "result.json")
+
+
+def test_a_shell_s_pipe_is_read_where_it_may_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(textfile, "MOST", 4)
+    for text in ("step", "step,"):
+        reading, writing = os.pipe()
+        os.write(writing, text.encode())
+        os.close(writing)
+        try:
+            if len(text) > 4:
+                with pytest.raises(OSError, match="more than 4 characters"):
+                    read_text(f"/dev/fd/{reading}", piped=True)
+            else:
+                assert read_text(f"/dev/fd/{reading}", piped=True) == text
+        finally:
+            os.close(reading)

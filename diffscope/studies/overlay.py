@@ -75,7 +75,7 @@ def read_columns(path: str) -> dict[str, Points]:
 def _csv_rows(path: str) -> list[dict[str, Any]]:
     try:
         # "utf-8-sig": spreadsheets write a mark before the first name.
-        table = csv.reader(read_text(path, "utf-8-sig").splitlines(keepends=True))
+        table = csv.reader(read_text(path, "utf-8-sig", piped=True).splitlines(keepends=True))
         lines = [[read_cell(cell) for cell in line] for line in table if any(map(str.strip, line))]
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}; expected a CSV file with a column '{STEP}'") from None
@@ -94,7 +94,7 @@ def _csv_rows(path: str) -> list[dict[str, Any]]:
 
 def _json_rows(path: str) -> list[dict[str, Any]]:
     try:
-        record = json.loads(read_text(path))
+        record = json.loads(read_text(path, piped=True))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}; expected a result with steps") from None
     except (ValueError, RecursionError):
