@@ -23,6 +23,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -57,12 +58,11 @@ def main() -> None:
     if options.cases is not None:
         numbers = iter(range(options.cases))
     run = Run(made, known, options.seed, options.keep, options.minutes, numbers)
-    threads = [threading.Thread(target=run.work) for _ in range(options.jobs)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(options.jobs) as pool:
+        working = [pool.submit(run.work) for _ in range(options.jobs)]
     print(run.table())
+    for done in working:
+        done.result()
     sys.exit(1 if run.failures else 0)
 
 
