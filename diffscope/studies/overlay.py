@@ -8,8 +8,10 @@ straight line.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -75,8 +77,8 @@ def read_columns(path: str) -> dict[str, Points]:
 def _csv_rows(path: str) -> list[dict[str, Any]]:
     try:
         # "utf-8-sig": spreadsheets write a mark before the first name.
-        table = csv.reader(read_text(path, "utf-8-sig", piped=True).splitlines(keepends=True))
-        lines = [[read_cell(cell) for cell in line] for line in table if any(map(str.strip, line))]
+        table = io.StringIO(read_text(path, "utf-8-sig", piped=True), newline="")
+        lines = [[read_cell(cell) for cell in line] for line in csv.reader(table) if any(map(str.strip, line))]
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}; expected a CSV file with a column '{STEP}'") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -85,8 +87,7 @@ def _csv_rows(path: str) -> list[dict[str, Any]]:
         ) from None
     header = [name.strip() for name in lines[0]] if lines else []
     _require_step(path, header)
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
+    if twice := _twice(header):
         raise DataError(f"{path}: two columns '{twice[0]}'; expected each name once; rename one")
     # Cells beyond the header have no name, and a short line lacks its last ones.
     return [dict(zip(header, line, strict=False)) for line in lines[1:]]
@@ -136,11 +137,14 @@ def _number(cell: object) -> float | None:
 
 
 def _by_step(path: str, name: str, points: list[tuple[int, float]]) -> Points:
-    steps = [step for step, _ in points]
-    twice = sorted({step for step in steps if steps.count(step) > 1})
-    if twice:
+    if twice := _twice([step for step, _ in points]):
         raise DataError(f"{path}: two values of '{name}' at step {twice[0]}; expected one; keep one row for each step")
     return tuple(sorted(points))
+
+
+def _twice(values: Sequence[Any]) -> list[Any]:
+    """Those that stand there more than once, in ascending order."""
+    return sorted(value for value, count in Counter(values).items() if count > 1)
 
 
 def chosen(columns: Mapping[str, Points], names: Sequence[str], path: str) -> dict[str, Points]:

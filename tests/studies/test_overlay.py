@@ -41,6 +41,13 @@ def test_a_spreadsheets_mark_and_spaces_are_no_part_of_a_name(folder: Path) -> N
     assert read_columns(csv(folder, "step, fid\n1, 2\n", encoding="utf-8-sig")) == {"fid": ((1, 2.0),)}
 
 
+@pytest.mark.parametrize("mark", ["\x0b", "\x0c", "\x85", "\u2028"])
+def test_only_an_end_of_line_ends_a_line(mark: str, folder: Path) -> None:
+    """Python's own splitting of text knows more of them than CSV does."""
+    path = csv(folder, f"step,what,fid\n1,a{mark}b,2\n2,c,3\n")
+    assert read_columns(path) == {"fid": ((1, 2.0), (2, 3.0))}
+
+
 def test_what_is_not_finite_is_no_point(folder: Path) -> None:
     assert read_columns(csv(folder, "step,fid\n1,inf\n2,NaN\n3,4\n")) == {"fid": ((3, 4.0),)}
 
