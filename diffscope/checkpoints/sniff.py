@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import stat
 
 from diffscope.errors import CheckpointError
+from diffscope.textfile import irregular
 
 HEAD = 512  # bytes looked at; a tar names itself at 257
 MAX_HEADER = 1 << 25  # bytes of a safetensors header; that of 10,000 tensors has 2 MB
@@ -56,10 +56,8 @@ def kind_of(head: bytes, size: int) -> str:
 
 def refuse_irregular(path: str) -> None:
     """Whatever could keep a reader waiting, or never ends. OSError where there is nothing."""
-    mode = os.stat(path).st_mode
-    if not stat.S_ISREG(mode):
-        kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
-        found = kinds.get(stat.S_IFMT(mode), "a device")
+    if (kind := irregular(path)) is not None:
+        found = kind.replace("a pipe", "a named pipe")
         raise CheckpointError(f"{os.path.basename(path)} is {found} and not a file; {EXPECTED}: copy it into a file")
 
 

@@ -40,6 +40,18 @@ def _numbers(option: str) -> Callable[[str], list[float]]:
     return read
 
 
+def _levels(option: str, metavar: str, what: str) -> Any:
+    """An option for noise levels; `what`: how they are spoken."""
+    return typer.Option(
+        option,
+        metavar=metavar,
+        parser=_numbers(option),
+        callback=listed,
+        help=f"Noise level {what} {REPEATABLE}.",
+        show_default=False,
+    )
+
+
 Checkpoint = Annotated[
     str,
     typer.Argument(
@@ -171,25 +183,11 @@ class Measuring:
     ] = None
     sigma: Annotated[
         list[float] | None,
-        typer.Option(
-            "--sigma",
-            metavar="S",
-            parser=_numbers("--sigma"),
-            callback=listed,
-            help=f"Noise level as noise-to-signal ratio {REPEATABLE}.",
-            show_default=False,
-        ),
+        _levels("--sigma", "S", "as noise-to-signal ratio"),
     ] = None
     t: Annotated[
         list[float] | None,
-        typer.Option(
-            "--t",
-            metavar="T",
-            parser=_numbers("--t"),
-            callback=listed,
-            help=f"Noise level in the model's own variable {REPEATABLE}.",
-            show_default=False,
-        ),
+        _levels("--t", "T", "in the model's own variable"),
     ] = None
     num_images: Annotated[
         int | None,

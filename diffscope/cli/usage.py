@@ -15,7 +15,6 @@ from typing import Any
 from diffscope import registry
 
 FOLDER = "diffscope.cli.commands"
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 SHOWN = 2
 """Arguments too many that are named; a glob may give thousands."""
 
@@ -63,7 +62,9 @@ def _too_many(error: Any, extra: Sequence[str], command: str) -> str:
     taken = [p.metavar or p.name for p in error.ctx.command.params if p.param_type_name == "argument"]
     takes = "one CKPT" if taken == ["CKPT"] else " and ".join(taken) or "no argument"
     found = f"{command} takes {takes}; found {named} {'as well' if taken else ''}".rstrip()
-    if extra[0].lower().endswith(PICTURES):
+    from diffscope.sources._listing import EXTENSIONS
+
+    if extra[0].lower().endswith(EXTENSIONS):
         folder = os.path.dirname(extra[0]) or "."
         return f"{found}; --data takes the folder of the images: --data {folder}"
     if taken == ["CKPT"]:

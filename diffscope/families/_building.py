@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils.flop_counter import FlopCounterMode
 
+from diffscope.checkpoints.reader import one_line
 from diffscope.errors import CheckpointError, WeightsMismatch
 from diffscope.families.base import InputSpace, Layer
 from diffscope.families.networks.walk import OUTPUT, WalkedNetwork
@@ -152,8 +153,7 @@ def _placed(tensor: Tensor) -> Tensor:
 
 def _short(error: Exception) -> str:
     """Its first words, fit for a terminal: they may quote the file."""
-    text = " ".join(str(error).split())[:120] or type(error).__name__
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return one_line(" ".join(str(error).split())[:120] or type(error).__name__)
 
 
 def _few(names: list[str], limit: int = 4) -> str:

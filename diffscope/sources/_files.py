@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 
 from diffscope.errors import DataError, Exhausted
+from diffscope.textfile import irregular
 
 _OURS = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 """What is no fault of the file."""
-_KINDS = {
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFDIR: "a folder",
-}
 
 
 def read(path: str | os.PathLike[str], name: str, most: int) -> bytes:
     """The whole file; DataError, with `name`, where it cannot be read or has more than `most` bytes."""
     try:
-        if (kind := kind_of(path)) is not None:
+        if (kind := irregular(path)) is not None:
             raise DataError(f"Cannot read {name}: it is {kind}, no file. Replace or remove it.")
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -31,12 +24,6 @@ def read(path: str | os.PathLike[str], name: str, most: int) -> bytes:
             return file.read(size)
     except OSError as error:
         raise unreadable(name, error) from error
-
-
-def kind_of(path: str | os.PathLike[str]) -> str | None:
-    """What lies there if it is no regular file; None where it is one. OSError where nothing is."""
-    mode = os.stat(path).st_mode
-    return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "something else")
 
 
 def unreadable(name: str, error: OSError) -> DataError | Exhausted:

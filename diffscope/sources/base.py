@@ -26,8 +26,8 @@ import numpy as np
 
 from diffscope import hub, registry
 from diffscope.errors import DataError
-from diffscope.sources._files import kind_of
 from diffscope.sources._listing import EXTENSIONS
+from diffscope.textfile import irregular
 
 MAX_PIXELS = 178_956_970  # 2 · Image.MAX_IMAGE_PIXELS of Pillow, beyond which it takes a file for a bomb
 """Of a stored picture, where the user does not say otherwise."""
@@ -147,7 +147,7 @@ def _why_nothing_opens(path: str, expanded: str) -> str:
         if advice := hub.meant(path, "dataset"):
             return f"--data {path}: {advice}"
         return f"Nothing at {path!r}. Expected {_EXPECTED}. Check the spelling of --data."
-    if (kind := kind_of(expanded)) is not None:
+    if (kind := irregular(expanded)) is not None:
         return f"{path!r} is {kind}, which is never opened. {_HERE}"
     suffix = os.path.splitext(expanded)[1].lower()
     found = f"Cannot take images from {path!r} ({suffix or 'no extension'})"

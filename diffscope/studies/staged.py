@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import ArrayLike
+
 from diffscope import __version__
 from diffscope.errors import EstimationError, IllConditioned, MemoryLimit, RankDeficient, ZeroNoise
 from diffscope.features import Inputs
@@ -138,6 +140,7 @@ class _Stages:
 
     def _look(self, look: int, measured: list[int]) -> list[int]:
         images = self.rule.looks[look]
+        self.last_look.update(dict.fromkeys(measured, look))
         for number, features in enumerate(self.told.measured):
             if look == 0:
                 self.evidence[features.layer] = [[] for _ in self.rule.sigmas]
@@ -148,7 +151,6 @@ class _Stages:
                 del self.evidence[features.layer]
                 continue
             for level, one in found.items():
-                self.last_look[level] = look
                 self.evidence[features.layer][level].append(one if isinstance(one, Reading) else None)
         self.decision = decide(self.rule, look, self.evidence, self.decision)
         return sorted(self.decision.going)
@@ -168,8 +170,11 @@ class _Stages:
         if row["replicates"] is None or row["icr_low"] is None:
             return row
         look = self.last_look[self.rule.sigmas.index(row.sigma)]
-        low, high = interval(row["icr"], row["replicates"], self.rule.views, self.rule.interval_levels[look])
+        low, high = self._interval(row["icr"], row["replicates"], look)
         return replace(row, values={**row.values, "icr_low": low, "icr_high": high})
+
+    def _interval(self, icr: float, replicates: ArrayLike, look: int) -> tuple[float, float]:
+        return interval(icr, replicates, self.rule.views, self.rule.interval_levels[look])
 
     @property
     def verdicts(self) -> Mapping[str, LayerVerdict]:
@@ -217,6 +222,6 @@ class _Stages:
             return known
         readings = enumerate(self.evidence[name][verdict.best])
         look, last = next((look, one) for look, one in reversed(list(readings)) if one is not None)
-        low, high = interval(last.icr, last.replicates, self.rule.views, self.rule.interval_levels[look])
+        low, high = self._interval(last.icr, last.replicates, look)
         values = {"sigma": self.rule.sigmas[verdict.best], "icr": last.icr, "icr_low": low, "icr_high": high}
         return {**known, **values, "images": last.images}
