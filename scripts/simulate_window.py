@@ -75,7 +75,7 @@ def report(name: str, curve: Curve, truth: float, x: FloatArray, y: FloatArray, 
         if window.shape == "u" and window.low is not None and window.high is not None:
             inside.append(np.log10(window.low) <= truth <= np.log10(window.high))
     if errors:
-        shares = " | ".join(f"{np.mean(values):.2f}" for values in (held, held_by_less, inside))
+        shares = " | ".join(f"{np.mean(values):.2f}" if values else "–" for values in (held, held_by_less, inside))
         worst = np.max(np.abs(errors))
         print(f"| {levels} | {name} | {len(errors)} | {np.mean(errors):+.3f} | {worst:.2f} | {shares} |", flush=True)
 

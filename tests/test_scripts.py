@@ -82,6 +82,33 @@ def test_probe_finds_separable_classes_and_no_others(tmp_path: Path) -> None:
     assert 0.35 < scores[1] < 0.65
 
 
+@needs_fashion
+def test_the_suite_trains_and_goes_on(tmp_path: Path) -> None:
+    arguments = ("fashion-64", "--minutes", "0.05", "--runs", "runs")
+    seen = [0]
+    for _ in range(2):
+        run("train_suite.py", *arguments, cwd=tmp_path)
+        seen.append(torch.load(tmp_path / "runs" / "fashion-64" / "state.pt", weights_only=True)["seen"])
+        assert seen[-1] > seen[-2]
+    assert np.load(tmp_path / "runs" / "fashion-64" / "images.npz")["images"].shape == (64, 16, 16, 1)
+    listed = run("train_suite.py", "--list", "--runs", "runs", cwd=tmp_path).splitlines()
+    assert len({line.split()[0] for line in listed}) == len(listed) == 20
+
+
+def test_the_window_is_simulated(tmp_path: Path) -> None:
+    heading, _, *lines = run("simulate_window.py", "--draws", "2", cwd=tmp_path).splitlines()
+    assert heading.startswith("| K | curve | n |")
+    assert {line.split(" | ")[0] for line in lines} == {"| 12", "| 8", "| 7", "| 6", "| 5"}
+    assert all(0 <= float(line.split(" | ")[5]) <= 1 for line in lines)
+
+
+def test_the_fuzzer_counts_its_cases(tmp_path: Path) -> None:
+    said = run("fuzz.py", "--minutes", "0.02", "--kind", "latents", "--keep", "kept", cwd=tmp_path).splitlines()
+    kind, cases, refused, accepted, failed = (cell.strip() for cell in said[2].strip("|").split("|"))
+    assert (kind, failed) == ("latents", "0")
+    assert int(cases) == int(refused) + int(accepted) > 0
+
+
 def test_the_benchmark_runs(tmp_path: Path) -> None:
     """Every part of it, but for cases that differ from another one in size or precision alone."""
     parts = (
