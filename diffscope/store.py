@@ -13,7 +13,6 @@ import math
 import os
 import shutil
 import tempfile
-import weakref
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -95,7 +94,8 @@ def unfinished_folder(beside: Path) -> Iterator[Path]:
 def remove_unfinished(folder: Path) -> None:
     """Remove what killed runs left in a folder; what a process has in work stays, whoever's it is."""
     with contextlib.suppress(OSError):
-        for path in list(folder.glob(f".*{UNFINISHED}")):
+        locked = [path.with_suffix("") for path in folder.glob(f".*{UNFINISHED}.{locks.LOCK}")]
+        for path in {*folder.glob(f".*{UNFINISHED}"), *locked}:
             if path.is_dir() and not path.is_symlink():
                 locks.remove(path)
             else:
@@ -203,7 +203,7 @@ class Parts:
 
     def __init__(self, folder: Path, protocol_hash: str) -> None:
         self.folder = folder / f"parts-{protocol_hash[:16]}"
-        self._release: Callable[[], object] = lambda: None
+        self._claim: locks.Claim | None = None
         self._intact: set[int] = set()
 
     def claim(self, say: Say = lambda text: None) -> None:
@@ -212,10 +212,7 @@ class Parts:
         Parts that an earlier run finished and the disk has damaged are removed, and said to be.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.folder / locks.LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-            self._release = weakref.finalize(self, os.close, lock)
-            locks.claim(lock)
+            self._claim = locks.claim(self.folder)
         except BlockingIOError:
             raise StoreError(f"{self.folder}: another process is measuring the same; wait for it to end") from None
         except OSError as error:
@@ -277,6 +274,10 @@ class Parts:
         """Forget the run: its result is written."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self._release()
+        locks.remove(self.folder)  # where the claimed lock could not be removed: Windows
+
+    def _release(self) -> None:
+        self._claim = None
 
     def _path(self, number: int) -> Path:
         return self.folder / f"part-{number:03d}.safetensors"

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffscope import locks
 from diffscope.errors import UsageError
 from diffscope.kept import contents, latents
 from diffscope.kept.latents import Key, Latents, digest
@@ -426,21 +425,6 @@ def test_what_a_process_uses_stays(tmp_path: Path) -> None:
     kept._release()
     assert len(contents.prune(tmp_path, older_than=-float("inf")).removed) == 2
     assert contents.contents(tmp_path) == []
-
-
-def test_a_lock_is_on_the_folder_that_is_there(tmp_path: Path) -> None:
-    """Removed and made again between opening and locking, a lock on the old file would hold nothing."""
-    first = locks.share(tmp_path / "a")
-    assert not locks.remove(tmp_path / "a")
-    second = locks.share(tmp_path / "a")
-    first()
-    assert not locks.remove(tmp_path / "a")
-    second()
-    assert locks.remove(tmp_path / "a")
-    assert not (tmp_path / "a").exists()
-    third = locks.share(tmp_path / "a")
-    assert not locks.remove(tmp_path / "a")
-    third()
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:

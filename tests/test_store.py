@@ -277,15 +277,27 @@ def test_what_killed_runs_left_is_removed_and_what_is_in_work_is_not(tmp_path: P
         for process in (killed, alive):
             assert process.stdout.readline()
         (tmp_path / ".mine").touch()
-        assert len(list(tmp_path.glob(".*"))) == 5
+        assert len(list(tmp_path.glob(".*"))) == 7
         killed.kill()
         killed.wait()
         remove_unfinished(tmp_path)
         left = sorted(path.name for path in tmp_path.iterdir())
-        assert left == [f".diffscope.{alive.pid}.unfinished", ".mine", f".result.{alive.pid}.unfinished"]
+        assert left == [f".diffscope.{alive.pid}.unfinished", ".mine", *in_work(alive.pid)]
         alive.communicate()
         assert alive.returncode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == [".mine", "result"]
+
+
+def in_work(pid: int) -> list[str]:
+    return [f".result.{pid}.unfinished", f".result.{pid}.unfinished.lock"]
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_half_of_what_a_killed_run_left(tmp_path: Path, gone: int) -> None:
+    """Killed before it took its lock, or after it renamed its file."""
+    (tmp_path / in_work(4711)[1 - gone]).touch()
+    remove_unfinished(tmp_path)
+    assert files(tmp_path) == []
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
@@ -312,20 +324,3 @@ def test_tensors_are_read_by_the_formats_own_library(tmp_path: Path) -> None:
         for name, array in tensors.items():
             found = file.get_tensor(name)
             assert (found.dtype, found.shape, found.tobytes()) == (array.dtype, array.shape, array.tobytes())
-
-
-def test_a_file_removed_before_it_is_locked_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By another process that takes it for one that a killed run left."""
-    import fcntl
-
-    lock, removed = fcntl.flock, []
-
-    def late(file: int, how: int) -> None:
-        if not removed:
-            removed.append([path.unlink() for path in tmp_path.glob(".*")])
-        lock(file, how)
-
-    monkeypatch.setattr(fcntl, "flock", late)
-    write_atomically(tmp_path / "result", lambda path: path.open("r+").close())
-    assert removed
-    assert files(tmp_path) == ["result"]

@@ -97,6 +97,6 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _entry(kind: str, path: Path) -> Entry:
-    files = sum(1 for found in path.rglob("*") if found.is_file() and found.name != locks.LOCK)
+    files = sum(1 for found in path.rglob("*") if found.is_file() and not locks.is_lock(found.name))
     about = latents.described(path) if kind == LATENTS else {}
     return Entry(kind, path, files, latents.nbytes(path), latents.last_used(path), about)
