@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffscope.checkpoints import Checkpoint
-from diffscope.families._wrapped import wrap
+from diffscope.families import wrap
 from diffscope.families.base import Denoiser
 from diffscope.report.files import write_with_pictures
 from diffscope.results import Result, TableResult

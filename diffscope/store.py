@@ -22,6 +22,7 @@ import numpy as np
 
 from diffscope import locks
 from diffscope.errors import StoreError
+from diffscope.formats import TENSOR_DTYPES
 from diffscope.textfile import read_text
 
 Arrays = dict[str, np.ndarray]
@@ -31,13 +32,6 @@ Say = Callable[[str], None]
 
 UNFINISHED = ".unfinished"
 """How names of files and folders in work end, and those that a killed run left."""
-
-TENSOR_DTYPES = {
-    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3",
-    "float8_e5m2": "F8_E5M2", "complex64": "C64", "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8",
-    "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
-}  # fmt: skip
-"""The names of numpy and torch, and those of safetensors (https://github.com/huggingface/safetensors#format)."""
 
 _swept: set[Path] = set()
 """Folders in which this process has looked for what killed runs left."""
@@ -103,7 +97,7 @@ def remove_unfinished(folder: Path) -> None:
 
 
 Tensor = tuple[str, tuple[int, ...], memoryview]
-"""Its dtype (a key of TENSOR_DTYPES), its shape, and its bytes."""
+"""Its dtype (a key of `TENSOR_DTYPES`), its shape, and its bytes."""
 
 
 def as_bytes(array: np.ndarray) -> memoryview:

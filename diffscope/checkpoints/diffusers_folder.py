@@ -21,9 +21,10 @@ from diffscope import hub
 from diffscope.checkpoints import sniff
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.checkpoints.safetensors_file import names_in, opened, tensor_of
-from diffscope.checkpoints.sniff import EXPECTED, SUFFIXES
+from diffscope.checkpoints.sniff import EXPECTED
 from diffscope.checkpoints.weights import checked_names
 from diffscope.errors import CheckpointError
+from diffscope.formats import CHECKPOINT_ENDINGS
 
 STEM = "diffusion_pytorch_model"
 SHARD = re.compile(rf"{STEM}(?:\.\w+)?-\d{{5}}-of-\d{{5}}(?:\.\w+)?\.(?:safetensors|bin)")
@@ -125,7 +126,7 @@ def find_network(path: str, weights: str) -> tuple[str, str]:
 def no_network(path: str) -> str:
     """What a folder is that is not one of diffusers, and what to give instead."""
     names = sorted(name for name in os.listdir(path) if not name.startswith("."))
-    found = [os.path.join(path, name) for name in names if name.endswith(SUFFIXES)]
+    found = [os.path.join(path, name) for name in names if name.endswith(CHECKPOINT_ENDINGS)]
     if len(found) == 1:
         return f"a folder with one checkpoint in it; give the file: {found[0]}"
     if found:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from diffscope import hub
 from diffscope.checkpoints.diffusers_folder import needed
-from diffscope.checkpoints.sniff import SUFFIXES
 from diffscope.errors import DiffscopeError
+from diffscope.formats import CHECKPOINT_ENDINGS
 
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model"
 
@@ -29,7 +29,7 @@ def locate(text: str) -> tuple[str, str]:
     relative = [name[len(prefix) :] for name in below]
     if is_diffusers(relative):
         return str(repository.snapshot([glob.escape(name) for name in needed(relative)])), repository.commit
-    found = [name for name in below if name.lower().endswith(SUFFIXES)]
+    found = [name for name in below if name.lower().endswith(CHECKPOINT_ENDINGS)]
     if len(found) != 1:
         raise _not_one(repository.reference, found, below)
     return str(_found(repository, found[0])), repository.commit
@@ -43,9 +43,8 @@ def is_diffusers(names: Sequence[str]) -> bool:
 
 def _not_one(reference: hub.Reference, found: Sequence[str], below: Sequence[str]) -> DiffscopeError:
     if not found:
-        return reference.failure(
-            f"no checkpoint in it ({' '.join(suffix[1:] for suffix in SUFFIXES)}); it holds {hub.listed(below)}"
-        )
+        endings = " ".join(ending[1:] for ending in CHECKPOINT_ENDINGS)
+        return reference.failure(f"no checkpoint in it ({endings}); it holds {hub.listed(below)}")
     return reference.failure(
         f"{len(found)} checkpoints in it; give one as /PATH, such as {reference.at(found[0])}; all: {hub.listed(found)}"
     )

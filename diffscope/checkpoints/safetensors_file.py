@@ -21,12 +21,11 @@ from diffscope.checkpoints.steps import step_of_header
 from diffscope.checkpoints.storages import OUTLINE_BYTES, refuse_complex
 from diffscope.checkpoints.weights import checked_names
 from diffscope.errors import CheckpointError
+from diffscope.formats import TENSOR_DTYPES
 
-DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
-    "BOOL": torch.bool,
-}  # fmt: skip
+DTYPES: dict[str, torch.dtype] = {
+    code: getattr(torch, name) for name, code in TENSOR_DTYPES.items() if hasattr(torch, name)
+}
 MAX_FACT = 1 << 20  # characters of JSON under one key of the header
 
 

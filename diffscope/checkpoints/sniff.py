@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 
 from diffscope.errors import CheckpointError
+from diffscope.formats import CHECKPOINT_ENDINGS
 from diffscope.textfile import irregular
 
 HEAD = 512  # bytes looked at; a tar names itself at 257
 MAX_HEADER = 1 << 25  # bytes of a safetensors header; that of 10,000 tensors has 2 MB
 LIBRARY_HEADER = 100_000_000  # bytes, safetensors' own limit
-SUFFIXES = (".pkl", ".pt", ".pth", ".ckpt", ".bin", ".safetensors")
-EXPECTED = f"a checkpoint was expected ({', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]})"
+EXPECTED = f"a checkpoint was expected ({', '.join(CHECKPOINT_ENDINGS[:-1])} or {CHECKPOINT_ENDINGS[-1]})"
 
 MAGICS = {
     b"\x1f\x8b": "a gzip file; unpack it first (gunzip, tar -x)",

@@ -62,9 +62,9 @@ def _too_many(error: Any, extra: Sequence[str], command: str) -> str:
     taken = [p.metavar or p.name for p in error.ctx.command.params if p.param_type_name == "argument"]
     takes = "one CKPT" if taken == ["CKPT"] else " and ".join(taken) or "no argument"
     found = f"{command} takes {takes}; found {named} {'as well' if taken else ''}".rstrip()
-    from diffscope.sources._listing import EXTENSIONS
+    from diffscope.formats import PICTURE_ENDINGS
 
-    if extra[0].lower().endswith(EXTENSIONS):
+    if extra[0].lower().endswith(PICTURE_ENDINGS):
         folder = os.path.dirname(extra[0]) or "."
         return f"{found}; --data takes the folder of the images: --data {folder}"
     if taken == ["CKPT"]:

@@ -8,8 +8,8 @@ import posixpath
 import numpy as np
 
 from diffscope.errors import DataError
+from diffscope.formats import PICTURE_ENDINGS
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 LABEL_FILE = "dataset.json"
 """EDM's name for the list of labels at the root of a data set."""
 LARGEST_LABEL = 2**31 - 1
@@ -22,7 +22,7 @@ def most_bytes(images: int) -> int:
 
 def is_image(name: str) -> bool:
     """Whether a name (forward slashes) ends as an image does and no part of it is hidden."""
-    return name.lower().endswith(EXTENSIONS) and not any(is_hidden(part) for part in name.split("/"))
+    return name.lower().endswith(PICTURE_ENDINGS) and not any(is_hidden(part) for part in name.split("/"))
 
 
 def is_hidden(part: str) -> bool:
@@ -32,7 +32,7 @@ def is_hidden(part: str) -> bool:
 
 def no_images(path: str, files: int) -> DataError:
     """What to raise where a tree of `files` files holds no image."""
-    endings = " ".join(ending[1:] for ending in EXTENSIONS)
+    endings = " ".join(ending[1:] for ending in PICTURE_ENDINGS)
     found = f"{files} files, none of them {endings}" if files else f"nothing at all. Expected {endings}"
     return DataError(f"No images in {path}: {found}. Point --data at the images.")
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from diffscope import hub, registry
 from diffscope.errors import DataError
-from diffscope.sources._listing import EXTENSIONS
+from diffscope.formats import CHECKPOINT_ENDINGS, PICTURE_ENDINGS
 from diffscope.textfile import irregular
 
 MAX_PIXELS = 178_956_970  # 2 · Image.MAX_IMAGE_PIXELS of Pillow, beyond which it takes a file for a bomb
@@ -139,9 +139,6 @@ _EXPECTED = "a folder of images, a .zip, a .npy or .npz of uint8 [N, H, W, C], a
 _HERE = f"Expected {_EXPECTED}."
 
 
-_CHECKPOINTS = (".pkl", ".pt", ".pth", ".ckpt", ".bin", ".safetensors")
-
-
 def _why_nothing_opens(path: str, expanded: str) -> str:
     if not os.path.exists(expanded):
         if advice := hub.meant(path, "dataset"):
@@ -151,8 +148,8 @@ def _why_nothing_opens(path: str, expanded: str) -> str:
         return f"{path!r} is {kind}, which is never opened. {_HERE}"
     suffix = os.path.splitext(expanded)[1].lower()
     found = f"Cannot take images from {path!r} ({suffix or 'no extension'})"
-    if suffix in _CHECKPOINTS:
+    if suffix in CHECKPOINT_ENDINGS:
         return f"{found}: a checkpoint stands before --data, as in diffscope sweep CKPT --data IMAGES. {_HERE}"
-    if suffix in EXTENSIONS:
+    if suffix in PICTURE_ENDINGS:
         return f"{found}: a single picture says nothing of a model. {_HERE} Give the folder of many."
     return f"{found}. {_HERE} Put the images into one of these."

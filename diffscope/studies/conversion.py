@@ -13,7 +13,8 @@ from diffscope import __version__
 from diffscope.checkpoints import Checkpoint, read
 from diffscope.errors import CheckpointError, UsageError
 from diffscope.families.base import Denoiser
-from diffscope.store import TENSOR_DTYPES, Tensor, as_bytes, write_atomically, write_tensors
+from diffscope.formats import TENSOR_DTYPES
+from diffscope.store import Tensor, as_bytes, write_atomically, write_tensors
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

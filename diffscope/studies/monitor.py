@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from diffscope.errors import DataError, UsageError
-from diffscope.families._wrapped import LiveNetwork, SigmaToInput, wrap
+from diffscope.families import LiveNetwork, SigmaToInput, wrap
 from diffscope.families.base import Denoiser
 from diffscope.families.networks.hooked import watched
 from diffscope.families.networks.walk import WalkedNetwork

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from diffscope import families
 from diffscope.checkpoints import Checkpoint, read
 from diffscope.errors import UsageError
-from diffscope.families._wrapped import device_of, live_record
+from diffscope.families import device_of, live_record
 from diffscope.families.base import Denoiser
 from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.sources.base import Source

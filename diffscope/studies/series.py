@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from diffscope.checkpoints import Checkpoint, read
-from diffscope.checkpoints.sniff import EXPECTED, SUFFIXES
+from diffscope.checkpoints.sniff import EXPECTED
 from diffscope.errors import CheckpointError, UsageError
+from diffscope.formats import CHECKPOINT_ENDINGS
 
 FOLDER_MARKS = ("model_index.json", "config.json")
 """What a diffusers folder holds."""
@@ -86,7 +87,7 @@ def in_folder(folder: str) -> list[str]:
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be read: {error.strerror or error}") from None
     paths = [os.path.join(folder, name) for name in names if not name.startswith(".")]
-    taken = [p for p in paths if p.endswith(SUFFIXES) and os.path.isfile(p)]
+    taken = [p for p in paths if p.endswith(CHECKPOINT_ENDINGS) and os.path.isfile(p)]
     taken += [p for p in paths if os.path.isdir(p) and _is_diffusers(p)]
     if any(os.path.basename(p).startswith("network-snapshot-") for p in taken):
         taken = [p for p in taken if not os.path.basename(p).startswith("training-state-")]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import diffscope
 from diffscope.errors import DiffscopeError, UnknownLayer, UsageError
-from diffscope.families._wrapped import live_record
+from diffscope.families import live_record
 
 
 class Small(nn.Module):
