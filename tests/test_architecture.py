@@ -223,7 +223,7 @@ def test_one_place_runs_torchscript_and_asks_first() -> None:
 @pytest.mark.parametrize(
     ("library", "place"),
     [
-        ("rich", {"report.terminal"}),
+        ("rich", {"report.terminal", "report.markdown"}),
         ("matplotlib", {"report.figures.canvas"}),
         ("huggingface_hub", {"hub.reference"}),
         ("diffusers", {"families.networks.library"}),

@@ -19,7 +19,8 @@ def build_app() -> typer.Typer:
         name="diffscope",
         help="Looks inside pretrained diffusion models: the Invariant Contamination Ratio (ICR) over noise levels and "
         "layers, from images alone: no labels, no sampling, no other network.",
-        epilog="First: diffscope demo. Then: diffscope inspect CKPT, diffscope sweep CKPT --data IMAGES.",
+        epilog="First: diffscope demo. Then: diffscope inspect CKPT, diffscope sweep CKPT --data IMAGES. The manual: "
+        "diffscope help.",
         context_settings={"help_option_names": ["-h", "--help"]},
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
