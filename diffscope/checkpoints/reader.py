@@ -58,7 +58,7 @@ def read(path: str | os.PathLike[str], weights: str = "ema", outline: bool = Fal
     try:
         if path.startswith(ANALYTIC):
             return read_toy(path)
-        found = read_local(local, Wanted(weights, outline, verify, downloaded=revision is not None))
+        found = read_local(local, ReadOptions(weights, outline, verify, downloaded=revision is not None))
         return replace(found, path=path, local=local, revision=revision)
     except CheckpointError as error:
         raise type(error)(one_line(f"{path}: {error}")) from error
@@ -70,7 +70,7 @@ def read(path: str | os.PathLike[str], weights: str = "ema", outline: bool = Fal
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ReadOptions:
     """What `read` was asked for."""
 
     weights: str = "ema"
@@ -81,41 +81,41 @@ class Wanted:
     """Compare the checksums of weights as they are read."""
 
 
-def read_local(path: str, wanted: Wanted) -> Checkpoint:
+def read_local(path: str, options: ReadOptions) -> Checkpoint:
     if os.path.isdir(path):
         checksums = 0
 
         def read_bin(file: str) -> Mapping[str, torch.Tensor]:
             nonlocal checksums
-            found = read_local(file, replace(wanted, weights="ema"))
+            found = read_local(file, replace(options, weights="ema"))
             checksums += found.checksums or 0
             return found.tensors
 
-        folder = read_folder(path, wanted.weights, read_bin)
-        return replace(folder, checksums=checksums if wanted.verify else None)
+        folder = read_folder(path, options.weights, read_bin)
+        return replace(folder, checksums=checksums if options.verify else None)
     if not os.path.exists(path):
-        raise CheckpointError(hub.meant(path, "model") or f"no such file; {sniff.EXPECTED}")
+        raise CheckpointError(hub.hint(path, "model") or f"no such file; {sniff.EXPECTED}")
     sniff.refuse_irregular(path)
     with open(path, "rb") as file:
-        return read_file(file, path, wanted)
+        return read_file(file, path, options)
 
 
-def read_file(file: BinaryIO, path: str, wanted: Wanted) -> Checkpoint:
+def read_file(file: BinaryIO, path: str, options: ReadOptions) -> Checkpoint:
     size = os.fstat(file.fileno()).st_size
     kind = sniff.kind_of(file.read(sniff.HEAD), size)
     if kind == "safetensors":
-        return replace(read_safetensors(path, wanted.outline), checksums=0 if wanted.verify else None)
-    archive = Archive(file, size, wanted.downloaded) if kind == "zip" else None
-    checksums = archive.verify_all() if archive and wanted.verify else 0
+        return replace(read_safetensors(path, options.outline), checksums=0 if options.verify else None)
+    archive = Archive(file, size, options.downloaded) if kind == "zip" else None
+    checksums = archive.verify_all() if archive and options.verify else 0
     top, is_plain_pickle = read_objects(file, size, archive)
-    choice = choose(top, wanted.weights)
+    choice = choose(top, options.weights)
     module = choice.taken.module
     step, unit = step_of(top, path)
     plain = Plain()
     return Checkpoint(
         path=path,
         container=container_of(top, choice, is_plain_pickle),
-        tensors=materialise(choice.taken.tensors, wanted.outline),
+        tensors=materialise(choice.taken.tensors, options.outline),
         weights=choice.weights,
         weights_reason=one_line(choice.reason),
         class_name=module.class_name if module else None,
@@ -125,7 +125,7 @@ def read_file(file: BinaryIO, path: str, wanted: Wanted) -> Checkpoint:
         training_args=training_args_of(top, plain),
         step=step,
         step_unit=unit,
-        checksums=checksums if wanted.verify else None,
+        checksums=checksums if options.verify else None,
     )
 
 

@@ -98,7 +98,7 @@ def first_set(top: dict[Any, Any], keys: tuple[str, ...]) -> WeightSet | None:
 
 def set_of(key: str, value: Any) -> WeightSet | None:
     if isinstance(value, Module):
-        tensors = stripped(Walk()(value))
+        tensors = stripped(StateDictWalk()(value))
         return WeightSet(key, tensors, value) if tensors else None
     if not isinstance(value, dict):
         return None
@@ -168,7 +168,7 @@ def checked_names(names: Collection[str]) -> list[str]:
     return list(names)
 
 
-class Walk:
+class StateDictWalk:
     """A network object's state dict: per module its parameters, its buffers, then its children, in their order.
 
     A module, or a table of one, may be referred to many times; each visit counts, so that a small file has an end.

@@ -138,9 +138,9 @@ def check_fit(network: nn.Module, tensors: Mapping[str, Tensor], path: str) -> N
         kinds = [f"{n} {str(tensors[n].dtype).removeprefix('torch.')}" for n in typed]
         parts.append(f"not floating-point numbers: {_few(kinds)}")
     if parts:
-        cure = "; say what differs with --config KEY=VALUE" if missing or surplus or shaped else ""
+        advice = "; say what differs with --config KEY=VALUE" if missing or surplus or shaped else ""
         raise WeightsMismatch(
-            f"{path}: the weights do not fit {type(network).__name__} as built; {'; '.join(parts)}{cure}"
+            f"{path}: the weights do not fit {type(network).__name__} as built; {'; '.join(parts)}{advice}"
         )
 
 

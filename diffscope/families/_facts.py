@@ -78,7 +78,7 @@ class Facts:
             found = [_finite(part) for part in value]
             if not all(n is not None and low <= n <= high and (n == int(n) or not whole) for n in found):
                 return None
-            return [as_it_is(n) for n in found if n is not None]
+            return [integer_if_whole(n) for n in found if n is not None]
 
         def parse(text: str) -> list[float]:
             return [float(part) for part in text.strip("[]()").replace(",", " ").split()]
@@ -106,8 +106,8 @@ class Facts:
             return found
         value = default if self.said.get(key) is None else self.said[key]
         if (found := accept(value)) is None:
-            cure = f"; say it with --config {key}=VALUE" if key in self.known else ""
-            raise self.refusal(f"{self.path}: {key} is {shown(value)}; expected {allowed}{cure}")
+            advice = f"; say it with --config {key}=VALUE" if key in self.known else ""
+            raise self.refusal(f"{self.path}: {key} is {shown(value)}; expected {allowed}{advice}")
         return found
 
 
@@ -128,7 +128,7 @@ def text_of(said: Mapping[str, Any], key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def as_it_is(number: float) -> int | float:
+def integer_if_whole(number: float) -> int | float:
     """A whole number as an integer, as constructors spell it."""
     return int(number) if number == int(number) else number
 

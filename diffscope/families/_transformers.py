@@ -76,11 +76,11 @@ class InterpolantDenoiser(TransformerDenoiser):
         return data
 
 
-Made = TypeVar("Made", bound=InterpolantDenoiser)
+InterpolantDenoiserT = TypeVar("InterpolantDenoiserT", bound=InterpolantDenoiser)
 
 
 @dataclass(frozen=True)
-class Trunk:
+class BuiltTransformer:
     """The network with its weights, and what was found out about it."""
 
     network: DiffusionTransformer
@@ -122,7 +122,7 @@ def facts_of(checkpoint: Checkpoint, config: Mapping[str, str], settings: tuple[
     return Facts(checkpoint.path, said, config, settings)
 
 
-def build_trunk(tensors: Mapping[str, Tensor], facts: Facts) -> Trunk:
+def build_transformer(tensors: Mapping[str, Tensor], facts: Facts) -> BuiltTransformer:
     """The transformer with its weights; raises where they are not whole or do not say enough."""
     path, shape = facts.path, infer_shape(facts.path, tensors)
     heads, why_heads = _heads(shape, tensors.get(_Q_NORM), facts)
@@ -135,7 +135,7 @@ def build_trunk(tensors: Mapping[str, Tensor], facts: Facts) -> Trunk:
     load_weights(network, tensors, path)
     default = f"blocks.{max(0, shape['depth'] // 2 - 1)}"
     constructor = {**shape, "num_heads": heads, "num_classes": classes.count}
-    return Trunk(network, space, classes, layers, default, constructor, (why_heads, why_classes))
+    return BuiltTransformer(network, space, classes, layers, default, constructor, (why_heads, why_classes))
 
 
 _SETTINGS = ("path_type", "prediction", "num_classes", "num_heads")
@@ -144,7 +144,7 @@ PREDICTIONS = ("velocity", "v", "noise", "score")
 
 
 def build_interpolant(
-    make: type[Made],
+    make: type[InterpolantDenoiserT],
     paths: Mapping[str, type[Interpolant]],
     default_path: str,
     default_prediction: str,
@@ -152,22 +152,22 @@ def build_interpolant(
     tensors: Mapping[str, Tensor],
     config: Mapping[str, str],
     match: Match,
-) -> Made:
+) -> InterpolantDenoiserT:
     """A denoiser on one of a family's paths; a path that nobody names is assumed, with a warning."""
     facts = facts_of(checkpoint, config, _SETTINGS)
     path_type = facts.choice("path_type", default_path, paths)
     prediction = facts.choice("prediction", default_prediction, PREDICTIONS)
-    trunk = build_trunk(tensors, facts)
+    built = build_transformer(tensors, facts)
     others = " or ".join(name for name in paths if name != default_path)
     assumed = not facts.says("path_type")
     warnings = [f"the path is assumed to be {default_path} (--config path_type={others})"] if assumed else []
     return make(
         network_class=f"{make.__name__.removesuffix('Denoiser')}({path_type}, {prediction})",
         noise=paths[path_type](),
-        evidence="; ".join([match.why, *trunk.evidence]),
-        constructor={**trunk.constructor, "path_type": path_type, "prediction": prediction},
+        evidence="; ".join([match.why, *built.evidence]),
+        constructor={**built.constructor, "path_type": path_type, "prediction": prediction},
         warnings=(*warnings, *early_average(checkpoint)),
-        **trunk.fields(),
+        **built.fields(),
     )
 
 

@@ -18,7 +18,7 @@ from diffscope.families._conventions import DiscreteSteps
 from diffscope.families._facts import text_of
 from diffscope.families._transformers import (
     TransformerDenoiser,
-    build_trunk,
+    build_transformer,
     early_average,
     facts_of,
     is_transformer,
@@ -65,12 +65,12 @@ def recognise(checkpoint: Checkpoint) -> Match | None:
 
 
 def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> DiTDenoiser:
-    trunk = build_trunk(checkpoint.tensors, facts_of(checkpoint, config, _SETTINGS))
+    built = build_transformer(checkpoint.tensors, facts_of(checkpoint, config, _SETTINGS))
     return DiTDenoiser(
         network_class="DiT(DDPM, 1000 linear steps)",
         noise=DDPMSteps(),
-        evidence="; ".join([match.why, *trunk.evidence]),
-        constructor=trunk.constructor,
+        evidence="; ".join([match.why, *built.evidence]),
+        constructor=built.constructor,
         warnings=tuple(early_average(checkpoint)),
-        **trunk.fields(),
+        **built.fields(),
     )

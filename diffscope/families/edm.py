@@ -18,7 +18,7 @@ from torch import Tensor
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import CheckpointError, UsageError
 from diffscope.families._building import MAX_SIDE, build_on_meta, dry_walk, load_weights, shapes_of
-from diffscope.families._facts import Facts, as_it_is, file_arguments, shown
+from diffscope.families._facts import Facts, file_arguments, integer_if_whole, shown
 from diffscope.families._preconditioned import (
     EDMPrecond,
     PreconditionedDenoiser,
@@ -190,7 +190,7 @@ _ARGUMENTS: dict[str, Callable[[Facts, str, Any], Any]] = {
     **dict.fromkeys(("label_dim", "augment_dim"), lambda facts, key, value: facts.integer(key, value, low=0)),
     **dict.fromkeys(
         ("channel_mult_emb", "channel_mult_noise"),
-        lambda facts, key, value: as_it_is(facts.number(key, value, 0, 1000)),
+        lambda facts, key, value: integer_if_whole(facts.number(key, value, 0, 1000)),
     ),
     "channel_mult": lambda facts, key, value: facts.numbers(key, value, 1e-3, 1000),
     "attn_resolutions": lambda facts, key, value: facts.numbers(key, value, 1, MAX_SIDE, whole=True, least=0),
@@ -271,8 +271,8 @@ def infer_arguments(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
             "label_dim": shapes.get("map_label.weight", (0, 0))[1],
             "augment_dim": shapes.get("map_augment.weight", (0, 0))[1],
             "model_channels": width,
-            "channel_mult": [as_it_is(shapes[f"enc.{r}x{r}_block0.conv1.weight"][0] / width) for r in sides],
-            "channel_mult_emb": as_it_is(embedding / width),
+            "channel_mult": [integer_if_whole(shapes[f"enc.{r}x{r}_block0.conv1.weight"][0] / width) for r in sides],
+            "channel_mult_emb": integer_if_whole(embedding / width),
             "num_blocks": len(blocks),
             "attn_resolutions": [r for r in sides if f"enc.{r}x{r}_block0.qkv.weight" in shapes],
         }
@@ -284,7 +284,7 @@ def infer_arguments(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     filters = [n for n in shapes if n.endswith("_down.conv0.resample_filter")]
     arguments |= {
         "embedding_type": "fourier" if "map_noise.freqs" in shapes else "positional",
-        "channel_mult_noise": as_it_is(noise / width),
+        "channel_mult_noise": integer_if_whole(noise / width),
         "encoder_type": _kind(shapes, "enc", {"_aux_residual": "residual", "_aux_skip": "skip"}),
         "decoder_type": "skip" if sum("_aux_norm.weight" in n for n in shapes) > 1 else "standard",
         "resample_filter": [1, 3, 3, 1] if filters and shapes[filters[0]][-1:] == (4,) else [1, 1],

@@ -14,7 +14,7 @@ Failures are CheckpointError for models and DataError for data sets, one sentenc
 """
 
 from diffscope.hub.failures import listed
-from diffscope.hub.reference import Reference, is_reference, meant, parse
+from diffscope.hub.reference import Reference, hint, is_reference, parse
 from diffscope.hub.repository import Repository, local_modules, open, snapshot
 
-__all__ = ["Reference", "Repository", "is_reference", "listed", "local_modules", "meant", "open", "parse", "snapshot"]
+__all__ = ["Reference", "Repository", "hint", "is_reference", "listed", "local_modules", "open", "parse", "snapshot"]

@@ -59,7 +59,7 @@ def is_reference(text: str) -> bool:
     return text.startswith(SCHEME)
 
 
-def meant(text: str, kind: Kind) -> str | None:
+def hint(text: str, kind: Kind) -> str | None:
     """What to say of a web address or a bare OWNER/NAME, which are no files; None where `text` is neither."""
     if page := PAGE.fullmatch(text):
         revision = "" if page["revision"] in (None, "main") else f"@{page['revision']}"

@@ -141,7 +141,7 @@ _HERE = f"Expected {_EXPECTED}."
 
 def _why_nothing_opens(path: str, expanded: str) -> str:
     if not os.path.exists(expanded):
-        if advice := hub.meant(path, "dataset"):
+        if advice := hub.hint(path, "dataset"):
             return f"--data {path}: {advice}"
         return f"Nothing at {path!r}. Expected {_EXPECTED}. Check the spelling of --data."
     if (kind := irregular(expanded)) is not None:

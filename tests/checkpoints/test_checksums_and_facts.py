@@ -54,7 +54,7 @@ def test_checksums_of_weights_are_compared_where_asked_for(tmp_path: Path) -> No
     refused(path, "member a/data/0 is damaged: Bad CRC-32", verify=True)
     refused(path, "member a/data/0 is damaged: Bad CRC-32", verify=True, outline=True)
     with pytest.raises(CheckpointError, match="member a/data/0 is damaged: its checksum is"):
-        reader.read_local(str(path), reader.Wanted(downloaded=True))
+        reader.read_local(str(path), reader.ReadOptions(downloaded=True))
 
 
 def test_checksums_that_fit_are_counted(tmp_path: Path) -> None:
