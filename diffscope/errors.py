@@ -37,83 +37,87 @@ class DiffscopeError(Exception):
 
 
 class UsageError(DiffscopeError):
+    """The command line, or the arguments of a Python call, are wrong by themselves."""
+
     exit_code = 2
 
 
 class CheckpointError(DiffscopeError):
-    pass
+    """A file cannot be read as a checkpoint."""
 
 
 class UnsafePickle(CheckpointError):
-    pass
+    """A pickle asks for more than data; it was not run."""
 
 
 class UnknownFamily(CheckpointError):
-    pass
+    """No family claims the file, or more than one does."""
 
 
 class WeightsMismatch(CheckpointError):
-    pass
+    """Tensors are missing, surplus, or of another shape than the network's."""
 
 
 class DataError(DiffscopeError):
-    pass
+    """Images cannot be found or read."""
 
 
 class UnknownLayer(DiffscopeError):
-    pass
+    """A layer's name does not exist or is ambiguous."""
 
 
 class NoiseLevelError(DiffscopeError):
-    pass
+    """A noise level lies outside the model's range."""
 
 
 class EstimationError(DiffscopeError):
-    pass
+    """The data do not determine the number that was asked for."""
 
 
 class NeedTwoViews(EstimationError):
+    """The estimate compares two views of each image, and `--views` gives fewer."""
+
     exit_code = 2
 
 
 class TooFewImages(EstimationError):
-    pass
+    """There are fewer images than the estimate needs."""
 
 
 class NonFinite(EstimationError):
-    pass
+    """The features hold a NaN or an infinity."""
 
 
 class ZeroNoise(EstimationError):
-    pass
+    """Some or all channels are the same in every view, so that their noise cannot be estimated."""
 
 
 class RankDeficient(EstimationError):
-    pass
+    """Some channels are copies or combinations of others."""
 
 
 class IllConditioned(EstimationError):
-    pass
+    """The residual covariance is too close to singular to be inverted."""
 
 
 class ProtocolMismatch(DiffscopeError):
-    pass
+    """Two results were measured differently and may not be compared."""
 
 
 class MemoryLimit(DiffscopeError):
-    pass
+    """The run would need more memory than allowed."""
 
 
 class Exhausted(DiffscopeError):
-    pass
+    """Memory or open files ran out; this is never taken for a fault of the image being read."""
 
 
 class StoreError(DiffscopeError):
-    pass
+    """Files of earlier runs stand in the way."""
 
 
 class RankLost(DiffscopeError):
-    pass
+    """A process that measured the same run has ended."""
 
 
 class GateHeld(Exception):

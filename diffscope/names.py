@@ -1,7 +1,7 @@
-"""Names from outside (of files, layers, classes, of what a checkpoint says of itself), as they are shown and stored.
+r"""Names from outside (of files, layers, classes, of what a checkpoint says of itself), as they are shown and stored.
 
 Characters that nobody sees may say to a terminal where to write and in which colour, or let a name read backwards. They
-are shown as escapes, like `\\x1b`; in JSON as its own. A spreadsheet computes what begins like a formula: in a cell of
+are shown as escapes, like `\x1b`; in JSON as its own. A spreadsheet computes what begins like a formula: in a cell of
 a CSV file an apostrophe stands before it, which `read_cell` takes off again.
 """
 
@@ -16,23 +16,52 @@ FORMULA = tuple("=+-@")
 
 
 def visible(text: str, spared: str = "") -> str:
-    """The text without hidden characters but those spared."""
+    r"""Replaces hidden characters by escapes such as `\x1b`.
+
+    Args:
+        text: A name from outside.
+        spared: Hidden characters to leave as they are, such as "\n".
+
+    Returns:
+        The text without hidden characters but those spared.
+    """
     return HIDDEN.sub(lambda found: found[0] if found[0] in spared else _escape(ord(found[0])), text)
 
 
 def in_json(text: str) -> str:
-    """The same of a JSON document, which reads back as it was."""
+    """Replaces hidden characters of a JSON document by JSON's own escapes, so that it reads back as it was.
+
+    Args:
+        text: The document; its newlines stay.
+
+    Returns:
+        The same document in printable characters.
+    """
     return HIDDEN.sub(lambda found: "\n" if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
 
 
 def cell(text: str) -> str:
-    """The text as a cell of a CSV file."""
+    """Makes a text safe as a cell of a CSV file.
+
+    Args:
+        text: A name from outside.
+
+    Returns:
+        The text without hidden characters, behind an apostrophe where a spreadsheet would take it for a formula.
+    """
     text = visible(text)
     return f"'{text}" if text.lstrip("'").startswith(FORMULA) else text
 
 
 def read_cell(text: str) -> str:
-    """What `cell` was given, but for hidden characters."""
+    """Undoes `cell`.
+
+    Args:
+        text: A cell that `cell` made.
+
+    Returns:
+        What `cell` was given, except that hidden characters stay escaped.
+    """
     return text[1:] if text.startswith("'") and text.lstrip("'").startswith(FORMULA) else text
 
 

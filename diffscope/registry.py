@@ -12,7 +12,14 @@ from types import ModuleType
 
 
 def members(package: str) -> list[str]:
-    """Names of the modules of an open folder, sorted; sub-packages, `base` and `_private` files are not members."""
+    """Lists the members of an open folder.
+
+    Args:
+        package: Its dotted name, such as "diffscope.metrics".
+
+    Returns:
+        Names of its modules, sorted; sub-packages, `base` and `_private` modules are not members.
+    """
     found = importlib.import_module(package)
     return sorted(
         module.name
@@ -22,5 +29,12 @@ def members(package: str) -> list[str]:
 
 
 def load(package: str) -> dict[str, ModuleType]:
-    """All members of an open folder, imported, by name."""
+    """Imports all members of an open folder.
+
+    Args:
+        package: Its dotted name, such as "diffscope.metrics".
+
+    Returns:
+        Name → module, in sorted order.
+    """
     return {name: importlib.import_module(f"{package}.{name}") for name in members(package)}

@@ -1,5 +1,6 @@
-"""Small text files of users and of earlier runs, read whole: never a device, and never without a limit. And what lies
-at a path, before anybody opens it: a pipe would wait for ever, a device has no end.
+"""Small text files of users and of earlier runs, read whole: never a device, and never without a limit.
+
+`irregular` says what lies at a path before anybody opens it: a pipe would block for ever, a device has no end.
 """
 
 from __future__ import annotations
@@ -22,14 +23,36 @@ _KINDS = {
 
 
 def irregular(path: str | os.PathLike[str]) -> str | None:
-    """What lies there if it is no regular file; None where it is one. OSError where nothing is."""
+    """Says what lies at a path if it is not a regular file.
+
+    Args:
+        path: Any path; links are followed.
+
+    Returns:
+        "a pipe", "a socket", "a device", "a folder" or "something else"; None for a regular file.
+
+    Raises:
+        OSError: If nothing is there.
+    """
     mode = os.stat(path).st_mode
     return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "something else")
 
 
 def read_text(path: str | os.PathLike[str], encoding: str = "utf-8", piped: bool = False) -> str:
-    """The text, line ends as they are. OSError, with a reason under `strerror`, where it is no regular file or a larger
-    one than MOST; UnicodeDecodeError where it is no text. `piped` admits a pipe, as a shell's `<(command)` is one."""
+    """Reads a whole text file, line ends as they are.
+
+    Args:
+        path: A regular file of at most MOST bytes.
+        encoding: Of the text.
+        piped: Also accept a pipe, such as a shell's `<(command)`.
+
+    Returns:
+        The text.
+
+    Raises:
+        OSError: If it is no regular file, or larger than MOST; `strerror` says which.
+        UnicodeDecodeError: If it is not text in this encoding.
+    """
     kind = irregular(path)
     if kind == _KINDS[stat.S_IFDIR]:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)

@@ -21,10 +21,20 @@ MAX_PREFIXES = 4
 
 
 def load(checkpoint: Checkpoint, family: str | None = None, config: Mapping[str, str] | None = None) -> Denoiser:
-    """The denoiser of a checkpoint.
+    """Builds the denoiser of a checkpoint.
 
-    `family` decides where it is given; else the one family that is certain. Where none is, the candidates are named
-    and UnknownFamily is raised: never a guess.
+    Args:
+        checkpoint: As `checkpoints.read` gives it.
+        family: Name of the family; if None, the one family that is certain.
+        config: What the file cannot say of itself, such as {"num_heads": "6"}.
+
+    Returns:
+        The denoiser, its network on the CPU with the checkpoint's weights.
+
+    Raises:
+        UsageError: If `family` or an entry of `config` does not exist or is not allowed.
+        UnknownFamily: If no family, or more than one, could be meant: they are named, and none is guessed.
+        CheckpointError: If the file has no tensors, or its family refuses them.
     """
     known = registry.load(__name__)
     if family is not None and family not in known:

@@ -14,6 +14,20 @@ MAX_NUMBERS = 1 << 22
 
 
 def analytic_facts(checkpoint: Checkpoint, config: Mapping[str, str], known: Collection[str]) -> Facts:
+    """Opens the facts of a model without a file.
+
+    Args:
+        checkpoint: From a spelling such as "toy:d=32,side=8".
+        config: The user's `--config`.
+        known: Keys that the spelling may have.
+
+    Returns:
+        Facts whose errors are UsageErrors.
+
+    Raises:
+        CheckpointError: If there are tensors: then it is a file.
+        UsageError: If the spelling has another key.
+    """
     if checkpoint.tensors:
         raise CheckpointError(f"{checkpoint.path}: holds tensors, where an analytic model has none: it is spelled")
     for key in checkpoint.arguments:

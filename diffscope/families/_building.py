@@ -39,10 +39,20 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def build_on_meta(make: Callable[[], Network], path: str, tensors: Mapping[str, Tensor] | None = None) -> Network:
-    """The network without memory for its weights, in evaluation mode; CheckpointError where its arguments are odd.
+    """Builds a network without memory for its weights, in evaluation mode.
 
-    tensors: what the file holds for it. A constructor that asks for more is stopped there, whatever its arguments say;
-    WeightsMismatch where what was built is not what the file holds.
+    Args:
+        make: The constructor call.
+        path: Of the checkpoint, for messages.
+        tensors: What the file holds for it; a constructor that asks for more is stopped there, whatever its arguments
+            say.
+
+    Returns:
+        The network on the meta device.
+
+    Raises:
+        CheckpointError: If its constructor refuses the arguments, or they ask for more weights than the file holds.
+        WeightsMismatch: If what was built is not what the file holds.
     """
     most = math.inf if tensors is None else MOST_REGISTERED * (len(tensors) + 1)
     try:
@@ -79,10 +89,22 @@ def _at_most(parameters: float, path: str) -> Iterator[None]:
 
 
 def dry_walk(network: WalkedNetwork, space: InputSpace, label: Tensor | None, path: str) -> tuple[Layer, ...]:
-    """Names and shapes of all layers, from a walk that computes nothing (network and label on the meta device).
+    """Finds names and shapes of all layers, from a walk that computes nothing.
 
-    Remembered by what the network is made of: for a small one it takes as long as a tenth of a measurement, and the
-    snapshots of a run are all alike.
+    The result is remembered by what the network is made of: for a small one it takes as long as a tenth of a
+    measurement, and the snapshots of a run are all alike.
+
+    Args:
+        network: On the meta device.
+        space: Its input.
+        label: As the network takes it, on the meta device; None if it takes none.
+        path: Of the checkpoint, for messages.
+
+    Returns:
+        The layers in order, with their floating-point operations.
+
+    Raises:
+        CheckpointError: If the network does not fit its own input.
     """
     parts = tuple((name, tuple(tensor.shape)) for name, tensor in network.state_dict().items())
     key = (repr(network), parts, space, None if label is None else tuple(label.shape))
@@ -109,14 +131,32 @@ def _dry_walk(network: WalkedNetwork, space: InputSpace, label: Tensor | None, p
 
 
 def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: str) -> None:
-    """Give a network on the meta device the file's weights, as float32; all of them or none (WeightsMismatch)."""
+    """Gives a network on the meta device the file's weights, as float32 and without gradients; all of them or none.
+
+    Args:
+        network: From `build_on_meta`.
+        tensors: Name → weights, each of its parameter's shape.
+        path: Of the checkpoint, for messages.
+
+    Raises:
+        WeightsMismatch: If one is missing, surplus, of another shape or no floating-point number.
+    """
     check_fit(network, tensors, path)
     network.load_state_dict({name: _placed(tensors[name].float()) for name in network.state_dict()}, assign=True)
     network.requires_grad_(False)
 
 
 def check_fit(network: nn.Module, tensors: Mapping[str, Tensor], path: str) -> None:
-    """WeightsMismatch that names what is missing, surplus, of another shape or no floating-point number."""
+    """Compares a network's parameters and buffers with the tensors of a file.
+
+    Args:
+        network: As built.
+        tensors: Name → tensor.
+        path: Of the checkpoint, for messages.
+
+    Raises:
+        WeightsMismatch: It names what is missing, surplus, of another shape or no floating-point number.
+    """
     made = network.state_dict()
     expected = {name: tuple(tensor.shape) for name, tensor in made.items()}
     missing = [n for n in expected if n not in tensors]
@@ -162,7 +202,18 @@ def _few(names: list[str], limit: int = 4) -> str:
 
 
 def shapes_of(path: str, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """Name → shape, to read a constructor from; CheckpointError where no network could have them."""
+    """Gives the shapes from which a constructor's arguments are read.
+
+    Args:
+        path: Of the checkpoint, for messages.
+        tensors: Name → tensor.
+
+    Returns:
+        Name → shape.
+
+    Raises:
+        CheckpointError: If there are more than MAX_TENSORS, or one is empty: no network could have them.
+    """
     if len(tensors) > MAX_TENSORS:
         raise CheckpointError(
             f"{path}: {len(tensors)} tensors; expected the weights of one network, up to {MAX_TENSORS}"

@@ -12,18 +12,28 @@ from diffscope.families.base import NoiseConvention
 
 
 class PlainSigma(NoiseConvention):
+    """The network is fed sigma itself and unscaled noisy data.
+
+    Args:
+        sigma_min: Smallest noise-to-signal ratio.
+        sigma_max: Largest noise-to-signal ratio.
+    """
+
     native = "sigma itself"
 
     def __init__(self, sigma_min: float = 0.0, sigma_max: float = math.inf) -> None:
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
 
     def to_native(self, sigma: float) -> float:
+        """Gives sigma itself."""
         return sigma
 
     def to_sigma(self, t: float) -> float:
+        """Gives `t` itself."""
         return t
 
     def input_scale(self, sigma: float) -> float:
+        """Gives 1."""
         return 1.0
 
 
@@ -32,6 +42,9 @@ class DiscreteSteps(NoiseConvention):
 
     sigma[t] = √((1 - abar[t]) / abar[t]), with abar[t] the share of the data's variance that is left at step t: Ho et
     al., "Denoising Diffusion Probabilistic Models", 2020, https://arxiv.org/abs/2006.11239.
+
+    Args:
+        sigmas: Noise-to-signal ratio of each step, rising, above 0.
     """
 
     native = "whole step from 0, rising with noise"
@@ -43,15 +56,19 @@ class DiscreteSteps(NoiseConvention):
         self.sigma_min, self.sigma_max = self.sigmas[0], self.sigmas[-1]
 
     def to_native(self, sigma: float) -> float:
+        """Gives the step whose ln sigma is nearest, from 0 to N-1."""
         return int(np.argmin(np.abs(self._logs - math.log(sigma))))
 
     def to_sigma(self, t: float) -> float:
+        """Gives sigma[t]; NoiseLevelError where `t` is no whole step from 0 to N-1."""
         if t != round(t) or not 0 <= t < len(self.sigmas):
             raise NoiseLevelError(f"t {t:g}: expected a whole step from 0 to {len(self.sigmas) - 1}")
         return self.sigmas[round(t)]
 
     def nearest(self, sigma: float) -> float:
+        """Gives the sigma of the step nearest to `sigma`."""
         return self.sigmas[int(self.to_native(sigma))]
 
     def input_scale(self, sigma: float) -> float:
+        """Gives 1/√(1 + sigma²)."""
         return 1 / math.hypot(1, sigma)

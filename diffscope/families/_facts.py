@@ -26,7 +26,10 @@ MAX_LIST = 64
 
 @dataclass(frozen=True)
 class Facts:
-    """Reads facts of one file; UsageError where `--config` is wrong about one, `refusal` where the file is."""
+    """Reads facts of one network, from `--config`, else from its file, else from a default.
+
+    Every reader raises UsageError where `--config` is wrong about a fact, and `refusal` where the file is.
+    """
 
     path: str
     said: Mapping[str, Any]
@@ -43,6 +46,18 @@ class Facts:
                 raise UsageError(f"--config {shown(key)}: this family knows {', '.join(sorted(self.known))}")
 
     def integer(self, key: str, default: int, low: int = 1, high: int = MAX_SIZE) -> int:
+        """Reads a whole number.
+
+        Args:
+            key: Name of the fact.
+            default: If nobody says it.
+            low: Smallest allowed value.
+            high: Largest allowed value.
+
+        Returns:
+            A value in [low, high].
+        """
+
         def accept(value: object) -> int | None:
             number = _finite(value)
             return int(number) if number is not None and number == int(number) and low <= number <= high else None
@@ -50,7 +65,18 @@ class Facts:
         return self._read(key, default, int, accept, f"a whole number from {low} to {high}")
 
     def number(self, key: str, default: float, low: float, high: float, above: bool = True) -> float:
-        """Above `low` (`above`) or from it on, up to `high`; infinite only where that is."""
+        """Reads a number.
+
+        Args:
+            key: Name of the fact.
+            default: If nobody says it.
+            low: Lower bound.
+            high: Largest allowed value; infinity is allowed only where this is infinite.
+            above: Whether the value must be above `low`, rather than from it on.
+
+        Returns:
+            A value in (low, high], or [low, high] without `above`.
+        """
 
         def accept(value: object) -> float | None:
             number = _finite(math.inf if value == "inf" else value, infinite=math.isinf(high))
@@ -62,6 +88,17 @@ class Facts:
         return self._read(key, default, float, accept, f"a number {words}")
 
     def choice(self, key: str, default: str, choices: Collection[str]) -> str:
+        """Reads one of several words.
+
+        Args:
+            key: Name of the fact.
+            default: If nobody says it.
+            choices: The words that are allowed.
+
+        Returns:
+            One of `choices`.
+        """
+
         def accept(value: object) -> str | None:
             return value if isinstance(value, str) and value in choices else None
 
@@ -70,7 +107,19 @@ class Facts:
     def numbers(
         self, key: str, default: list[Any], low: float, high: float, whole: bool = False, least: int = 1
     ) -> list[Any]:
-        """A list of `least` to MAX_LIST numbers from `low` to `high`; those that are whole as integers."""
+        """Reads a list of numbers.
+
+        Args:
+            key: Name of the fact.
+            default: If nobody says it.
+            low: Smallest allowed value.
+            high: Largest allowed value.
+            whole: Whether all must be whole.
+            least: Smallest allowed length; the largest is MAX_LIST.
+
+        Returns:
+            The numbers; those that are whole as integers.
+        """
 
         def accept(value: object) -> list[Any] | None:
             if not isinstance(value, (list, tuple)) or not least <= len(value) <= MAX_LIST:
@@ -89,7 +138,14 @@ class Facts:
         )
 
     def says(self, key: str) -> bool:
-        """Whether the file or the user says it."""
+        """Tells whether the file or the user says a fact.
+
+        Args:
+            key: Name of the fact.
+
+        Returns:
+            False where only a default is left.
+        """
         return key in self.config or self.said.get(key) is not None
 
     def _read(
@@ -112,7 +168,17 @@ class Facts:
 
 
 def file_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What the file says of its constructor: our own metadata, a pickle's arguments. CheckpointError if malformed."""
+    """Collects what a file says of its network's constructor, in our own metadata or in a pickle's arguments.
+
+    Args:
+        checkpoint: As it was read.
+
+    Returns:
+        Argument → value, unchecked; the pickle's come first.
+
+    Raises:
+        CheckpointError: If the metadata's `arguments` are not a JSON object.
+    """
     try:
         given = json.loads(checkpoint.metadata.get("arguments", "{}"))
     except (ValueError, RecursionError):
@@ -123,18 +189,34 @@ def file_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def text_of(said: Mapping[str, Any], key: str) -> str:
-    """A text that decides between families; empty where it is none."""
+    """Reads a text that decides between families.
+
+    Args:
+        said: What the file says.
+        key: Name of the fact.
+
+    Returns:
+        The text; "" where the file says none.
+    """
     value = said.get(key)
     return value if isinstance(value, str) else ""
 
 
 def integer_if_whole(number: float) -> int | float:
-    """A whole number as an integer, as constructors spell it."""
+    """Spells a number as constructors do: a whole one as an integer."""
     return int(number) if number == int(number) else number
 
 
 def shown(value: object, quotes: bool = True) -> str:
-    """A value from a file, short and printable."""
+    """Spells a value from a file for a message.
+
+    Args:
+        value: Anything that a pickle or JSON can hold.
+        quotes: Whether to keep the outer quotation marks of a text.
+
+    Returns:
+        At most 100 printable characters.
+    """
     short = reprlib.Repr()
     short.maxstring = short.maxother = 60
     try:

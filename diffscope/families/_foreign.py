@@ -41,7 +41,14 @@ _KINDS: tuple[tuple[str, str], ...] = (
 
 
 def kind_of(checkpoint: Checkpoint) -> str | None:
-    """What the file is, and what to do; None where its names say nothing."""
+    """Recognises a file that is no network of any family by the names of its tensors.
+
+    Args:
+        checkpoint: One that no family claims.
+
+    Returns:
+        What the file is, and what to do; None where its names say nothing.
+    """
     for pattern, answer in _KINDS:
         if any(re.search(pattern, name) for name in checkpoint.tensors):
             return answer

@@ -32,14 +32,21 @@ _HEADS = {(12, 384): 6, (12, 768): 12, (24, 1024): 16, (28, 1152): 16}
 
 
 class Interpolant(NoiseConvention):
-    """x_t = alpha(t)·data + beta(t)·noise, beta = sigma·alpha; the network is fed t as it is."""
+    """Noisy data x_t = alpha(t)·data + beta(t)·noise, with beta = sigma·alpha; the network is fed t as it is."""
 
     sigma_min = 0.0
     sigma_max = math.inf
 
     @abstractmethod
     def velocity(self, t: float) -> tuple[float, float]:
-        """d alpha/dt and d beta/dt at time t, for the posterior mean."""
+        """Gives the slopes of the path, for the posterior mean.
+
+        Args:
+            t: Time, in [0, 1].
+
+        Returns:
+            (d alpha/dt, d beta/dt) at time t.
+        """
 
     def _checked(self, t: float) -> float:
         if not 0 <= t <= 1:
@@ -49,8 +56,10 @@ class Interpolant(NoiseConvention):
 
 @dataclass
 class TransformerDenoiser(Denoiser):
+    """A diffusion transformer, with classes as rows of a table."""
+
     def label(self, classes: Tensor | None, device: torch.device) -> Tensor | None:
-        """Rows of the class table (B,) int64; the null class is the last row."""
+        """Gives rows of the class table (B,) int64; the null class is the last row."""
         if classes is not None:
             return classes.to(device)
         if not self.classes.null:
@@ -60,7 +69,10 @@ class TransformerDenoiser(Denoiser):
 
 @dataclass
 class InterpolantDenoiser(TransformerDenoiser):
+    """A transformer on an interpolant, which predicts the velocity d x_t/dt."""
+
     def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+        """Solves x and the velocity for the data; CheckpointError where the network predicts something else."""
         prediction = self.constructor["prediction"]
         if prediction not in ("velocity", "v"):
             raise CheckpointError(f"denoising from a {prediction} model is not supported, only from velocity")
@@ -92,7 +104,7 @@ class BuiltTransformer:
     evidence: tuple[str, ...]
 
     def fields(self) -> dict[str, Any]:
-        """Arguments of a `Denoiser`, but for those that the family decides."""
+        """Gives the arguments of a `Denoiser`, except for those that the family decides."""
         return {
             "network": self.network,
             "space": self.space,
@@ -104,12 +116,19 @@ class BuiltTransformer:
 
 
 def is_transformer(checkpoint: Checkpoint) -> bool:
-    """Whether the tensors are named as those of DiT and its relatives."""
+    """Tells whether the tensors are named like those of DiT and its relatives."""
     return all(n in checkpoint.tensors for n in ("x_embedder.proj.weight", "blocks.0.attn.qkv.weight", "pos_embed"))
 
 
 def output_ratio(checkpoint: Checkpoint) -> float | None:
-    """Output over input channels: 2 where the variance is learned too, else 1; None where the tensors are damaged."""
+    """Gives the ratio of output to input channels.
+
+    Args:
+        checkpoint: One for which `is_transformer` is true.
+
+    Returns:
+        2 where the variance is learned too, else 1; None where the tensors are damaged.
+    """
     head, patch = (checkpoint.tensors.get(n) for n in ("final_layer.linear.weight", "x_embedder.proj.weight"))
     if head is None or patch is None or patch.dim() != 4 or not patch.numel() or not head.dim():
         return None
@@ -117,13 +136,35 @@ def output_ratio(checkpoint: Checkpoint) -> float | None:
 
 
 def facts_of(checkpoint: Checkpoint, config: Mapping[str, str], settings: tuple[str, ...]) -> Facts:
-    """What is said of its constructor: metadata of ours before training arguments."""
+    """Collects what is said of the constructor: our own metadata comes before training arguments.
+
+    Args:
+        checkpoint: As it was read.
+        config: The user's `--config`.
+        settings: Names of the facts that this family reads.
+
+    Returns:
+        The facts, yet unchecked.
+    """
     said = {**{k: v for k, v in checkpoint.training_args.items() if k in settings}, **file_arguments(checkpoint)}
     return Facts(checkpoint.path, said, config, settings)
 
 
 def build_transformer(tensors: Mapping[str, Tensor], facts: Facts) -> BuiltTransformer:
-    """The transformer with its weights; raises where they are not whole or do not say enough."""
+    """Builds the transformer and gives it its weights.
+
+    Args:
+        tensors: Under the transformer's own names.
+        facts: From `facts_of`.
+
+    Returns:
+        The network and what was found out about it.
+
+    Raises:
+        CheckpointError: If the weights are not whole or do not say enough.
+        WeightsMismatch: If they do not fit the network.
+        UsageError: If `--config` contradicts them.
+    """
     path, shape = facts.path, infer_shape(facts.path, tensors)
     heads, why_heads = _heads(shape, tensors.get(_Q_NORM), facts)
     classes, why_classes = _classes(shape["label_rows"], facts)
@@ -153,7 +194,24 @@ def build_interpolant(
     config: Mapping[str, str],
     match: Match,
 ) -> InterpolantDenoiserT:
-    """A denoiser on one of a family's paths; a path that nobody names is assumed, with a warning."""
+    """Builds a denoiser on one of a family's paths; a path that nobody names is assumed, with a warning.
+
+    Args:
+        make: The family's denoiser class.
+        paths: Name → noise convention.
+        default_path: Name of the path that is assumed.
+        default_prediction: What the network predicts where nobody says it, one of PREDICTIONS.
+        checkpoint: As it was read.
+        tensors: Its tensors, under the transformer's own names.
+        config: The user's `--config`.
+        match: The family's claim, for the evidence.
+
+    Returns:
+        The denoiser, its network on the CPU.
+
+    Raises:
+        CheckpointError: If the weights are not whole or do not say enough.
+    """
     facts = facts_of(checkpoint, config, _SETTINGS)
     path_type = facts.choice("path_type", default_path, paths)
     prediction = facts.choice("prediction", default_prediction, PREDICTIONS)
@@ -172,7 +230,18 @@ def build_interpolant(
 
 
 def infer_shape(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Constructor arguments of the transformer, but for the heads, from names and shapes alone."""
+    """Reads the transformer's constructor arguments, except for the heads, from names and shapes alone.
+
+    Args:
+        path: Of the checkpoint, for messages.
+        tensors: Under the transformer's own names.
+
+    Returns:
+        Argument of `DiffusionTransformer` → value.
+
+    Raises:
+        CheckpointError: If a tensor is missing or has a shape that no such transformer has.
+    """
     shapes = shapes_of(path, tensors)
     numbers = sorted({int(m[1]) for n in shapes if (m := re.match(r"blocks\.([0-9]{1,5})\.", n))})
     try:
@@ -255,7 +324,16 @@ def _classes(rows: int, facts: Facts) -> tuple[Classes, str]:
 
 
 def early_average(checkpoint: Checkpoint) -> list[str]:
-    """The training scripts average with decay 0.9999 from the first step on, without correcting for the start."""
+    """Warns of an EMA that still holds much of its start.
+
+    The training scripts average with decay 0.9999 from the first step on, without correcting for the start.
+
+    Args:
+        checkpoint: As it was read.
+
+    Returns:
+        No or one sentence.
+    """
     step = checkpoint.step or 0
     if checkpoint.container != "train-dump" or checkpoint.weights != "ema" or not 0 < step < 100_000:
         return []

@@ -40,16 +40,28 @@ def wrap(
     latent_scale: float | None = None,
     posterior_mean: PosteriorMean | None = None,
 ) -> Denoiser:
-    """`module` as what `diffscope.sweep` and `diffscope.icr` take in place of a checkpoint's path.
+    """Makes a live network what `diffscope.sweep` and `diffscope.icr` take in place of a checkpoint's path.
 
-    side, channels: of the network's input, a square; pixels in [-1, 1], or VAE latents where `latent_scale` says what
-    they are multiplied with.
-    sigma_to_input(x, sigma) → (args, kwargs): how the network is called for x = data + sigma · noise, (B, C, S, S)
-    float32, and sigma (B,) float32, the noise-to-signal ratio; without it, `module(x, sigma)`.
-    layers: dotted names of submodules; without it, all that are called once and return one tensor of 2 to 4 dimensions
-    whose first is the batch, in the order in which they return. default_layer: what `mid` means, else the middle one.
-    posterior_mean(x, sigma) → data: only for what needs the denoised image.
-    Raises UsageError where the network cannot be run on zeros, UnknownLayer where it has no such layer.
+    Args:
+        module: The network; it is run where it is, as it is.
+        side: Of the network's input, a square.
+        channels: Of the network's input: pixels in [-1, 1], or VAE latents where `latent_scale` is given.
+        sigma_to_input: (x, sigma) → (args, kwargs): how the network is called for x = data + sigma · noise, float32
+            (B, C, S, S), and sigma, the noise-to-signal ratio, float32 (B,); if None, `module(x, sigma)`.
+        layers: Dotted names of submodules; if None, all that are called once and return one tensor of 2 to 4 dimensions
+            whose first is the batch, in the order in which they return.
+        default_layer: What `mid` means; if None, the middle one.
+        family: The name under which results are recorded.
+        sigma_range: Smallest and largest noise-to-signal ratio.
+        latent_scale: What VAE latents are multiplied with; None for pixels.
+        posterior_mean: (x, sigma) → data, both as above; only for what needs the denoised image.
+
+    Returns:
+        The denoiser; no weight of the network is copied.
+
+    Raises:
+        UsageError: If the network cannot be run on zeros.
+        UnknownLayer: If it has no such layer.
     """
     network = LiveNetwork(module, layers or _candidates(module), _caller(sigma_to_input))
     found = _dry_run(network, channels, side, layers)
@@ -74,9 +86,10 @@ def wrap(
 
 
 class LiveNetwork(HookedNetwork):
-    """A network that stays where and as precise as its owner has it."""
+    """A network that stays on its owner's device and in its owner's precision."""
 
     def set_precision(self, dtype: torch.dtype) -> None:
+        """Accepts the precision that the weights have; UsageError for any other."""
         owned = {p.dtype for p in self.module.parameters() if p.is_floating_point()} or {dtype}
         if dtype not in owned:
             names = ", ".join(sorted(str(d).removeprefix("torch.") for d in owned))
@@ -85,10 +98,13 @@ class LiveNetwork(HookedNetwork):
 
 @dataclass
 class WrappedDenoiser(Denoiser):
+    """A live network as a denoiser; it takes no classes."""
+
     family: ClassVar[str] = "wrapped"
     posterior_mean: PosteriorMean | None = None
 
     def to(self, device: torch.device) -> None:
+        """Moves only the image encoder; UsageError for another device than the network's."""
         there = torch.device(device_of(self))
         if device.type != there.type or (device.index is not None and device.index != there.index):
             raise UsageError(f"a live network is run where it is, on {there}, not on {device}; choose that device")
@@ -96,16 +112,25 @@ class WrappedDenoiser(Denoiser):
             self.encoder.to(device)
 
     def label(self, classes: Tensor | None, device: torch.device) -> Tensor | None:
+        """Gives None: a wrapped network is called without classes."""
         return None
 
     def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+        """Calls `posterior_mean`; UsageError where none was given."""
         if self.posterior_mean is None:
             raise UsageError("what the live network predicts is not known; say it with wrap(…, posterior_mean=…)")
         return self.posterior_mean(x, sigma.flatten().expand(len(x)))
 
 
 def live_record(denoiser: Denoiser) -> Checkpoint:
-    """What stands for the file of a network that is in memory; its sha256 is that of the weights as they are then."""
+    """Makes the record that stands for the file of a network in memory.
+
+    Args:
+        denoiser: From `wrap`.
+
+    Returns:
+        A checkpoint of the weights as they are now, which is what its sha256 is of when first asked for.
+    """
     network = denoiser.network
     module = network.module if isinstance(network, HookedNetwork) else network
     tensors = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
@@ -113,7 +138,7 @@ def live_record(denoiser: Denoiser) -> Checkpoint:
 
 
 def device_of(denoiser: Denoiser) -> str:
-    """Where its weights are."""
+    """Tells where a denoiser's weights are, such as "cuda:0"."""
     return str(_device(denoiser.network))
 
 

@@ -58,7 +58,7 @@ class InputSpace:
 
 
 class NoiseConvention(ABC):
-    """Between sigma, the noise-to-signal ratio, and what the network is told of it."""
+    """The mapping between sigma, the noise-to-signal ratio, and what the network is told of it."""
 
     native: ClassVar[str]
     """What the network is fed, in words, with its direction."""
@@ -70,22 +70,63 @@ class NoiseConvention(ABC):
 
     @abstractmethod
     def to_native(self, sigma: float) -> float:
-        """What the network is fed at this noise level."""
+        """Converts a noise level to what the network is fed.
+
+        Args:
+            sigma: Noise-to-signal ratio, in [sigma_min, sigma_max].
+
+        Returns:
+            The network's own time or step.
+        """
 
     @abstractmethod
     def to_sigma(self, t: float) -> float:
-        """The inverse of `to_native`."""
+        """Converts what the network is fed to a noise level: the inverse of `to_native`.
+
+        Args:
+            t: The network's own time or step.
+
+        Returns:
+            Noise-to-signal ratio.
+
+        Raises:
+            NoiseLevelError: If `t` is outside the network's range, where that has bounds.
+        """
 
     @abstractmethod
     def input_scale(self, sigma: float) -> float:
-        """The network is fed input_scale · (data + sigma · noise)."""
+        """Gives the factor in the network's input, input_scale · (data + sigma · noise).
+
+        Args:
+            sigma: Noise-to-signal ratio.
+
+        Returns:
+            The factor, above 0.
+        """
 
     def nearest(self, sigma: float) -> float:
-        """The noise level that is used where `sigma` is asked for; another one only if levels are discrete."""
+        """Gives the noise level that is used where another one is asked for.
+
+        Args:
+            sigma: Noise-to-signal ratio.
+
+        Returns:
+            `sigma` itself; of discrete levels the nearest.
+        """
         return sigma
 
     def check(self, sigma: float) -> float:
-        """`nearest(sigma)`; NoiseLevelError outside the range."""
+        """Gives the noise level that is used for `sigma`, if the model has it.
+
+        Args:
+            sigma: Noise-to-signal ratio that was asked for.
+
+        Returns:
+            `nearest(sigma)`.
+
+        Raises:
+            NoiseLevelError: If it is outside [sigma_min, sigma_max], or not above 0.
+        """
         if not (math.isfinite(sigma) and self.sigma_min <= sigma <= self.sigma_max and sigma > 0):
             low = "above 0" if self.sigma_min == 0 else f"from {self.sigma_min:.6g}"
             high = "without upper limit" if math.isinf(self.sigma_max) else f"up to {self.sigma_max:.6g}"
@@ -106,6 +147,8 @@ class Classes:
 
 @dataclass(frozen=True)
 class Layer:
+    """A named place in the network whose activation can be measured."""
+
     name: str
     shape: tuple[int, ...]
     """Without the batch: (C, H, W) for maps, (T, D) for tokens, (D,) for vectors."""
@@ -119,6 +162,7 @@ class Layer:
 
     @property
     def positions(self) -> int:
+        """Number of positions that the features are averaged over."""
         return math.prod(self.shape) // self.width
 
 
@@ -145,7 +189,16 @@ class Denoiser(ABC):
     """A latent model's own image encoder, from `use_encoder`."""
 
     def use_encoder(self, path: str | None, encoder: Autoencoder | None = None) -> None:
-        """Read the VAE of a latent model, or take one read before. CheckpointError where it is missing or of no use."""
+        """Reads the VAE of a latent model, or takes one that was read before; models on pixels take none.
+
+        Args:
+            path: A diffusers folder or Hub reference of an AutoencoderKL.
+            encoder: The same VAE, read before.
+
+        Raises:
+            CheckpointError: If it is missing, cannot be read, has another number of channels than the model, or is
+                given for a model on pixels.
+        """
         if self.latent_scale is None:
             if path is not None:
                 raise CheckpointError(f"--vae {path}: this model works on pixels and takes no image encoder")
@@ -165,20 +218,50 @@ class Denoiser(ABC):
         self.space = replace(self.space, image_channels=encoder.image_channels, image_side=side)
 
     def to(self, device: torch.device) -> None:
+        """Moves the network and the image encoder to a device."""
         self.network.to(device)
         if self.encoder is not None:
             self.encoder.to(device)
 
     @abstractmethod
     def label(self, classes: Tensor | None, device: torch.device) -> Tensor | None:
-        """What the network takes for class indices (B,) int64; None stands for the null class."""
+        """Makes what the network takes for classes.
+
+        Args:
+            classes: Indices (B,) int64; None stands for the null class.
+            device: Where the result is used.
+
+        Returns:
+            The network's own form of them, of length B or 1; None where it takes no classes.
+
+        Raises:
+            UsageError: If there is no null class and `classes` is None.
+        """
 
     @abstractmethod
     def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
-        """The posterior mean of the data given x = data + sigma · noise; x (B, C, H, W), sigma (B,) or (1,)."""
+        """Computes the posterior mean of the data, given x = data + sigma · noise.
+
+        Args:
+            x: (B, C, H, W), in the network's input space.
+            sigma: Noise-to-signal ratio, (B,) or (1,).
+            label: From `label`.
+
+        Returns:
+            (B, C, H, W), in the network's input space.
+        """
 
     def predict(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
-        """The network's own prediction for x = data + sigma · noise, cut to the data's channels (as `denoise`)."""
+        """Runs the network on x = data + sigma · noise.
+
+        Args:
+            x: (B, C, H, W), in the network's input space.
+            sigma: Noise-to-signal ratio, (B,) or (1,).
+            label: From `label`.
+
+        Returns:
+            The network's own prediction, cut to the data's channels, (B, C, H, W).
+        """
         levels = sigma.flatten().double().tolist()
         scale = x.new_tensor([self.noise.input_scale(s) for s in levels])[:, None, None, None]
         time = x.new_tensor([self.noise.to_native(s) for s in levels])
@@ -186,40 +269,87 @@ class Denoiser(ABC):
         return output[:, : x.shape[1]].to(x.dtype)
 
     def encode(self, images: Tensor, noise: Tensor | None) -> Tensor:
-        """Images (B, C, S, S) in [-1, 1] → the network's input space.
+        """Brings images into the network's input space.
 
-        noise (B, c, s, s), standard normal, draws from the VAE's posterior; None takes its mean. Unused for pixels.
+        Args:
+            images: (B, C, S, S) in [-1, 1].
+            noise: Standard normal (B, c, s, s), to draw from the VAE's posterior; None takes its mean. Unused for
+                pixels.
+
+        Returns:
+            The images themselves for pixels, else scaled latents (B, c, s, s).
         """
         if self.encoder is None:
             return images
         return self.scale_latents(*self.encoder.posterior(images), noise)
 
     def scale_latents(self, mean: Tensor, std: Tensor, noise: Tensor | None) -> Tensor:
-        """Unscaled posterior → what the network takes."""
+        """Turns the VAE's unscaled posterior into what the network takes.
+
+        Args:
+            mean: (B, c, s, s).
+            std: Standard deviation, (B, c, s, s).
+            noise: Standard normal, (B, c, s, s); None takes the mean.
+
+        Returns:
+            Scaled latents (B, c, s, s).
+        """
         assert self.latent_scale is not None
         return self.latent_scale * (mean if noise is None else torch.addcmul(mean, std, noise))
 
     def decode(self, x: Tensor) -> Tensor:
-        """The network's input space → images (B, C, S, S), meant to lie in [-1, 1]: `encode` backwards."""
+        """Brings points of the network's input space back to images: `encode` backwards.
+
+        Args:
+            x: (B, C, H, W), in the network's input space.
+
+        Returns:
+            Images (B, C, S, S), meant to lie in [-1, 1] but not cut to it; latents themselves where no encoder is
+                loaded.
+        """
         return x if self.encoder is None else self.encoder.decode(self.unscale_latents(x))
 
     def unscale_latents(self, x: Tensor) -> Tensor:
-        """`scale_latents` backwards, without noise."""
+        """Undoes `scale_latents` without noise.
+
+        Args:
+            x: Scaled latents (B, c, s, s).
+
+        Returns:
+            Unscaled latents (B, c, s, s).
+        """
         assert self.latent_scale is not None
         return x / self.latent_scale
 
     def walk(self, x: Tensor, sigma: float, label: Tensor | None, until: Collection[str] | None = None) -> Walk:
-        """Layers in order for x = data + sigma · noise, (B, C, H, W); without the output.
+        """Runs the network on x = data + sigma · noise, one layer at a time.
 
-        until: names of the layers wanted, where a consumer stops after the last of them; others may be left out.
-        Networks of a library are then run no further; without it they are run to their end.
+        Args:
+            x: (B, C, H, W), in the network's input space.
+            sigma: Noise-to-signal ratio.
+            label: From `label`.
+            until: Names of the layers wanted, where the consumer stops after the last of them: others may be left out,
+                and a library's network is run no further. None runs it to its end.
+
+        Yields:
+            (name, activation) of each layer in the order of execution, without the output.
         """
         time = torch.full((1,), self.noise.to_native(sigma), dtype=torch.float32, device=x.device)
         steps = self.network.walk_until(x * self.noise.input_scale(sigma), time, label, until)
         return (step for step in steps if step[0] != OUTPUT)
 
     def layer(self, name: str) -> Layer:
-        """A layer by its name, by `mid`, or by a tail that only one layer has; UnknownLayer otherwise."""
+        """Finds a layer by its name, by `mid`, or by a tail that only one layer has.
+
+        Args:
+            name: Such as "enc.8x8_block3", "8x8_in0" or "mid".
+
+        Returns:
+            The layer.
+
+        Raises:
+            UnknownLayer: If no layer, or more than one, is meant.
+        """
         by_name = {layer.name: layer for layer in self.layers}
         name = self.default_layer if name == "mid" else name
         if name in by_name:
@@ -235,7 +365,17 @@ class Denoiser(ABC):
 
 
 def input_space(channels: int, side: int, latent: bool, resize: Literal["lanczos", "adm"]) -> InputSpace:
-    """Of a model on pixels, or on latents of the VAE that the published models share (three channels, `VAE_FACTOR`)."""
+    """Describes the input of a model on pixels, or on latents of the VAE that the published models share.
+
+    Args:
+        channels: Of the network's input.
+        side: Of the network's input, in pixels or latents.
+        latent: Whether it takes latents; images then have three channels and `VAE_FACTOR` times the side.
+        resize: How the family's own data preparation brings an image to its size.
+
+    Returns:
+        The input space.
+    """
     if latent:
         return InputSpace("latents", channels, side, 3, side * VAE_FACTOR, resize)
     return InputSpace("pixels", channels, side, channels, side, resize)

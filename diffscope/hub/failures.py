@@ -27,7 +27,18 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @contextmanager
 def client(reference: Reference) -> Iterator[Any]:
-    """huggingface_hub, imported now; its failures become what `reference.failure` gives."""
+    """Imports huggingface_hub and turns its failures into one sentence each.
+
+    Args:
+        reference: What is asked for; it decides the kind of error and stands at its beginning.
+
+    Yields:
+        The package `huggingface_hub`, with its bars and log messages suppressed where nobody would read them.
+
+    Raises:
+        CheckpointError: If the Hub, the network or the disk fails and the reference is to a model.
+        DataError: The same where it is to a data set.
+    """
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
@@ -47,13 +58,27 @@ def client(reference: Reference) -> Iterator[Any]:
 
 
 def is_unanswered(error: Exception) -> bool:
-    """Whether the Hub did not answer the question: no network, or a server that is down."""
+    """Tells whether the Hub did not answer at all: there is no network, or a server is down.
+
+    Args:
+        error: What the client raised.
+
+    Returns:
+        True for lost connections, timeouts and statuses from 500; False for an answer that is a refusal.
+    """
     status = _status(error)
     return status >= 500 if status else _is_http(error) or isinstance(error, (ConnectionError, TimeoutError))
 
 
 def unreached(hub: Any) -> str:
-    """What to say where something is needed that only the Hub has, and the Hub is not asked or does not answer."""
+    """Says what to do where something is only on the Hub, and the Hub is not asked or does not answer.
+
+    Args:
+        hub: The package `huggingface_hub`, whose constants hold the settings.
+
+    Returns:
+        The reason and the advice, without a full stop.
+    """
     if hub.constants.HF_HUB_OFFLINE:
         return (
             f"HF_HUB_OFFLINE is set and it is not in the cache ({hub.constants.HF_HUB_CACHE}); "
@@ -63,7 +88,15 @@ def unreached(hub: Any) -> str:
 
 
 def nearest(name: str, names: Sequence[str]) -> list[str]:
-    """Up to three of `names` that are spelled like `name`, or whose last part is."""
+    """Finds names that resemble a misspelt one.
+
+    Args:
+        name: As the user wrote it, with forward slashes.
+        names: All that exist; beyond MANY only those with the same first letter are compared.
+
+    Returns:
+        Up to three of `names` whose whole spelling, or whose last part, is close; the closest first.
+    """
     if len(names) > MANY:
         names = [known for known in names if known.rsplit("/", 1)[-1][:1] == name.rsplit("/", 1)[-1][:1]][:MANY]
     close = get_close_matches(name, names, n=3, cutoff=0.6)
@@ -73,6 +106,15 @@ def nearest(name: str, names: Sequence[str]) -> list[str]:
 
 
 def listed(names: Sequence[str], limit: int = 8) -> str:
+    """Joins names for a message.
+
+    Args:
+        names: Each is cut to 120 characters.
+        limit: How many are named; the rest are counted.
+
+    Returns:
+        For example "a.pt, b.pt and 3 more".
+    """
     shown = ", ".join(name[:120] for name in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 

@@ -27,7 +27,7 @@ BARE = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 @dataclass(frozen=True)
 class Reference:
-    """What a user wrote, taken apart."""
+    """A Hub reference, taken apart."""
 
     text: str
     """As it was given."""
@@ -40,14 +40,25 @@ class Reference:
     """File or folder in the repository, "" for all of it."""
 
     def at(self, path: str) -> str:
-        """The same repository and revision, spelled with another path."""
+        """Spells a reference to another path of the same repository and revision.
+
+        Args:
+            path: File or folder in the repository; "" for all of it.
+
+        Returns:
+            For example "hf://OWNER/NAME@v1/weights.pt".
+        """
         root = f"{SCHEME}{'datasets/' if self.kind == 'dataset' else ''}{self.repo}"
         return f"{root}{'@' + self.revision if self.revision else ''}{'/' + path if path else ''}"
 
     def failure(self, reason: str) -> DiffscopeError:
-        """CheckpointError or DataError in one line: the reference and a sentence.
+        """Makes the error to raise about this reference, in one printable line.
 
-        Names come from the Hub: whatever is not printable in them must not reach a terminal.
+        Args:
+            reason: A sentence, which may quote names from the Hub; what is not printable in it becomes "?".
+
+        Returns:
+            A CheckpointError for models, a DataError for data sets, that begins with the reference.
         """
         text = " ".join(f"{self.text}: {reason}".split())
         text = "".join(character if character.isprintable() else "?" for character in text)
@@ -55,12 +66,27 @@ class Reference:
 
 
 def is_reference(text: str) -> bool:
-    """Cheap; a path for which this is false never touches the network."""
+    """Tells whether a path is meant as a Hub reference, without touching the network.
+
+    Args:
+        text: A path as the user gave it.
+
+    Returns:
+        True if it begins with "hf://".
+    """
     return text.startswith(SCHEME)
 
 
 def hint(text: str, kind: Kind) -> str | None:
-    """What to say of a web address or a bare OWNER/NAME, which are no files; None where `text` is neither."""
+    """Says how to spell a web address or a bare OWNER/NAME, which are not files, as a Hub reference.
+
+    Args:
+        text: A path at which there is no file.
+        kind: What is needed there, "model" or "dataset".
+
+    Returns:
+        The advice; None where `text` is neither.
+    """
     if page := PAGE.fullmatch(text):
         revision = "" if page["revision"] in (None, "main") else f"@{page['revision']}"
         scheme = SCHEME + ("datasets/" if kind == "dataset" or page["kind"] else "")
@@ -76,7 +102,19 @@ def hint(text: str, kind: Kind) -> str | None:
 
 
 def parse(text: str, kind: Kind) -> Reference:
-    """`text` taken apart; CheckpointError or DataError where it is misspelt or names another kind of repository."""
+    """Takes a Hub reference apart.
+
+    Args:
+        text: "hf://[datasets/]OWNER/NAME[@REVISION][/PATH]".
+        kind: What is needed here, "model" or "dataset".
+
+    Returns:
+        Its parts; nothing is asked of the Hub.
+
+    Raises:
+        CheckpointError: If a model is needed and `text` is misspelt or names another kind of repository.
+        DataError: The same where a data set is needed.
+    """
     misspelt = Reference(text, kind, "", None, "").failure(
         f"not the spelling of what is needed here; expected {EXPECTED[kind]}"
     )
@@ -93,7 +131,17 @@ def parse(text: str, kind: Kind) -> Reference:
 
 
 def parts_by_hand(text: str) -> tuple[str, str, str | None, str]:
-    """(type, repository, revision, path), for clients that have no parser; ValueError where there are no such parts."""
+    """Takes a Hub reference apart for clients that have no parser of their own.
+
+    Args:
+        text: A reference, with or without "hf://".
+
+    Returns:
+        (kind, repository, revision or None, path or "").
+
+    Raises:
+        ValueError: If it does not have these parts.
+    """
     body = text.removeprefix(SCHEME).strip("/")
     first, _, rest = body.partition("/")
     kind = TYPES.get(first, "model")

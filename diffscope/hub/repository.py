@@ -27,10 +27,19 @@ logger = logging.getLogger(__name__)
 
 
 def open(text: str, kind: Kind) -> Repository:
-    """The repository that `text` names, at one commit; nothing of it is downloaded yet.
+    """Opens the repository that a reference names, at one commit; nothing of it is downloaded yet.
 
-    Raises CheckpointError or DataError where the reference is misspelt, the repository or revision does not exist or is
-    closed to this user, and where the Hub cannot be reached and the cache does not know the revision's commit.
+    Args:
+        text: A Hub reference.
+        kind: "model" or "dataset".
+
+    Returns:
+        The repository, pinned to the commit that the revision means today.
+
+    Raises:
+        CheckpointError: If a model's reference is misspelt, its repository or revision does not exist or is closed to
+            this user, or the Hub cannot be reached and the cache does not know the revision's commit.
+        DataError: The same of a data set.
     """
     reference = parse(text, kind)
     with client(reference) as hub:
@@ -41,16 +50,26 @@ def open(text: str, kind: Kind) -> Repository:
 
 
 def snapshot(text: str, allow_patterns: Sequence[str]) -> Path:
-    """The local folder of a model reference, holding at least the files whose names below its PATH match a pattern.
+    """Fetches a folder of a model repository, or the part of it that matches.
 
-    Patterns are those of `fnmatch`, "*" crossing slashes. Raises CheckpointError as `open` does, and where a
-    `model_index.json` names Python modules of the repository itself. Python files are never fetched.
+    Args:
+        text: A Hub reference; its PATH is the folder.
+        allow_patterns: Patterns of `fnmatch` for names below PATH, "*" crossing slashes.
+
+    Returns:
+        The local folder, holding at least the files that match. Python files are never fetched.
+
+    Raises:
+        CheckpointError: As `open` does, and where a `model_index.json` names Python modules of the repository itself.
     """
     return open(text, "model").snapshot(allow_patterns)
 
 
 class Repository:
-    """All names are whole paths in the repository, with forward slashes."""
+    """One commit of a repository and its copies in the client's cache.
+
+    All names are whole paths in the repository, with forward slashes.
+    """
 
     def __init__(self, reference: Reference, commit: str, storage: Path, offline: bool) -> None:
         self.reference = reference
@@ -61,7 +80,17 @@ class Repository:
         self._names: list[str] | None = None
 
     def find(self, name: str) -> Path | None:
-        """The local copy of a file, downloaded if need be; None where the repository has no file of this name."""
+        """Finds the local copy of a file, and downloads it if need be.
+
+        Args:
+            name: Whole path in the repository.
+
+        Returns:
+            The local file; None where the repository has no file of this name.
+
+        Raises:
+            CheckpointError: If the download fails or arrives damaged (a data set: DataError).
+        """
         if local := self._cached(name):
             return local
         if (known := self._known()) is not None and name not in known:
@@ -79,7 +108,17 @@ class Repository:
         return local
 
     def fetch(self, names: Sequence[str]) -> Path:
-        """The local folder of the whole repository, holding these files at least."""
+        """Downloads those of several files that are not in the cache.
+
+        Args:
+            names: Whole paths in the repository.
+
+        Returns:
+            The local folder of the whole repository, holding these files at least.
+
+        Raises:
+            CheckpointError: If one of them cannot be had, or arrives damaged (a data set: DataError).
+        """
         missing = [name for name in names if self._cached(name) is None]
         if missing and self._offline:
             raise self.reference.failure(
@@ -104,9 +143,16 @@ class Repository:
         return self._storage / "snapshots" / self.commit
 
     def names(self, complete: bool = True) -> list[str]:
-        """All files of the commit, sorted. A commit never changes: its list is kept, beside the client's own folders.
+        """Lists all files of the commit. A commit never changes: its list is kept, beside the client's own folders.
 
-        `complete`: offline and without a list from before, refuse; otherwise take the files that the cache has.
+        Args:
+            complete: Offline and without a list from before, refuse; otherwise take the files that the cache has.
+
+        Returns:
+            Whole paths, sorted.
+
+        Raises:
+            CheckpointError: If there is no list to be had (a data set: DataError).
         """
         if (known := self._known()) is not None:
             return known
@@ -126,7 +172,17 @@ class Repository:
         return sorted(local.relative_to(root).as_posix() for local in root.rglob("*") if local.is_file())
 
     def files(self, complete: bool = True) -> list[str]:
-        """Those of `names` at or below the reference's PATH; fails, naming the nearest, where there are none."""
+        """Lists the files at or below the reference's PATH.
+
+        Args:
+            complete: As for `names`.
+
+        Returns:
+            Whole paths, sorted; at least one.
+
+        Raises:
+            CheckpointError: If there are none; it names the nearest (a data set: DataError).
+        """
         path = self.reference.path
         names = self.names(complete)
         below = [name for name in names if not path or name == path or name.startswith(path + "/")]
@@ -135,14 +191,32 @@ class Repository:
         return below
 
     def missing(self, path: str, also: Sequence[str] = ()) -> DiffscopeError:
-        """What to raise where the repository has no file or folder `path`: it names the nearest, `also` among them."""
+        """Makes the error to raise where the repository has no such file or folder.
+
+        Args:
+            path: What was looked for.
+            also: More names to suggest, beside files and folders of the repository.
+
+        Returns:
+            An error that names the nearest.
+        """
         names = self.names(complete=False)
         close = nearest(path, [*names, *sorted({posixpath.dirname(name) for name in names} - {""}), *also])
         there = f"close: {listed(close)}" if close else f"it holds {listed(names) or 'nothing'}"
         return self.reference.failure(f"no '{path}' in the repository at commit {self.commit[:7]}; {there}")
 
     def snapshot(self, allow_patterns: Sequence[str]) -> Path:
-        """The local folder of the reference's PATH; see `snapshot` above."""
+        """Fetches the part of the reference's PATH that matches; see the function `snapshot`.
+
+        Args:
+            allow_patterns: Patterns of `fnmatch` for names below PATH.
+
+        Returns:
+            The local folder of PATH.
+
+        Raises:
+            CheckpointError: If a `model_index.json` names Python modules, or a file cannot be had.
+        """
         path = self.reference.path
         prefix = path + "/" if path else ""
         below = [name[len(prefix) :] for name in self.files(complete=False)]
@@ -213,7 +287,15 @@ class Repository:
 
 
 def local_modules(index: object, names: Iterable[str]) -> list[str]:
-    """The Python files that a `model_index.json` wants to run: `names` are those in its folder, relative to it."""
+    """Lists the Python files that a `model_index.json` wants to run.
+
+    Args:
+        index: Its content, parsed.
+        names: The files in its folder, relative to it.
+
+    Returns:
+        Names of the Python files; empty for a pipeline of the library's own classes.
+    """
     if not isinstance(index, dict):
         return []
     there, found = set(names), []
