@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from diffscope.families.edm import EDMPrecond
+from diffscope.families._preconditioners import EDMPrecond
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 BATCH, LEARNING_RATE, WARM_UP, EMA_HALF_LIFE = 64, 1e-3, 20_000, 20_000

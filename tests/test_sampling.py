@@ -17,9 +17,9 @@ from diffscope.checkpoints import read
 from diffscope.errors import NoiseLevelError, UsageError
 from diffscope.families import sit
 from diffscope.families._conventions import DiscreteSteps, PlainSigma
+from diffscope.families._preconditioners import VEPrecond, iDDPMPrecond
 from diffscope.families.base import Denoiser
 from diffscope.families.dit import DDPMSteps
-from diffscope.families.edm import VEPrecond, iDDPMPrecond
 from diffscope.families.toy import GaussianNetwork
 from diffscope.sampling import levels, sample
 from diffscope.seeding import Stream

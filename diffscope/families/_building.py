@@ -185,8 +185,11 @@ def check_fit(network: nn.Module, tensors: Mapping[str, Tensor], path: str) -> N
 
 
 def _placed(tensor: Tensor) -> Tensor:
-    """Contiguous, and where torch itself would put it: the last bits of a product go with its operands' place and
-    order in memory, which are the container's (within a safetensors file, weights lie at any multiple of 8 bytes)."""
+    """Contiguous, and where torch itself would put it.
+
+    The last bits of a product go with its operands' place and order in memory, which are the container's (within a
+    safetensors file, weights lie at any multiple of 8 bytes).
+    """
     tensor = tensor.contiguous()
     return tensor if tensor.is_meta or tensor.data_ptr() % ALIGNMENT == 0 else tensor.clone()
 

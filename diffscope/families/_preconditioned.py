@@ -6,62 +6,14 @@ https://arxiv.org/abs/2206.00364: D(x; σ) = c_skip·x + c_out·F(c_in·x; c_noi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from diffscope.families.base import Classes, Denoiser, Layer, NoiseConvention
-
-
-class Preconditioner(NoiseConvention):
-    """A convention with c_noise, c_in and, for the posterior mean, c_skip and c_out."""
-
-    def c_skip_out(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Gives the two factors of D(x; σ) = c_skip·x + c_out·F(…).
-
-        Args:
-            sigma: Noise-to-signal ratio, any shape.
-
-        Returns:
-            (c_skip, c_out), each of the shape of `sigma`; here (1, -σ), of networks that predict the noise of x.
-        """
-        return torch.ones_like(sigma), -sigma
-
-
-class EDMPrecond(Preconditioner):
-    """EDM's own preconditioner: c_noise = ln(σ)/4, c_in = 1/√(σ_data² + σ²).
-
-    Args:
-        sigma_min: Smallest noise-to-signal ratio.
-        sigma_max: Largest noise-to-signal ratio.
-        sigma_data: Standard deviation of the data.
-    """
-
-    native = "c_noise = ln(sigma)/4, rising with noise"
-    trained = (0.002, 80.0)  # where samples are drawn, four standard deviations of ln sigma in training (table 1)
-
-    def __init__(self, sigma_min: float = 0.0, sigma_max: float = math.inf, sigma_data: float = 0.5) -> None:
-        self.sigma_min, self.sigma_max, self.sigma_data = sigma_min, sigma_max, sigma_data
-
-    def to_native(self, sigma: float) -> float:
-        """Gives ln(σ)/4."""
-        return math.log(sigma) / 4
-
-    def to_sigma(self, t: float) -> float:
-        """Gives exp(4t)."""
-        return math.exp(4 * t)
-
-    def input_scale(self, sigma: float) -> float:
-        """Gives c_in = 1/√(σ_data² + σ²)."""
-        return 1 / math.hypot(self.sigma_data, sigma)
-
-    def c_skip_out(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Gives (σ_data²/(σ² + σ_data²), σ·σ_data/√(σ² + σ_data²))."""
-        total = sigma**2 + self.sigma_data**2
-        return self.sigma_data**2 / total, sigma * self.sigma_data / total.sqrt()
+from diffscope.families._preconditioners import Preconditioner
+from diffscope.families.base import Classes, Denoiser, Layer
 
 
 @dataclass

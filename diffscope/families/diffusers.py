@@ -51,15 +51,18 @@ _LEGACY = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out
 
 @dataclass
 class DiffusersDenoiser(Denoiser):
+    """A network of the diffusers library as a denoiser."""
+
     family: ClassVar[str] = "diffusers"
     vae: str | None = None
     """Folder of the pipeline's own image encoder."""
 
     def use_encoder(self, path: str | None, encoder: Autoencoder | None = None) -> None:
+        """Reads the VAE at `path`, else the pipeline's own; see `Denoiser.use_encoder`."""
         super().use_encoder(path or self.vae, encoder)
 
     def label(self, classes: Tensor | None, device: torch.device) -> Tensor | None:
-        """Class indices (B,) int64; the null class is index `count`."""
+        """Gives class indices (B,) int64; the null class is index `count`."""
         if not self.classes.count:
             return None
         if classes is not None:
@@ -69,6 +72,7 @@ class DiffusersDenoiser(Denoiser):
         return torch.full((1,), self.classes.count, device=device)
 
     def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+        """Computes the posterior mean from predicted noise, velocity or data, by the schedule's `prediction_type`."""
         output = self.predict(x, sigma, label)
         level = sigma.flatten().to(x)[:, None, None, None]
         prediction = self.constructor["schedule"]["prediction_type"]
@@ -83,12 +87,28 @@ class DiffusersDenoiser(Denoiser):
 
 
 def recognise(checkpoint: Checkpoint) -> Match | None:
+    """Claims diffusers folders; converted ones are claimed by their metadata."""
     if checkpoint.container != "diffusers":
         return None
     return Match(True, f"a diffusers folder with a {checkpoint.class_name}")
 
 
 def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> DiffusersDenoiser:
+    """Builds the library's network from its config and gives it the weights.
+
+    Args:
+        checkpoint: A diffusers folder, or a conversion of one.
+        config: The user's `--config`: settings of the scheduler, and sample_size.
+        match: The evidence that the file is of this family.
+
+    Returns:
+        The denoiser, its network on the CPU.
+
+    Raises:
+        CheckpointError: If configs or weights are damaged, or something in them is not supported.
+        WeightsMismatch: If the weights do not fit the network.
+        UsageError: If `config` has an unknown key or value.
+    """
     path = checkpoint.path
     facts, warnings = _facts(checkpoint, config)
     schedule, is_dit = facts["schedule"], facts["class"] != "UNet2DModel"
@@ -128,7 +148,14 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Di
 
 
 def sigmas(schedule: Mapping[str, Any]) -> list[float]:
-    """sigma of every step, from the float32 table `alphas_cumprod` as the library's schedulers compute it."""
+    """Computes the noise level of every step, from the float32 table `alphas_cumprod` of the library's schedulers.
+
+    Args:
+        schedule: num_train_timesteps, beta_start, beta_end, beta_schedule, and trained_betas where there are some.
+
+    Returns:
+        Noise-to-signal ratios, rising; infinite where no signal is left.
+    """
     count, start, end = schedule["num_train_timesteps"], schedule["beta_start"], schedule["beta_end"]
     if "trained_betas" in schedule:
         betas = torch.tensor(schedule["trained_betas"], dtype=torch.float32)

@@ -41,14 +41,18 @@ class DDPMSteps(DiscreteSteps):
 
 @dataclass
 class DiTDenoiser(TransformerDenoiser):
+    """A DiT checkpoint as a denoiser; the network predicts the noise."""
+
     family: ClassVar[str] = "dit"
 
     def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+        """Computes x - σ·noise from the predicted noise."""
         level = sigma.flatten().to(x)[:, None, None, None]
         return x - level * self.predict(x, sigma, label)
 
 
 def recognise(checkpoint: Checkpoint) -> Match | None:
+    """Claims transformers that learn the variance or whose training arguments or name say DiT."""
     if not is_transformer(checkpoint) or any(n.startswith("projectors.") for n in checkpoint.tensors):
         return None
     arguments = checkpoint.training_args
@@ -65,6 +69,21 @@ def recognise(checkpoint: Checkpoint) -> Match | None:
 
 
 def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> DiTDenoiser:
+    """Builds the transformer on DDPM's thousand steps.
+
+    Args:
+        checkpoint: One that `recognise` claims.
+        config: The user's `--config`: num_classes, num_heads.
+        match: From `recognise`.
+
+    Returns:
+        The denoiser, its network on the CPU.
+
+    Raises:
+        CheckpointError: If the weights are not whole or do not say enough.
+        WeightsMismatch: If they do not fit the network.
+        UsageError: If `config` has an unknown key or value.
+    """
     built = build_transformer(checkpoint.tensors, facts_of(checkpoint, config, _SETTINGS))
     return DiTDenoiser(
         network_class="DiT(DDPM, 1000 linear steps)",

@@ -12,20 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import CheckpointError, UsageError
 from diffscope.families._building import MAX_SIDE, build_on_meta, dry_walk, load_weights, shapes_of
 from diffscope.families._facts import Facts, file_arguments, integer_if_whole, shown
-from diffscope.families._preconditioned import (
-    EDMPrecond,
-    PreconditionedDenoiser,
-    Preconditioner,
-    mid_of_unet,
-    null_class_warnings,
-)
+from diffscope.families._preconditioned import PreconditionedDenoiser, mid_of_unet, null_class_warnings
+from diffscope.families._preconditioners import PRECONDITIONERS, Preconditioner, iDDPMPrecond
 from diffscope.families.base import Classes, Match, input_space
 from diffscope.families.networks.dhariwal_unet import CHANNELS_PER_HEAD, DhariwalUNet
 from diffscope.families.networks.song_unet import SongUNet
@@ -35,97 +29,15 @@ MAX_STEPS = 8191
 """Of a discrete model; published ones have 1,000. Its table, with one more entry, is read even for an outline."""
 
 
-class VPPrecond(Preconditioner):
-    native = "c_noise = (M-1)·t of the VP diffusion, rising with noise"
-
-    def __init__(self, beta_d: float = 19.9, beta_min: float = 0.1, M: int = 1000, epsilon_t: float = 1e-5) -> None:
-        self.beta_d, self.beta_min, self.M = beta_d, beta_min, M
-        self.sigma_min, self.sigma_max = self.to_sigma((M - 1) * epsilon_t), self.to_sigma(M - 1)
-
-    def to_native(self, sigma: float) -> float:
-        root = math.sqrt(self.beta_min**2 + 2 * self.beta_d * math.log1p(sigma**2))
-        return (self.M - 1) * (root - self.beta_min) / self.beta_d
-
-    def to_sigma(self, t: float) -> float:
-        time = t / (self.M - 1)
-        return math.sqrt(math.expm1(0.5 * self.beta_d * time**2 + self.beta_min * time))
-
-    def input_scale(self, sigma: float) -> float:
-        return 1 / math.hypot(1, sigma)
-
-
-class VEPrecond(Preconditioner):
-    native = "c_noise = ln(sigma/2), rising with noise"
-
-    def __init__(self, sigma_min: float = 0.02, sigma_max: float = 100.0) -> None:
-        self.sigma_min, self.sigma_max = sigma_min, sigma_max
-
-    def to_native(self, sigma: float) -> float:
-        return math.log(sigma / 2)
-
-    def to_sigma(self, t: float) -> float:
-        return 2 * math.exp(t)
-
-    def input_scale(self, sigma: float) -> float:
-        return 1.0
-
-    def c_skip_out(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.ones_like(sigma), sigma
-
-
-class iDDPMPrecond(Preconditioner):
-    """Discrete: the network knows the M levels of the buffer `u`, which descends from u[0] to u[M] = 0."""
-
-    native = "c_noise = M-1-j, j the index of the noise level in the descending table u; rising with noise"
-    discrete = True
-
-    def __init__(self, u: Tensor | None = None, C_1: float = 0.001, C_2: float = 0.008, M: int = 1000) -> None:
-        self.u = (iddpm_levels(C_1, C_2, M) if u is None else u).double().tolist()
-        self.sigma_min, self.sigma_max = self.u[-2], self.u[0]
-
-    def index(self, sigma: float) -> int:
-        return min(range(len(self.u)), key=lambda j: abs(self.u[j] - sigma))
-
-    def to_native(self, sigma: float) -> float:
-        return len(self.u) - 2 - self.index(sigma)
-
-    def to_sigma(self, t: float) -> float:
-        index = len(self.u) - 2 - round(t)
-        if not 0 <= index < len(self.u) - 1:
-            raise UsageError(f"t {t:g} is no step of this model: expected 0 to {len(self.u) - 2}")
-        return float(self.u[index])
-
-    def nearest(self, sigma: float) -> float:
-        return float(self.u[self.index(sigma)])
-
-    def input_scale(self, sigma: float) -> float:
-        return 1 / math.hypot(1, sigma)
-
-
-def iddpm_levels(C_1: float, C_2: float, M: int) -> Tensor:
-    """The table u, float32 (M + 1,): in float32 throughout, as the stored buffers were made."""
-
-    def alpha_bar(j: Tensor) -> Tensor:
-        return (0.5 * torch.pi * j / M / (C_2 + 1)).sin() ** 2
-
-    u = torch.zeros(M + 1)
-    for j in torch.arange(M, 0, -1):
-        ratio = (alpha_bar(j - 1) / alpha_bar(j)).clamp(min=C_1)
-        u[j - 1] = ((u[j] ** 2 + 1) / ratio - 1).sqrt()
-    return u
-
-
-PRECONDITIONERS: dict[str, type[Preconditioner]] = {
-    c.__name__: c for c in (EDMPrecond, VPPrecond, VEPrecond, iDDPMPrecond)
-}
-
-
 @dataclass
 class EDMDenoiser(PreconditionedDenoiser):
+    """An EDM checkpoint as a denoiser."""
+
     family: ClassVar[str] = "edm"
 
 
 def recognise(checkpoint: Checkpoint) -> Match | None:
+    """Claims pickles of EDM's preconditioners, and tensors with the names of its U-Nets."""
     if checkpoint.class_name in PRECONDITIONERS:
         return Match(True, f"the file holds a pickled {checkpoint.class_name}")
     names = {_without_prefix(name) for name in checkpoint.tensors}
@@ -135,6 +47,21 @@ def recognise(checkpoint: Checkpoint) -> Match | None:
 
 
 def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> EDMDenoiser:
+    """Builds network and preconditioner, with what the file does not say read from its tensors.
+
+    Args:
+        checkpoint: One that `recognise` claims.
+        config: The user's `--config`: constructor arguments and settings of the preconditioner.
+        match: From `recognise`.
+
+    Returns:
+        The denoiser, its network on the CPU.
+
+    Raises:
+        CheckpointError: If the file's arguments and tensors do not make an EDM network.
+        WeightsMismatch: If its weights do not fit the network.
+        UsageError: If `config` has an unknown key or value.
+    """
     path = checkpoint.path
     tensors = {_without_prefix(name): tensor for name, tensor in checkpoint.tensors.items()}
     given = _given(checkpoint)
@@ -251,7 +178,18 @@ def _check_levels(u: Tensor, steps: int, path: str) -> None:
 
 
 def infer_arguments(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Constructor arguments of the network, `model_type` among them, from names and shapes alone."""
+    """Reads the network's constructor arguments from names and shapes alone.
+
+    Args:
+        path: Of the checkpoint, for messages.
+        tensors: Without the prefix `model.` and the table `u`.
+
+    Returns:
+        Argument → value, with "SongUNet" or "DhariwalUNet" under `model_type`.
+
+    Raises:
+        CheckpointError: If a tensor is missing or has a shape that no such network has.
+    """
     shapes = shapes_of(path, tensors)
     sides = sorted({int(m[1]) for n in shapes if (m := re.match(r"enc\.([0-9]{1,5})x\1_", n))}, reverse=True)
     if not sides or "map_layer0.weight" not in shapes or f"enc.{sides[0]}x{sides[0]}_conv.weight" not in shapes:

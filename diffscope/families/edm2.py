@@ -18,7 +18,8 @@ from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import CheckpointError
 from diffscope.families._building import build_on_meta, dry_walk, load_weights, shapes_of
 from diffscope.families._facts import Facts, file_arguments
-from diffscope.families._preconditioned import EDMPrecond, PreconditionedDenoiser, mid_of_unet, null_class_warnings
+from diffscope.families._preconditioned import PreconditionedDenoiser, mid_of_unet, null_class_warnings
+from diffscope.families._preconditioners import EDMPrecond
 from diffscope.families.base import Classes, Match, input_space
 from diffscope.families.networks.edm2_unet import EDM2UNet
 
@@ -32,6 +33,8 @@ _FINAL_STD = 0.5
 
 @dataclass
 class EDM2Denoiser(PreconditionedDenoiser):
+    """An EDM2 checkpoint as a denoiser, on pixels or on latents that are standardised channel by channel."""
+
     family: ClassVar[str] = "edm2"
 
     def encode(self, images: Tensor, noise: Tensor | None) -> Tensor:
@@ -49,6 +52,7 @@ class EDM2Denoiser(PreconditionedDenoiser):
         return x if self.encoder is None else 2 * super().decode(x) - 1
 
     def unscale_latents(self, x: Tensor) -> Tensor:
+        """Undoes `scale_latents` without noise."""
         raw_mean, raw_std = self._raw(x)
         return x * (raw_std / _FINAL_STD) + raw_mean
 
@@ -60,12 +64,28 @@ class EDM2Denoiser(PreconditionedDenoiser):
 
 
 def recognise(checkpoint: Checkpoint) -> Match | None:
+    """Claims files whose tensors have the names of EDM2's U-Net."""
     if any(n in checkpoint.tensors for n in ("emb_fourier.freqs", "unet.emb_fourier.freqs")):
         return Match(True, "the tensors have the names of EDM2's U-Net")
     return None
 
 
 def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> EDM2Denoiser:
+    """Builds network and preconditioner; the head that serves training alone is left out.
+
+    Args:
+        checkpoint: One that `recognise` claims.
+        config: The user's `--config`: channels_per_head, sigma_data and the balances of the network's sums.
+        match: From `recognise`.
+
+    Returns:
+        The denoiser, its network on the CPU.
+
+    Raises:
+        CheckpointError: If the file's arguments and tensors do not make an EDM2 network.
+        WeightsMismatch: If its weights do not fit the network.
+        UsageError: If `config` has an unknown key or value.
+    """
     tensors = {
         name: tensor
         for name, tensor in ((n.removeprefix("unet."), t) for n, t in checkpoint.tensors.items())
@@ -105,7 +125,21 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> ED
 
 
 def infer_arguments(path: str, tensors: Mapping[str, Tensor], channels_per_head: int) -> dict[str, Any]:
-    """Constructor arguments from names and shapes; the file's multipliers are fractional products of these widths."""
+    """Reads the network's constructor arguments from names and shapes.
+
+    The file's multipliers are fractional products of these widths.
+
+    Args:
+        path: Of the checkpoint, for messages.
+        tensors: Under the network's own names.
+        channels_per_head: Width of one attention head, to check the shapes against.
+
+    Returns:
+        Argument of `EDM2UNet` → value.
+
+    Raises:
+        CheckpointError: If a tensor is missing or has a shape that no such network has.
+    """
     shapes = shapes_of(path, tensors)
     sides = sorted({int(m[1]) for n in shapes if (m := re.match(r"enc\.([0-9]{1,5})x\1_", n))}, reverse=True)
     try:

@@ -43,7 +43,14 @@ from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
 
 
 class MixtureNetwork(WalkedNetwork):
-    """Layers: `noisy` (the input itself), `posterior` (the posterior mean), both flat, [side²]."""
+    """Layers: `noisy` (the input itself), `posterior` (the posterior mean), both flat, [side²].
+
+    Args:
+        classes: K, at least 2.
+        rank: r, of every class's subspace; K·r is at most side².
+        side: Of the images, so that n = side².
+        delta: δ, the standard deviation outside of the own subspace, in (0, 1).
+    """
 
     trunk = ()
     bases: Tensor
@@ -55,7 +62,7 @@ class MixtureNetwork(WalkedNetwork):
         self.register_buffer("bases", torch.from_numpy(numerics.orthogonal_bases(classes, rank, side**2)).float())
 
     def walk(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Walk:
-        """time is sigma itself."""
+        """Yields the layers; `time` is sigma itself."""
         y = x.flatten(1)
         yield "noisy", y
         mean = self.posterior_mean(y, time[:, None])
@@ -63,7 +70,15 @@ class MixtureNetwork(WalkedNetwork):
         yield OUTPUT, mean.view(x.shape)
 
     def posterior_mean(self, y: Tensor, sigma: Tensor) -> Tensor:
-        """y [B, n], sigma [B, 1] or [1, 1]."""
+        """Computes D(y) of the module's formula.
+
+        Args:
+            y: Flat noisy images [B, n].
+            sigma: Noise-to-signal ratio, [B, 1] or [1, 1].
+
+        Returns:
+            The posterior mean [B, n].
+        """
         low, high = self.delta**2 + sigma**2, 1 + sigma**2
         coordinates = torch.einsum("bn,knr->bkr", y, self.bases)
         weights = (0.5 * (1 / low - 1 / high) * coordinates.square().sum(2)).softmax(1)
@@ -73,19 +88,31 @@ class MixtureNetwork(WalkedNetwork):
 
 @dataclass
 class MixtureDenoiser(Denoiser):
+    """The mixture's exact denoiser, with closed forms of what is measured on it."""
+
     family: ClassVar[str] = "mixture"
 
     def label(self, classes: Tensor | None, device: torch.device) -> Tensor | None:
+        """Gives None: the network takes no classes."""
         return None
 
     def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+        """Gives the exact posterior mean."""
         mean: Tensor = self.network(x, sigma.flatten())
         return mean
 
     def closed_form_csnr(self, sigma: float, input: str = "noisy", draws: int = 200_000) -> float:
-        """The population CSNR of layer `posterior`: both means over K independent χ²_r, by Monte Carlo.
+        """Computes the population CSNR of layer `posterior`: both means over K independent χ²_r, by Monte Carlo.
 
-        Three digits of `draws` of K numbers each; no image, network or decomposition takes part.
+        No image, network or decomposition takes part.
+
+        Args:
+            sigma: Noise-to-signal ratio.
+            input: "noisy" or "clean": what the network is fed.
+            draws: Of K numbers each; the default gives three digits.
+
+        Returns:
+            CSNR, above 0.
         """
         classes, rank, delta = (self.constructor[key] for key in ("classes", "rank", "delta"))
         xi, zeta, sharpness = _coefficients(sigma, delta)
@@ -99,22 +126,44 @@ class MixtureDenoiser(Denoiser):
         return float(caught[0] / caught[1:].mean())
 
     def approximate_csnr(self, sigma: float) -> float:
-        """The formula for clean input with the weights of the mean exponents."""
+        """Computes the formula for clean input with the weights of the mean exponents.
+
+        Args:
+            sigma: Noise-to-signal ratio.
+
+        Returns:
+            CSNR, above 0.
+        """
         delta = self.constructor["delta"]
         own, other = (1 + sigma**2 / delta**2 * ((1 - delta**2) * w + delta**2) for w in self.weights_at_means(sigma))
         return float((own / other) ** 2 / delta**2)
 
     def weights_at_means(self, sigma: float) -> tuple[float, float]:
-        """w of an image's own class and of another one at E‖P_l x‖² = r and δ² r."""
+        """Computes the weights w at E‖P_l x‖² = r and δ² r.
+
+        Args:
+            sigma: Noise-to-signal ratio.
+
+        Returns:
+            (w of an image's own class, w of another one).
+        """
         classes, rank, delta = (self.constructor[key] for key in ("classes", "rank", "delta"))
         gain = math.exp(-0.5 * _coefficients(sigma, delta)[2] * rank * (1 - delta**2))
         return 1 / (1 + (classes - 1) * gain), gain / (1 + (classes - 1) * gain)
 
     def closed_form_accuracy(self, sigma: float, input: str = "noisy") -> float:
-        """Of taking the class whose U_k catches most of the posterior mean: P(own χ²_r exceeds the others, scaled).
+        """Computes how often the class whose U_k catches most of the posterior mean is the right one.
 
-        (ξ + (ζ − ξ) w_l)²‖P_l y‖² is in the same order as ‖P_l y‖², so that denoising neither helps nor harms this
-        best of classifiers: of noisy input it only falls with σ, of clean input it does not change.
+        That is P(own χ²_r exceeds the others, scaled). (ξ + (ζ − ξ) w_l)²‖P_l y‖² is in the same order as ‖P_l y‖², so
+        that denoising neither helps nor harms this best of classifiers: of noisy input it only falls with σ, of clean
+        input it does not change.
+
+        Args:
+            sigma: Noise-to-signal ratio.
+            input: "noisy" or "clean": what the network is fed.
+
+        Returns:
+            The accuracy, from 1/K to 1.
         """
         classes, rank, delta = (self.constructor[key] for key in ("classes", "rank", "delta"))
         own, other = _scales(sigma, delta, input)
@@ -137,10 +186,24 @@ def _scales(sigma: float, delta: float, input: str) -> tuple[float, float]:
 
 
 def recognise(checkpoint: Checkpoint) -> Match | None:
+    """Claims the spelling `mixture:…`."""
     return Match(True, "the spelling mixture:") if checkpoint.container == "mixture" else None
 
 
 def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> MixtureDenoiser:
+    """Builds the mixture that the spelling describes.
+
+    Args:
+        checkpoint: Without tensors; its arguments are the spelling's.
+        config: The user's `--config`, with the same keys.
+        match: From `recognise`.
+
+    Returns:
+        The denoiser, on the CPU.
+
+    Raises:
+        UsageError: If a key or value is not allowed.
+    """
     facts = _facts(checkpoint, config)
     network = MixtureNetwork(**facts).eval()
     space = InputSpace("pixels", 1, facts["side"], 1, facts["side"], "lanczos")

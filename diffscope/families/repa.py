@@ -27,34 +27,46 @@ from diffscope.families.base import Match
 
 
 class linear(Interpolant):
+    """The linear path: alpha = 1 - t, beta = t, sigma = t/(1 - t)."""
+
     native = "t in [0, 1], 0 = data (linear path)"
 
     def to_native(self, sigma: float) -> float:
+        """Gives sigma/(1 + sigma)."""
         return sigma / (1 + sigma)
 
     def to_sigma(self, t: float) -> float:
+        """Gives t/(1 - t); NoiseLevelError outside of [0, 1]."""
         return self._checked(t) / (1 - t) if t < 1 else math.inf
 
     def input_scale(self, sigma: float) -> float:
+        """Gives alpha = 1/(1 + sigma)."""
         return 1 / (1 + sigma)
 
     def velocity(self, t: float) -> tuple[float, float]:
+        """Gives (-1, 1)."""
         return -1.0, 1.0
 
 
 class cosine(Interpolant):
+    """The path of cosine and sine: alpha = cos(πt/2), beta = sin(πt/2), sigma = tan(πt/2)."""
+
     native = "t in [0, 1], 0 = data (cosine path)"
 
     def to_native(self, sigma: float) -> float:
+        """Gives 2/π · arctan(sigma)."""
         return 2 / math.pi * math.atan(sigma)
 
     def to_sigma(self, t: float) -> float:
+        """Gives tan(πt/2); NoiseLevelError outside of [0, 1]."""
         return math.tan(math.pi / 2 * self._checked(t)) if t < 1 else math.inf
 
     def input_scale(self, sigma: float) -> float:
+        """Gives alpha = 1/√(1 + sigma²)."""
         return 1 / math.hypot(1, sigma)
 
     def velocity(self, t: float) -> tuple[float, float]:
+        """Gives (-π/2 · sin(πt/2), π/2 · cos(πt/2))."""
         return -math.pi / 2 * math.sin(math.pi / 2 * t), math.pi / 2 * math.cos(math.pi / 2 * t)
 
 
@@ -63,10 +75,13 @@ PATHS: dict[str, type[Interpolant]] = {path.__name__: path for path in (linear, 
 
 @dataclass
 class REPADenoiser(InterpolantDenoiser):
+    """A REPA checkpoint as a denoiser."""
+
     family: ClassVar[str] = "repa"
 
 
 def recognise(checkpoint: Checkpoint) -> Match | None:
+    """Claims transformers with REPA's projectors, blocks or training arguments, and those that may have lost them."""
     if not is_transformer(checkpoint):
         return None
     if any(n.startswith("projectors.") for n in checkpoint.tensors):
@@ -82,12 +97,36 @@ def recognise(checkpoint: Checkpoint) -> Match | None:
 
 
 def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> REPADenoiser:
+    """Builds the transformer on its path, without projectors.
+
+    Args:
+        checkpoint: One that `recognise` claims.
+        config: The user's `--config`: path_type, prediction, num_classes, num_heads.
+        match: From `recognise`.
+
+    Returns:
+        The denoiser, its network on the CPU.
+
+    Raises:
+        CheckpointError: If the weights are not whole or do not say enough.
+        WeightsMismatch: If they do not fit the network.
+        UsageError: If `config` has an unknown key or value.
+    """
     tensors = native_names(checkpoint.tensors)
     return build_interpolant(REPADenoiser, PATHS, "linear", "v", checkpoint, tensors, config, match)
 
 
 def native_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without projectors; older files count the blocks behind the aligned one apart, from 0."""
+    """Gives tensors the names of SiT's transformer, without projectors.
+
+    Older files count the blocks behind the aligned one separately, from 0.
+
+    Args:
+        tensors: As the file names them.
+
+    Returns:
+        The same tensors under the transformer's own names, in their order.
+    """
     numbers = {int(m[1]) for n in tensors if (m := re.match(r"blocks\.([0-9]{1,5})\.", n))}
 
     def name(old: str) -> str:

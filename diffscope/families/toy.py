@@ -30,7 +30,12 @@ from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
 
 
 class GaussianNetwork(WalkedNetwork):
-    """Layers: `linear` (d features of the noisy input), `wiener` (the posterior mean, as a map)."""
+    """Layers: `linear` (d features of the noisy input), `wiener` (the posterior mean, as a map).
+
+    Args:
+        d: Number of features, at most side².
+        side: Of the images, in pixels.
+    """
 
     trunk = ()
     projection: Tensor
@@ -44,7 +49,7 @@ class GaussianNetwork(WalkedNetwork):
         self.register_buffer("variances", torch.from_numpy(numerics.power_law(pixels, 1.0)).float())
 
     def walk(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Walk:
-        """time is sigma itself."""
+        """Yields the layers; `time` is sigma itself."""
         flat = x.flatten(1)
         yield "linear", nn.functional.linear(flat, self.projection)
         mean = (flat * (self.variances / (self.variances + time[:, None] ** 2))).view(x.shape)
@@ -54,17 +59,28 @@ class GaussianNetwork(WalkedNetwork):
 
 @dataclass
 class ToyDenoiser(Denoiser):
+    """The Gaussian's exact denoiser, with the closed form of its ICR."""
+
     family: ClassVar[str] = "toy"
 
     def label(self, classes: Tensor | None, device: torch.device) -> Tensor | None:
+        """Gives None: the network takes no classes."""
         return None
 
     def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+        """Gives the exact posterior mean."""
         mean: Tensor = self.network(x, sigma.flatten())
         return mean
 
     def closed_form_icr(self, sigma: float) -> float:
-        """The population ICR of layer `linear`, without augmentation."""
+        """Computes the population ICR of layer `linear`, without augmentation.
+
+        Args:
+            sigma: Noise-to-signal ratio, above 0.
+
+        Returns:
+            ICR, in (0, 1).
+        """
         assert isinstance(self.network, GaussianNetwork)
         a, v = self.network.projection.double().numpy(), self.network.variances.double().numpy()
         signal = np.trace(np.linalg.solve(a @ a.T, (a * v) @ a.T))
@@ -72,10 +88,24 @@ class ToyDenoiser(Denoiser):
 
 
 def recognise(checkpoint: Checkpoint) -> Match | None:
+    """Claims the spelling `toy:…`."""
     return Match(True, "the spelling toy:") if checkpoint.container == "toy" else None
 
 
 def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> ToyDenoiser:
+    """Builds the Gaussian that the spelling describes.
+
+    Args:
+        checkpoint: Without tensors; its arguments are the spelling's.
+        config: The user's `--config`, with the same keys.
+        match: From `recognise`.
+
+    Returns:
+        The denoiser, on the CPU.
+
+    Raises:
+        UsageError: If a key or value is not allowed.
+    """
     facts = analytic_facts(checkpoint, config, ("d", "side"))
     side = facts.integer("side", 8, high=MAX_SIDE)
     d = facts.integer("d", 32)

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from diffscope import families
 from diffscope.checkpoints import Checkpoint, read
 from diffscope.families._building import build_on_meta
+from diffscope.families._preconditioners import VEPrecond, iddpm_levels, iDDPMPrecond
 from diffscope.families.base import Denoiser
-from diffscope.families.edm import NETWORKS, VEPrecond, iddpm_levels, iDDPMPrecond, infer_arguments
+from diffscope.families.edm import NETWORKS, infer_arguments
 from diffscope.families.networks.dhariwal_unet import DhariwalUNet
 from diffscope.families.networks.song_unet import SongUNet
 from diffscope.families.networks.unet_blocks import Conv2d, PositionalEmbedding, UNetBlock, group_norm

@@ -10,10 +10,9 @@ import pytest
 from diffscope import registry
 from diffscope.families import repa, sit
 from diffscope.families._conventions import DiscreteSteps, PlainSigma
-from diffscope.families._preconditioned import EDMPrecond
+from diffscope.families._preconditioners import EDMPrecond, VEPrecond, VPPrecond, iDDPMPrecond
 from diffscope.families.base import NoiseConvention
 from diffscope.families.dit import DDPMSteps
-from diffscope.families.edm import VEPrecond, VPPrecond, iDDPMPrecond
 from diffscope.studies.shards import from_table, noise_table
 
 COARSE = DiscreteSteps([0.01, 0.02, 0.5, 3.0, 80.0])

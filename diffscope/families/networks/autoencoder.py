@@ -22,7 +22,14 @@ WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
 
 class Autoencoder:
-    """Images (B, C, S, S) in [-1, 1] → mean and standard deviation of the latent's posterior, and back to images."""
+    """Images (B, C, S, S) in [-1, 1] → mean and standard deviation of the latent's posterior, and back to images.
+
+    Args:
+        path: A diffusers folder or Hub reference of an AutoencoderKL.
+
+    Raises:
+        CheckpointError: If it is no AutoencoderKL, or its weights do not fit its config.json.
+    """
 
     def __init__(self, path: str) -> None:
         folder = _folder(path)
@@ -52,10 +59,11 @@ class Autoencoder:
         self.model = model.eval().requires_grad_(False)
 
     def to(self, device: torch.device) -> None:
+        """Moves the weights to a device."""
         self.model.to(device)
 
     def fingerprint(self) -> str:
-        """sha256 of the weights in use, by name."""
+        """Gives the sha256 (hex) of the weights in use, by name."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
@@ -63,12 +71,26 @@ class Autoencoder:
         return digest.hexdigest()
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation, each (B, latent channels, S / factor, S / factor), unscaled."""
+        """Encodes images.
+
+        Args:
+            images: (B, C, S, S) in [-1, 1]; S is a multiple of `factor`.
+
+        Returns:
+            Mean and standard deviation, each (B, latent channels, S / factor, S / factor), unscaled.
+        """
         distribution = self.model.encode(images).latent_dist
         return distribution.mean, distribution.std
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Unscaled latents → images (B, C, S, S), meant to lie in [-1, 1] but not cut to it."""
+        """Decodes latents.
+
+        Args:
+            latents: (B, latent channels, s, s), unscaled.
+
+        Returns:
+            Images (B, C, s · factor, s · factor), meant to lie in [-1, 1] but not cut to it.
+        """
         images: Tensor = self.model.decode(latents).sample
         return images
 

@@ -1,5 +1,6 @@
-"""ADM (Dhariwal & Nichol, "Diffusion Models Beat GANs on Image Synthesis", 2021, https://arxiv.org/abs/2105.05233)
-in the form of EDM's checkpoints, class name `DhariwalUNet`.
+"""ADM in the form of EDM's checkpoints, class name `DhariwalUNet`.
+
+Dhariwal & Nichol, "Diffusion Models Beat GANs on Image Synthesis", 2021, https://arxiv.org/abs/2105.05233.
 """
 
 from __future__ import annotations
@@ -17,9 +18,22 @@ CHANNELS_PER_HEAD = 64
 
 
 class DhariwalUNet(WalkedNetwork):
-    """Argument names and defaults are those of the checkpoints; dropout is for training alone and left out.
+    """Dhariwal and Nichol's U-Net.
 
+    Argument names and defaults are those of the checkpoints; dropout is for training alone and left out.
     Layers: `enc.{r}x{r}_{conv,down,blockN}`, `dec.{r}x{r}_{in0,in1,up,blockN}`, `out_norm`, `out_conv`.
+
+    Args:
+        img_resolution: Side of the input, in pixels.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        label_dim: Number of classes, 0 for none.
+        augment_dim: Length of the augmentation label, which only training uses.
+        model_channels: Base width.
+        channel_mult: Width of each resolution, in base widths.
+        channel_mult_emb: Width of the embedding, in base widths.
+        num_blocks: Residual blocks at each resolution of the encoder; the decoder has one more.
+        attn_resolutions: Sides at which blocks attend.
     """
 
     layout = torch.channels_last  # no reordering around convolutions
@@ -81,7 +95,16 @@ class DhariwalUNet(WalkedNetwork):
         self.out_conv = Conv2d(width, out_channels, 3)
 
     def walk(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Walk:
-        """label (B or 1, label_dim), one-hot or all zero; None is all zero."""
+        """Yields the layers.
+
+        Args:
+            x: (B, C, S, S), scaled by c_in.
+            time: c_noise, (B,) or (1,).
+            label: (B or 1, label_dim), one-hot or all zero; None is all zero.
+
+        Yields:
+            (name, activation (B, C', H, W)), then the output (B, out_channels, S, S).
+        """
         embedding = self._embed(time, label)
         x = x.to(next(self.enc.parameters()).dtype)
         embedding = embedding.to(x.dtype)

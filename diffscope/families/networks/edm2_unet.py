@@ -1,7 +1,7 @@
-"""The U-Net of EDM2 (Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models", 2024,
-https://arxiv.org/abs/2312.02696): weights, activations and sums that keep their magnitude, no group norm, no biases.
+"""The U-Net of EDM2: weights, activations and sums that keep their magnitude, no group norm, no biases.
 
-Parameter names and shapes are those of the published checkpoints, class name `UNet`.
+Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models", 2024,
+https://arxiv.org/abs/2312.02696. Parameter names and shapes are those of the published checkpoints, class name `UNet`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,25 @@ CLIP = 256.0
 
 
 class EDM2UNet(WalkedNetwork):
-    """Widths are given outright, since a file stores only products of its multipliers.
+    """EDM2's U-Net.
 
+    Widths are given outright, since a file stores only products of its multipliers.
     Layers: `enc.{r}x{r}_{conv,down,blockN}`, `dec.{r}x{r}_{in0,in1,up,blockN}`, `out_conv`.
+
+    Args:
+        img_resolution: Side of the input, in pixels or latents.
+        img_channels: Channels of input and output.
+        label_dim: Number of classes, 0 for none.
+        widths: Channels at each resolution, the highest first.
+        noise_width: Number of Fourier features of the noise level.
+        embedding_width: Width of the embedding.
+        num_blocks: Residual blocks at each resolution of the encoder; the decoder has one more.
+        attn_resolutions: Sides at which blocks attend.
+        channels_per_head: Width of one attention head.
+        label_balance: Share of the class in its sum with the noise level, in [0, 1].
+        concat_balance: Share of the skip connection where it is concatenated, in [0, 1].
+        res_balance: Share of the residual branch, in [0, 1].
+        attn_balance: Share of the attention, in [0, 1].
     """
 
     trunk = ("enc", "dec", "out_conv")
@@ -81,7 +97,16 @@ class EDM2UNet(WalkedNetwork):
         self.out_conv = MPConv(width, img_channels, 3)
 
     def walk(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Walk:
-        """label (B or 1, label_dim), one-hot or all zero; None is all zero."""
+        """Yields the layers.
+
+        Args:
+            x: (B, C, S, S), scaled by c_in.
+            time: c_noise, (B,) or (1,).
+            label: (B or 1, label_dim), one-hot or all zero; None is all zero.
+
+        Yields:
+            (name, activation (B, C', H, W)), then the output (B, C, S, S).
+        """
         embedding = self._embed(time, label)
         dtype = next(self.enc.parameters()).dtype
         x = torch.cat([x, torch.ones_like(x[:, :1])], dim=1).to(dtype)
@@ -109,7 +134,18 @@ class EDM2UNet(WalkedNetwork):
 
 
 class Block(nn.Module):
-    """Residual block; encoder blocks normalise every pixel's channels first, decoder blocks do not."""
+    """Residual block; encoder blocks normalise every pixel's channels first, decoder blocks do not.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        embedding: Width of the embedding.
+        decoder: Whether it stands in the decoder.
+        resample: "keep", or "up" or "down" by a factor of two before all else.
+        heads: Number of attention heads, 0 for none.
+        res_balance: Share of the residual branch, in [0, 1].
+        attn_balance: Share of the attention, in [0, 1].
+    """
 
     def __init__(
         self,
@@ -135,6 +171,15 @@ class Block(nn.Module):
             self.attn_proj = MPConv(out_channels, out_channels, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Applies the block.
+
+        Args:
+            x: (B, C, H, W).
+            embedding: (B or 1, E).
+
+        Returns:
+            (B, C', H', W'), within ± CLIP.
+        """
         if self.resample == "down":
             x = F.avg_pool2d(x, 2)
         elif self.resample == "up":
@@ -159,7 +204,13 @@ class Block(nn.Module):
 
 
 class MPConv(nn.Module):
-    """Convolution (kernel 3, 1) or linear layer (kernel 0) whose weights are normalised before every use."""
+    """Convolution (kernel 3, 1) or linear layer (kernel 0) whose weights are normalised before every use.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel: 3, 1, or 0 for a linear layer.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int = 0) -> None:
         super().__init__()
@@ -167,6 +218,15 @@ class MPConv(nn.Module):
         self.weight = nn.Parameter(torch.empty(shape))
 
     def forward(self, x: Tensor, gain: Tensor | float = 1.0) -> Tensor:
+        """Applies the layer.
+
+        Args:
+            x: (B, C, H, W), or (B, C) for a linear layer.
+            gain: Factor on the weights.
+
+        Returns:
+            (B, C', H, W) or (B, C').
+        """
         weight = self.weight.float()
         weight = normalize(weight, dims=tuple(range(1, weight.dim())))
         weight = (weight * (gain / math.sqrt(weight[0].numel()))).to(x.dtype)
@@ -176,7 +236,11 @@ class MPConv(nn.Module):
 
 
 class MPFourier(nn.Module):
-    """√2·cos(x·freqs + phases), (B,) → (B, width), float32."""
+    """√2·cos(x·freqs + phases), with frequencies and phases from the checkpoint.
+
+    Args:
+        width: Number of features.
+    """
 
     freqs: Tensor
     phases: Tensor
@@ -187,24 +251,53 @@ class MPFourier(nn.Module):
         self.register_buffer("phases", torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Gives the features of numbers (B,), float32 (B, width)."""
         return (x.outer(self.freqs.float()) + self.phases.float()).cos() * math.sqrt(2)
 
 
 def normalize(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """x over its root mean square along `dims`; the small constant is added to the root, not under it."""
+    """Divides by the root mean square; the small constant is added to the root, not under it.
+
+    Args:
+        x: Any shape.
+        dims: What the mean is taken over.
+
+    Returns:
+        Of the shape and precision of `x`.
+    """
     rms = x.float().square().mean(dims, keepdim=True).sqrt()
     return x / (rms + 1e-4).to(x.dtype)
 
 
 def mp_silu(x: Tensor) -> Tensor:
+    """Computes SiLU over its root mean square on standard normal input, 0.596."""
     return F.silu(x) / 0.596
 
 
 def mp_sum(a: Tensor, b: Tensor, t: float) -> Tensor:
+    """Mixes two tensors so that independent ones of unit variance stay so.
+
+    Args:
+        a: Any shape.
+        b: Of the same shape.
+        t: Share of `b`, in [0, 1].
+
+    Returns:
+        ((1 - t)·a + t·b) / √((1 - t)² + t²).
+    """
     return torch.lerp(a, b, t) / math.hypot(1 - t, t)
 
 
 def mp_cat(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """Concatenated along channels, each side scaled to its share."""
+    """Concatenates along channels, each side scaled to its share.
+
+    Args:
+        a: (B, C, H, W).
+        b: (B, C', H, W).
+        t: Share of `b`, in [0, 1].
+
+    Returns:
+        (B, C + C', H, W), of the magnitude of its parts.
+    """
     total = math.sqrt((a.shape[1] + b.shape[1]) / ((1 - t) ** 2 + t**2))
     return torch.cat([a * (total * (1 - t) / math.sqrt(a.shape[1])), b * (total * t / math.sqrt(b.shape[1]))], dim=1)

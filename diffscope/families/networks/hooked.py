@@ -20,7 +20,13 @@ Call = Callable[[nn.Module, Tensor, Tensor, "Tensor | None"], Tensor]
 
 
 class HookedNetwork(WalkedNetwork):
-    """`module` as its library built it; `names` are paths of submodules that return a tensor or a tuple led by one."""
+    """A network as its library built it, watched through hooks.
+
+    Args:
+        module: The network.
+        names: Paths of submodules that return a tensor or a tuple led by one.
+        call: Runs the module on (x, time, label), all as `WalkedNetwork.walk` has them, and returns its output.
+    """
 
     trunk = ("module",)
 
@@ -31,14 +37,25 @@ class HookedNetwork(WalkedNetwork):
         self.call = call
 
     def compile_blocks(self, backend: str = "inductor") -> None:
+        """Refuses with UsageError: the library's network runs as the library has it."""
         raise UsageError("--compile is for the networks written here; one of a library runs as the library has it")
 
     def walk(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Walk:
-        """All layers at once: they are held until they are yielded."""
+        """Yields all layers after one forward pass: they are held until they are yielded."""
         return self.walk_until(x, time, label, None)
 
     def walk_until(self, x: Tensor, time: Tensor, label: Tensor | None, until: Collection[str] | None) -> Walk:
-        """The layers in `until` alone, after a forward pass that ended at the last of them."""
+        """Yields the layers wanted, after a forward pass that ended at the last of them.
+
+        Args:
+            x: (B, C, H, W), already scaled as the network expects it.
+            time: (B,) or (1,), as the network expects it.
+            label: As the network takes it, or None.
+            until: Names of the layers wanted; None yields all, and the output.
+
+        Yields:
+            (name, activation).
+        """
         wanted = set(self.names) if until is None else set(self.names).intersection(until)
         found: dict[str, Tensor] = {}
 
@@ -61,13 +78,22 @@ class HookedNetwork(WalkedNetwork):
             yield OUTPUT, output
 
     def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
-        """The output without a hook."""
+        """Gives the output without a hook."""
         return self.call(self.module, x, time, label)
 
 
 @contextlib.contextmanager
 def watched(module: nn.Module, names: Iterable[str], take: Callable[[str, object], None]) -> Iterator[None]:
-    """While inside: the module in evaluation mode, and `take(name, output)` called as each submodule returns."""
+    """Puts a network in evaluation mode and a hook on some of its submodules, and undoes both.
+
+    Args:
+        module: The network.
+        names: Dotted names of submodules.
+        take: Called as (name, output) when one of them returns.
+
+    Yields:
+        Nothing; hooks and mode last as long as the `with`.
+    """
     flags = [(part, part.training) for part in module.modules()]
     handles = []
     try:

@@ -8,7 +8,17 @@ from diffscope.errors import CheckpointError
 
 
 def diffusers_class(name: str) -> Any:
-    """A class by its name; CheckpointError where the library is broken or does not have it."""
+    """Imports a class of diffusers.
+
+    Args:
+        name: Such as "UNet2DModel".
+
+    Returns:
+        The class.
+
+    Raises:
+        CheckpointError: If the library is broken or does not have it.
+    """
     try:
         import diffusers
 

@@ -1,5 +1,6 @@
-"""DDPM++ and NCSN++ (Song et al., "Score-Based Generative Modeling through SDEs", 2021,
-https://arxiv.org/abs/2011.13456) in the form of EDM's checkpoints, class name `SongUNet`.
+"""DDPM++ and NCSN++ in the form of EDM's checkpoints, class name `SongUNet`.
+
+Song et al., "Score-Based Generative Modeling through SDEs", 2021, https://arxiv.org/abs/2011.13456.
 """
 
 from __future__ import annotations
@@ -22,10 +23,28 @@ from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
 
 
 class SongUNet(WalkedNetwork):
-    """Argument names and defaults are those of the checkpoints; dropout is for training alone and left out.
+    """Song et al.'s U-Net.
 
+    Argument names and defaults are those of the checkpoints; dropout is for training alone and left out.
     Layers: `enc.{r}x{r}_{conv,down,blockN,aux_residual,aux_down,aux_skip}`,
     `dec.{r}x{r}_{in0,in1,up,blockN,aux_up,aux_norm,aux_conv}`.
+
+    Args:
+        img_resolution: Side of the input, in pixels.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        label_dim: Number of classes, 0 for none.
+        augment_dim: Length of the augmentation label, which only training uses.
+        model_channels: Base width.
+        channel_mult: Width of each resolution, in base widths.
+        channel_mult_emb: Width of the embedding, in base widths.
+        num_blocks: Residual blocks at each resolution of the encoder; the decoder has one more.
+        attn_resolutions: Sides at which blocks attend.
+        embedding_type: "positional" (DDPM++) or "fourier" (NCSN++).
+        channel_mult_noise: Width of the noise level's features, in base widths.
+        encoder_type: "standard" (DDPM++), "residual" (NCSN++) or "skip".
+        decoder_type: "standard" or "skip".
+        resample_filter: Taps of the resampling filter, (1, 1) or (1, 3, 3, 1).
     """
 
     layout = torch.channels_last  # no reordering around convolutions
@@ -134,7 +153,16 @@ class SongUNet(WalkedNetwork):
                 self.dec[f"{r}x{r}_aux_conv"] = Conv2d(width, out_channels, 3)
 
     def walk(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Walk:
-        """label (B or 1, label_dim), one-hot or all zero; None is all zero."""
+        """Yields the layers.
+
+        Args:
+            x: (B, C, S, S), scaled by c_in.
+            time: c_noise, (B,) or (1,).
+            label: (B or 1, label_dim), one-hot or all zero; None is all zero.
+
+        Yields:
+            (name, activation (B, C', H, W)), then the output (B, out_channels, S, S).
+        """
         embedding = self._embed(time, label)
         x = x.to(next(self.enc.parameters()).dtype)
         embedding = embedding.to(x.dtype)

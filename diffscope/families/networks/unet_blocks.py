@@ -1,7 +1,7 @@
-"""Building blocks of the U-Nets of EDM (Karras et al., "Elucidating the Design Space of Diffusion-Based Generative
-Models", 2022, https://arxiv.org/abs/2206.00364): resampling convolutions, residual blocks with attention, embeddings.
+"""Building blocks of EDM's U-Nets: resampling convolutions, residual blocks with attention, embeddings.
 
-Parameter names and shapes are those of the published checkpoints.
+Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models", 2022,
+https://arxiv.org/abs/2206.00364. Parameter names and shapes are those of the published checkpoints.
 """
 
 from __future__ import annotations
@@ -23,9 +23,18 @@ SMALL_MAP = 1024
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group norm over (B, C, H, W); `silu` applies the activation that follows in the U-Nets, in the same pass."""
+    """Group norm over (B, C, H, W), fast on a CPU as well."""
 
     def forward(self, x: Tensor, silu: bool = False) -> Tensor:
+        """Normalises the groups.
+
+        Args:
+            x: (B, C, H, W).
+            silu: Apply the activation that follows in the U-Nets, in the same pass.
+
+        Returns:
+            Of the shape and precision of `x`.
+        """
         if x.device.type == "cpu" and x.stride(1) == 1 and x[0, 0].numel() < SMALL_MAP:
             h = self._by_channel_sums(x)
         else:
@@ -47,13 +56,28 @@ class GroupNorm(nn.GroupNorm):
 
 
 def group_norm(channels: int, eps: float) -> GroupNorm:
+    """Makes a group norm of at most 32 groups with at least four channels each.
+
+    Args:
+        channels: Of the input.
+        eps: Added to the variance.
+
+    Returns:
+        The module.
+    """
     return GroupNorm(min(32, channels // 4), channels, eps=eps)
 
 
 class Conv2d(nn.Module):
     """Convolution with optional resampling by a factor of two, before it (default) or after it (`fused_down`).
 
-    kernel 3 or 1 convolves; kernel 0 only resamples. The filter is the outer product of `taps` with itself.
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel: 3 or 1; 0 only resamples.
+        resample: "up", "down" or None.
+        taps: The filter is the outer product of these numbers with themselves, over its sum.
+        fused_down: Convolve first, then filter and halve.
     """
 
     resample_filter: Tensor | None
@@ -80,7 +104,15 @@ class Conv2d(nn.Module):
         self.register_buffer("resample_filter", (line.outer(line) / line.sum() ** 2)[None, None] if resample else None)
 
     def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
-        """shift (B or 1, C') is added to every position: as part of the bias, where one serves the whole batch."""
+        """Applies resampling and convolution.
+
+        Args:
+            x: (B, C, H, W).
+            shift: Added to every position, (B or 1, C'): as part of the bias, where one serves the whole batch.
+
+        Returns:
+            (B, C', H', W').
+        """
         if self.fused_down:
             return self._convolve_then_filter(x)
         if self.resample is not None:
@@ -111,7 +143,17 @@ class Conv2d(nn.Module):
 
 
 class UNetBlock(nn.Module):
-    """Residual block; the embedding enters as a shift (DDPM++, NCSN++) or as scale and shift (ADM)."""
+    """Residual block; the embedding enters as a shift (DDPM++, NCSN++) or as scale and shift (ADM).
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        embedding: Width of the embedding.
+        heads: Number of attention heads, 0 for none.
+        resample: "up", "down" or None.
+        taps: Of the resampling filter.
+        scale_shift: Whether it is ADM's form.
+    """
 
     def __init__(
         self,
@@ -142,7 +184,15 @@ class UNetBlock(nn.Module):
             self.proj = Conv2d(out_channels, out_channels, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x (B, C, H, W), embedding (B or 1, E) → (B, C', H', W'). In place on what it made itself, never on x."""
+        """Applies the block, in place on what it made itself, never on `x`.
+
+        Args:
+            x: (B, C, H, W).
+            embedding: (B or 1, E).
+
+        Returns:
+            (B, C', H', W').
+        """
         h = self.norm0(x, silu=True)
         affine = self.affine(embedding)
         if self.scale_shift:
@@ -168,7 +218,11 @@ class UNetBlock(nn.Module):
 
 
 class FourierEmbedding(nn.Module):
-    """Random frequencies kept in the checkpoint (NCSN++); → (B, 2·half), cosines first."""
+    """Random frequencies kept in the checkpoint (NCSN++).
+
+    Args:
+        channels: Number of features, even.
+    """
 
     freqs: Tensor
 
@@ -177,18 +231,25 @@ class FourierEmbedding(nn.Module):
         self.register_buffer("freqs", torch.randn(channels // 2) * 16)
 
     def forward(self, noise: Tensor) -> Tensor:
+        """Gives cosines, then sines, of noise values (B,): (B, channels)."""
         angles = noise.outer(2 * torch.pi * self.freqs)
         return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
 class PositionalEmbedding(nn.Module):
-    """Geometric frequencies from 1 down to 1/10000, with (`endpoint`) or without the last; cosines first."""
+    """Geometric frequencies from 1 down to 1/10000.
+
+    Args:
+        channels: Number of features, even.
+        endpoint: Whether the last frequency is 1/10000 itself.
+    """
 
     def __init__(self, channels: int, endpoint: bool) -> None:
         super().__init__()
         self.frequencies, self.endpoint = channels // 2, endpoint
 
     def forward(self, noise: Tensor) -> Tensor:
+        """Gives cosines, then sines, of noise values (B,): (B, channels)."""
         steps = torch.arange(self.frequencies, dtype=torch.float32, device=noise.device)
         # A float32 power, as the checkpoints were trained with: other roundings show at noise values near 1,000.
         angles = noise.outer((1 / 10000) ** (steps / (self.frequencies - (1 if self.endpoint else 0))))

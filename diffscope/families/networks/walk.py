@@ -31,26 +31,45 @@ class WalkedNetwork(nn.Module, ABC):
 
     @abstractmethod
     def walk(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Walk:
-        """Yield (name, activation).
+        """Yields the layers in the order of execution.
 
-        x (B, C, H, W), already scaled as the network expects it; time (B,) or (1,), what the network is told of the
-        noise level; label as the network takes it, or None.
+        Args:
+            x: (B, C, H, W), already scaled as the network expects it.
+            time: What the network is told of the noise level, (B,) or (1,).
+            label: As the network takes it, or None.
+
+        Yields:
+            (name, activation), last the network's output under the name `output`.
         """
 
     def walk_until(self, x: Tensor, time: Tensor, label: Tensor | None, until: Collection[str] | None) -> Walk:
-        """A walk for a consumer that wants the layers in `until` alone (None: all); others may be left out.
+        """Yields the layers for a consumer that wants some of them alone.
 
         A generator needs no such word, for it is simply dropped; a network watched through hooks must know in advance.
+
+        Args:
+            x: As for `walk`.
+            time: As for `walk`.
+            label: As for `walk`.
+            until: Names of the layers wanted, others may be left out; None wants all.
+
+        Yields:
+            (name, activation).
         """
         return self.walk(x, time, label)
 
     def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
+        """Gives the last item of the walk, (B, C', H, W)."""
         for _name, activation in self.walk(x, time, label):
             output = activation
         return output
 
     def compile_blocks(self, backend: str = "inductor") -> None:
-        """Compile every block by itself (torch.compile): the walk between them stays a generator."""
+        """Compiles every block by itself (torch.compile): the walk between them stays a generator.
+
+        Args:
+            backend: Of torch.compile.
+        """
         for name in self.trunk:
             module = getattr(self, name)
             blocks = list(module.children()) if isinstance(module, (nn.ModuleDict, nn.ModuleList)) else [module]
@@ -58,7 +77,14 @@ class WalkedNetwork(nn.Module, ABC):
                 block.compile(backend=backend)
 
     def set_precision(self, dtype: torch.dtype) -> None:
-        """Cast the trunk to `dtype`; embeddings stay float32, for they span too many magnitudes for 16 bit."""
+        """Casts the trunk; embeddings stay float32, for they span too many magnitudes for 16 bit.
+
+        Args:
+            dtype: Of weights and activations.
+
+        Raises:
+            UsageError: If the weights are rounded to another 16-bit type already.
+        """
         for name in self.trunk:
             module = getattr(self, name)
             now = next(module.parameters()).dtype
