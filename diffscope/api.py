@@ -10,24 +10,24 @@ from typing import Any
 from diffscope.checkpoints import Checkpoint
 from diffscope.families import wrap
 from diffscope.families.base import Denoiser
+from diffscope.measure import opening
+from diffscope.measure.opening import Loading, open_job
+from diffscope.measure.progress import Listener
+from diffscope.measure.settings import Job, Settings
+from diffscope.measure.snapshots import find_snapshots
 from diffscope.report.files import write_with_pictures
 from diffscope.results import Result, TableResult
-from diffscope.studies import opening
-from diffscope.studies.comparison import compare
-from diffscope.studies.copying_choices import Choices
-from diffscope.studies.listener import Listener
-from diffscope.studies.memorization import Examination, Subject, find_subjects
-from diffscope.studies.monitor import Monitor
-from diffscope.studies.neighbors import VIEWS, open_study
-from diffscope.studies.neighbors_question import Question
-from diffscope.studies.onset import preset
-from diffscope.studies.opening import Loading, open_job
-from diffscope.studies.probe import run as _probe
-from diffscope.studies.probe_plan import Probing, plan
-from diffscope.studies.series import find_snapshots
-from diffscope.studies.settings import Job, Settings
-from diffscope.studies.sweep import sweep as _sweep
-from diffscope.studies.tracking import Tracker
+from diffscope.studies.compare.compare import compare
+from diffscope.studies.memorization.choices import Choices
+from diffscope.studies.memorization.memorization import Examination, Subject, find_subjects
+from diffscope.studies.neighbors.neighbors import VIEWS, open_study
+from diffscope.studies.neighbors.question import Question
+from diffscope.studies.probe.plan import Probing, plan
+from diffscope.studies.probe.probe import run as _probe
+from diffscope.studies.sweep.sweep import sweep as _sweep
+from diffscope.studies.track.monitor import Monitor
+from diffscope.studies.track.onset import preset
+from diffscope.studies.track.track import Tracker
 
 __all__ = [
     "Monitor",
@@ -187,7 +187,7 @@ def memorization(
 
     checkpoints: a file, a network from `wrap` that knows its posterior mean, files of one run, or their folder.
     data: the training images, all of them. folder: where samples and records are kept for the next call.
-    options: fields of `diffscope.studies.memorization.Choices`.
+    options: fields of `diffscope.studies.memorization.memorization.Choices`.
     """
     choices, loading = Choices(samples=samples, **options), Loading(family, config or {}, weights, vae)
     place = None if folder is None else Path(folder)

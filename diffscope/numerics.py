@@ -7,7 +7,7 @@ SciPy's special functions stand in for scipy.stats, whose import alone takes lon
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 
@@ -157,3 +157,19 @@ def orthogonal_bases(count: int, rank: int, d: int) -> FloatArray:
     same ones, known to the mixture's network and to its images. count · rank ≤ d."""
     matrix = np.random.Generator(np.random.Philox(key=0)).standard_normal((d, count * rank))
     return np.asarray(np.linalg.qr(matrix)[0].T.reshape(count, rank, d).transpose(0, 2, 1))
+
+
+def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """Spearman's: Pearson's correlation of ranks; None with fewer than three pairs, or where one side is constant."""
+    if len(pairs) < 3:  # two always agree or disagree
+        return None
+    a, b = (_ranks(side) for side in zip(*pairs, strict=True))
+    a, b = a - a.mean(), b - b.mean()
+    scale = float(np.sqrt((a @ a) * (b @ b)))
+    return float(np.clip((a @ b) / scale, -1, 1)) if scale > 0 else None
+
+
+def _ranks(values: ArrayLike) -> FloatArray:
+    """1…n; equal values share the mean of theirs."""
+    _, place, counts = np.unique(np.asarray(values, dtype=np.float64), return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place])

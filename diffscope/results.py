@@ -144,7 +144,7 @@ class Minimum:
 
 @dataclass(frozen=True)
 class OnsetRow:
-    """What one layer at one noise level says of a training run (`studies/onset.py`)."""
+    """What one layer at one noise level says of a training run (`studies/track/onset.py`)."""
 
     layer: str
     sigma: float

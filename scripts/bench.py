@@ -154,8 +154,8 @@ def moments(checkpoint: str, images: str, options: dict[str, Any], vae: dict[str
     """The blocks of a sweep, without what is read from them; its CPU time, and that of the network alone."""
     from diffscope import api
     from diffscope.features import Batch, Extractor, Inputs
+    from diffscope.measure.settings import Settings
     from diffscope.moments import BlockAccumulator
-    from diffscope.studies.settings import Settings
 
     spent = 0.0
 

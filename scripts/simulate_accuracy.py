@@ -1,4 +1,4 @@
-"""How often the rule of `diffscope/studies/accuracy.py` errs, and what it saves: simulated sweeps of known ICR.
+"""How often the rule of `diffscope/studies/sweep/stopping.py` errs, and what it saves: simulated sweeps of known ICR.
 
     python scripts/simulate_accuracy.py
     python scripts/simulate_accuracy.py --cell deep --accuracy 0.02 --runs 1000 --seed 1
@@ -35,8 +35,8 @@ import numpy as np
 from diffscope.metrics.icr import estimate
 from diffscope.moments import Moments
 from diffscope.numerics import FloatArray, threads_for
-from diffscope.studies.accuracy import ALPHA, Decision, LayerVerdict, Reading, Rule, curve, decide, looks, rule
-from diffscope.studies.window import Window, semantic_window
+from diffscope.studies.sweep.stopping import ALPHA, Decision, LayerVerdict, Reading, Rule, curve, decide, looks, rule
+from diffscope.studies.sweep.window import Window, semantic_window
 
 BLOCKS, VIEWS, LEVELS = 16, 2, 12
 SIGMAS = np.geomspace(0.002, 20, LEVELS)

@@ -1,4 +1,4 @@
-"""How often the rules of `diffscope/studies/onset.py` err, and how long they wait: simulated training runs.
+"""How often the rules of `diffscope/studies/track/onset.py` err, and how long they wait: simulated training runs.
 
     python scripts/simulate_onset.py
     python scripts/simulate_onset.py --rule short --runs 4000 --seed 1
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffscope.numerics import FloatArray
-from diffscope.studies.onset import PRESETS, Rule, Snapshot, fire, fluctuation, judge
+from diffscope.studies.track.onset import PRESETS, Rule, Snapshot, fire, fluctuation, judge
 
 BLOCKS = 16
 BETWEEN_SNAPSHOTS = 0.95

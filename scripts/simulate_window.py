@@ -18,8 +18,8 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from diffscope.numerics import FloatArray
-from diffscope.studies.recommended import grid_step, minimum, natural_spline, recommend, scatter_of_minimum
-from diffscope.studies.window import semantic_window
+from diffscope.studies.sweep.recommended import grid_step, minimum, natural_spline, recommend, scatter_of_minimum
+from diffscope.studies.sweep.window import semantic_window
 
 CURVES = Path(__file__).parent.parent / "tests" / "data" / "measured_curves.json"
 Curve = Callable[[FloatArray], FloatArray]

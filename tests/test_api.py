@@ -62,7 +62,7 @@ def test_load_gives_a_network_to_walk() -> None:
 
 
 def test_a_listener_hears_every_pass(pictures: Path) -> None:
-    from diffscope.studies.listener import Listener
+    from diffscope.measure.progress import Listener
 
     heard: list[int] = []
     package.icr(EDM, str(pictures), 1.0, listener=Listener(heard.append), **OPTIONS)

@@ -20,13 +20,14 @@ ROOT = Path(diffscope.__file__).parent
 
 ROWS: dict[int, set[str]] = {
     0: {"errors", "formats", "locks", "textfile"},
-    1: {"registry", "seeding", "numerics", "protocol", "store", "kept", "hub", "ranks", "allocation", "names"},
+    1: {"registry", "seeding", "numerics", "protocol", "cache", "hub", "ranks", "allocation", "names"},
     2: {"results"},
     3: {"checkpoints", "sources", "moments"},
     4: {"families", "views", "metrics"},
     5: {"features", "sampling"},
-    6: {"studies", "report"},
-    7: {"api", "cli"},
+    6: {"measure", "report"},
+    7: {"studies"},
+    8: {"api", "cli"},
 }
 OUTSIDE = {"__init__", "__main__", "demo"}
 """The package's version and lazy face, `python -m`, and the folder of the demo's data: no rooms."""
@@ -52,10 +53,11 @@ MAY: dict[str, set[str]] = {
     "metrics": rows(1) | {"moments"},
     "features": rows(1) | {"families.base", "views", "sources.base"},
     "sampling": rows(1) | {"families.base"},
-    "studies": rows(5),
+    "measure": rows(5),
     "report": rows(2),
-    "api": rows(6) | {"api"},
-    "cli": rows(7) | {"demo"},
+    "studies": rows(5) | {"measure"},
+    "api": rows(7) | {"api"},
+    "cli": rows(8) | {"demo"},
 }
 
 OPEN_FOLDERS = ("families", "sources", "metrics", "cli.commands")
@@ -104,6 +106,26 @@ def room_offences(module: str, source: str) -> list[str]:
         if not allowed:
             offences.append(f"{module}:{found.line} imports {found.name}")
     return offences
+
+
+def study_of(module: str) -> str | None:
+    """The question that a module of studies/ belongs to."""
+    return module.split(".")[1] if module.startswith("studies.") else None
+
+
+CONTAINS: dict[str, set[str]] = {"track": {"sweep"}, "probe": {"sweep", "features"}}
+"""A question → those that it contains: a run is tracked at a level that a sweep chose."""
+
+
+def study_offences(module: str, source: str) -> list[str]:
+    """Imports of one question by another that does not contain it."""
+    study = study_of(module)
+    if study is None:
+        return []
+    allowed = {None, study} | CONTAINS.get(study, set())
+    return [
+        f"{module}:{found.line} imports {found.name}" for found in ours(source) if study_of(found.name) not in allowed
+    ]
 
 
 def sibling_offences(module: str, source: str) -> list[str]:
@@ -160,7 +182,7 @@ def text(module: str) -> str:
 
 def test_every_module_stands_in_a_room() -> None:
     rooms = {name.split(".")[0] for name in MODULES}
-    assert rooms - OUTSIDE == rows(7)
+    assert rooms - OUTSIDE == rows(8)
 
 
 def test_the_table_only_looks_down() -> None:
@@ -202,6 +224,14 @@ def test_a_private_import_is_caught() -> None:
     assert private_offences("families.new", "from diffscope.families._facts import Facts") == []
 
 
+def test_a_question_imports_no_other_but_what_it_contains(module: str) -> None:
+    assert study_offences(module, text(module)) == []
+
+
+def test_a_question_that_imports_another_is_caught() -> None:
+    assert len(study_offences("studies.sweep.new", "from diffscope.studies.track.onset import judge")) == 1
+
+
 def test_shared_networks_know_no_family(module: str) -> None:
     if module.startswith("families.networks"):
         targets = {found.name for found in ours(text(module))}
@@ -216,8 +246,8 @@ def test_one_place_runs_torchscript_and_asks_first() -> None:
     """`--encoder FILE --allow-torchscript`, the one exception, is made where the refusal stands."""
     ways = ("torch.jit", "torch.package", "torch.export.load", "torch.ops.load_library")
     users = {name for name in MODULES if any(way in text(name) for way in ways)}
-    assert users == {"studies.descriptors"}
-    assert "add --allow-torchscript" in text("studies.descriptors")
+    assert users == {"studies.memorization.encoders"}
+    assert "add --allow-torchscript" in text("studies.memorization.encoders")
 
 
 @pytest.mark.parametrize(
@@ -242,7 +272,9 @@ def test_typer_is_known_to_the_command_line_alone() -> None:
     assert {name.split(".")[0] for name in users} == {"cli"}
 
 
-@pytest.mark.parametrize("start", ["results", "registry", "store", "protocol", "report.tables", "report.terminal"])
+@pytest.mark.parametrize(
+    "start", ["results", "registry", "cache", "cache.store", "protocol", "report.tables", "report.terminal"]
+)
 def test_no_torch_behind_what_only_reads(start: str) -> None:
     """Through all that they import: a result is shown without waiting for torch."""
     seen, pending = set(), [start]
@@ -276,9 +308,10 @@ def test_statistics_know_no_networks_and_networks_no_statistics() -> None:
         ("views", "from diffscope.sources.folder import FolderSource"),
         ("features", "from diffscope.families.edm import EDMDenoiser"),
         ("features", "from diffscope.moments import Moments"),
+        ("measure.new", "from diffscope.studies.sweep.sweep import sweep"),
         ("studies.new", "from diffscope.report import terminal"),
         ("studies.new", "from diffscope import api"),
-        ("report.new", "from diffscope.studies.sweep import sweep"),
+        ("report.new", "from diffscope.studies.sweep.sweep import sweep"),
         ("report.new", "from diffscope.moments import Moments"),
         ("api", "from diffscope.cli import main"),
         ("results", "from diffscope.checkpoints import Checkpoint"),

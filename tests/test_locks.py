@@ -15,8 +15,8 @@ import filelock
 import pytest
 
 from diffscope import locks
+from diffscope.cache.store import Parts, write_atomically
 from diffscope.errors import StoreError
-from diffscope.store import Parts, write_atomically
 
 
 @contextmanager

@@ -9,18 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from diffscope.cli.gates import check, parse
 from diffscope.cli.output import print_json, print_numbers, reader_may_leave
 from diffscope.cli.running import prepare_folder, refuse_other_protocol, tell_remaining, tell_skipped
+from diffscope.measure.opening import Loading
+from diffscope.measure.snapshots import step_pattern
 from diffscope.report import memorization as words
 from diffscope.report import terminal
 from diffscope.report.files import write_with_pictures
 from diffscope.results import TableResult
-from diffscope.studies.copies import measure_keys
-from diffscope.studies.copying_choices import Choices
-from diffscope.studies.gates import check, parse
-from diffscope.studies.memorization import Examination, Subject, find_subjects
-from diffscope.studies.opening import Loading
-from diffscope.studies.series import step_pattern
+from diffscope.studies.memorization.choices import Choices
+from diffscope.studies.memorization.copies import measure_keys
+from diffscope.studies.memorization.memorization import Examination, Subject, find_subjects
 
 
 @dataclass

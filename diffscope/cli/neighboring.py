@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from diffscope.cli.gates import Gate, check
 from diffscope.cli.output import print_json, print_numbers, reader_may_leave
 from diffscope.cli.running import prepare_folder, refuse_other_protocol, tell_skipped, warnings_of
+from diffscope.measure.progress import Listener
 from diffscope.report import neighbors, terminal
 from diffscope.report.files import write_with_pictures
 from diffscope.results import TableResult
-from diffscope.studies.gates import Gate, check
-from diffscope.studies.listener import Listener
-from diffscope.studies.neighbors import Found, Study
+from diffscope.studies.neighbors.neighbors import Found, Study
 
 GATE_KEYS = ("same_class", "same_class_se", "same_class_xi", "same_class_xi_se", "chance", "icr", "sigma", "step")
 

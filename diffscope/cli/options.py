@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from diffscope.cache.sizes import bytes_of
 from diffscope.errors import UsageError
-from diffscope.kept.sizes import bytes_of
 
 if TYPE_CHECKING:
-    from diffscope.studies.settings import Job, Settings
+    from diffscope.measure.settings import Job, Settings
 
 REPEATABLE = "(repeatable, or a list by commas)"
 
@@ -274,7 +274,7 @@ class Measuring:
     def settings(self, **more: Any) -> Settings:
         if self.sigma and self.t:
             raise UsageError("--sigma and --t both give noise levels; expected one of the two, repeated as needed")
-        from diffscope.studies.settings import Settings
+        from diffscope.measure.settings import Settings
 
         return Settings(
             layers=tuple(self.layer or ("mid",)),

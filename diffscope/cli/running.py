@@ -18,12 +18,12 @@ WINDOW_KEYS = (
 
 if TYPE_CHECKING:
     from diffscope.checkpoints import Checkpoint
+    from diffscope.cli.gates import Gate
     from diffscope.cli.several import Several
+    from diffscope.measure.settings import Job, Settings
     from diffscope.results import Result, TableResult
     from diffscope.sources.base import Source
-    from diffscope.studies.gates import Gate
-    from diffscope.studies.settings import Job, Settings
-    from diffscope.studies.shards import Shard
+    from diffscope.studies.sweep.shards import Shard
 
 
 def run_and_report(
@@ -38,11 +38,11 @@ def run_and_report(
     several: Several | None = None,
 ) -> None:
     """Measure, print, write, then hold the gates; with several values of a setting, all of this once for all."""
+    from diffscope.measure.portions import total_passes
+    from diffscope.measure.progress import Listener
     from diffscope.report import terminal
-    from diffscope.studies.listener import Listener
-    from diffscope.studies.portions import total_passes
-    from diffscope.studies.sweep import sweep
-    from diffscope.studies.variation import measure_all, vary
+    from diffscope.studies.sweep.sweep import sweep
+    from diffscope.studies.sweep.variation import measure_all, vary
 
     variation = None if several is None else vary(job, several.key, several.values)
     for line in warnings_of(job):
@@ -66,9 +66,9 @@ def run_and_report(
 
 def run_shard(job: Job, command: str, shard: Shard, out: Path) -> None:
     """Measure some of the blocks, and leave them in `out` for `diffscope merge`."""
+    from diffscope.measure.progress import Listener
     from diffscope.report import terminal
-    from diffscope.studies.listener import Listener
-    from diffscope.studies.shards import measure_shard
+    from diffscope.studies.sweep.shards import measure_shard
 
     for line in warnings_of(job):
         terminal.warn(line)
@@ -99,8 +99,8 @@ def deliver(result: Result, out: Path | None, json: bool, quiet: bool) -> None:
 
 def gates_of(command: str, texts: Sequence[str] | None) -> list[Gate]:
     """UsageError where one asks for what the command's result does not have."""
-    from diffscope.studies.gates import parse
-    from diffscope.studies.reading import row_keys
+    from diffscope.cli.gates import parse
+    from diffscope.measure.rows import row_keys
 
     keys = row_keys() if command == "icr" else WINDOW_KEYS
     return [parse(text, keys) for text in texts or []]
@@ -108,7 +108,7 @@ def gates_of(command: str, texts: Sequence[str] | None) -> list[Gate]:
 
 def check_gates(gates: Sequence[Gate], result: Result) -> None:
     """GateHeld; of `icr` each row is looked at, of `sweep` each layer's window."""
-    from diffscope.studies.gates import check
+    from diffscope.cli.gates import check
 
     if result.command == "icr":
         check(gates, [row.to_json() for row in result.rows])
@@ -137,7 +137,7 @@ def show(result: Result, quiet: bool = False) -> None:
 def warnings_of(job: Job) -> list[str]:
     """What a user should know before the run."""
     from diffscope.features import cpu_capabilities
-    from diffscope.studies.cautions import cautions
+    from diffscope.measure.cautions import cautions
 
     # That a class-conditional model was never trained without a class matters only if it is run so.
     null_class = job.plan.class_label == "null"

@@ -10,7 +10,7 @@ from diffscope.cli.options import Measuring
 from diffscope.errors import UsageError
 
 if TYPE_CHECKING:
-    from diffscope.studies.shards import Shard
+    from diffscope.studies.sweep.shards import Shard
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def varied(measuring: Measuring, augment: str, num_images: str | None) -> tuple[
         raise UsageError(f"--augment all with --num-images {num_images}: vary one of the two at a time")
     several = Several("num_images", counts) if len(counts) > 1 else None
     if augment == "all":
-        from diffscope.studies.variation import EVERY_AUGMENTATION
+        from diffscope.studies.sweep.variation import EVERY_AUGMENTATION
 
         several, augment = Several("augment", EVERY_AUGMENTATION), EVERY_AUGMENTATION[-1]
     return replace(measuring, augment=augment, num_images=counts[-1] if counts else None), several
@@ -54,7 +54,7 @@ def shard_of(
     """What --shard asks for and where to; UsageError without --out, or beside what needs the whole."""
     if text is None:
         return None
-    from diffscope.studies.shards import Shard
+    from diffscope.studies.sweep.shards import Shard
 
     shard = Shard.parse(text)
     if out is None:

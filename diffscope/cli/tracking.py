@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from diffscope.cli import options
+from diffscope.cli.gates import check, parse
 from diffscope.cli.leaving import last_word
 from diffscope.cli.output import print_json, print_line, print_numbers, reader_may_leave
 from diffscope.cli.running import (
@@ -24,19 +25,18 @@ from diffscope.cli.running import (
     too_few,
 )
 from diffscope.errors import CheckpointError, DiffscopeError, UsageError
+from diffscope.measure.opening import Loading
+from diffscope.measure.rows import row_keys
+from diffscope.measure.snapshots import LeftOut, Snapshot, check_series, find_snapshots, snapshot_of, step_pattern
 from diffscope.ranks import world
 from diffscope.report import terminal
 from diffscope.report.files import write_result
 from diffscope.report.training import training_line
 from diffscope.results import OnsetRow, Result
-from diffscope.studies import overlay as overlays
-from diffscope.studies.gates import check, parse
-from diffscope.studies.onset import preset
-from diffscope.studies.opening import Loading
-from diffscope.studies.reading import row_keys
-from diffscope.studies.series import LeftOut, Snapshot, check_series, find_snapshots, snapshot_of, step_pattern
-from diffscope.studies.tracking import Tracker
-from diffscope.studies.watch import Watch
+from diffscope.studies.track import overlay as overlays
+from diffscope.studies.track.onset import preset
+from diffscope.studies.track.track import Tracker
+from diffscope.studies.track.watch import Watch
 
 HELD_OUT_KEYS = (
     "icr_holdout",

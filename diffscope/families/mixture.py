@@ -16,7 +16,7 @@ the weights of the mean exponents (`weights_at_means`) and clean input it is
     CSNR ≈ ((1 + σ²/δ² h(w⁺)) / (1 + σ²/δ² h(w⁻)))² / δ²,   h(w) = (1 − δ²) w + δ²,
 
 w⁺ the weight of the image's own class and w⁻ that of another: the paper's closed form (from memory: with a factor
-1/(K − 1), see `studies/labelled.py`). It rises as noise makes D drop δ e, and falls once classes are confused.
+1/(K − 1), see `studies/probe`). It rises as noise makes D drop δ e, and falls once classes are confused.
 """
 
 from __future__ import annotations

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from diffscope import __version__
+from diffscope.cache import latents
+from diffscope.cache.latents import Latents
+from diffscope.cache.store import cache_folder
 from diffscope.errors import DataError
 from diffscope.families.base import Denoiser
 from diffscope.features.plan import Batch, Plan
 from diffscope.features.uploads import Uploads
-from diffscope.kept import latents
-from diffscope.kept.latents import Latents
 from diffscope.protocol import digest
 from diffscope.seeding import GENERATOR, Stream
 from diffscope.sources.base import Source, Target
-from diffscope.store import cache_folder
 from diffscope.views import augmented_view, view_noise
 
 
@@ -31,7 +31,7 @@ class Inputs:
 
     What was made is kept, up to `keep` bytes, for further checkpoints of the same protocol: they are given the same
     images, views and noise without any of it being made again. What a VAE encoded is kept on disk as well, for further
-    runs (`kept/latents.py`). Views of pixels are not: reading them back would save little. The image is decoded in any
+    runs (`cache/latents.py`). Views of pixels are not: reading them back would save little. The image is decoded in any
     case, to know that it is the same one, and augmenting takes 0.1 to 9 ms an image (32² to 256²), at 25 kB to 1.6 MB.
     """
 

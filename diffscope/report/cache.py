@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from diffscope.kept.sizes import in_bytes
+from diffscope.cache.sizes import in_bytes
 from diffscope.report.cells import NULL
 
 HEADINGS = ("name", "what", "holds", "size", "last used")

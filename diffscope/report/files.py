@@ -10,10 +10,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from diffscope.cache.store import unfinished_folder
 from diffscope.errors import StoreError
 from diffscope.report.tables import write_csv
 from diffscope.results import Result, TableResult, dumps
-from diffscope.store import unfinished_folder
 
 Draw = Callable[[Path], list[Path]]
 """Writes pictures into a folder; the paths written."""

@@ -30,7 +30,7 @@ MEANING = {
 """Both by shape, a shape of null standing as `unclear`."""
 
 SURE = 2
-"""Standard errors of a recommended level that hold the truth in 95 % (`studies/recommended.py`)."""
+"""Standard errors of a recommended level that hold the truth in 95 % (`studies/sweep/recommended.py`)."""
 
 ACROSS_LAYERS = (
     "ICR is an average over a layer's features, free of the bias of few images: layers of different width may be "

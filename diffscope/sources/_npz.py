@@ -19,9 +19,9 @@ from typing import BinaryIO
 
 import numpy as np
 
+from diffscope.cache.store import cache_folder
 from diffscope.errors import DataError
 from diffscope.sources import _files, _listing, _zip
-from diffscope.store import cache_folder
 
 IN_MEMORY = 256 << 20
 HEADER = 10_000  # bytes, as much as NumPy reads of one from elsewhere

@@ -125,7 +125,7 @@ def test_prune_as_json(cache: Path) -> None:
 
 def test_prune_leaves_what_a_process_uses(cache: Path) -> None:
     """Pruned from another process, as by another command."""
-    from diffscope.store import Parts
+    from diffscope.cache.store import Parts
 
     parts = Parts(cache, "f" * 64)
     parts.claim()

@@ -228,7 +228,7 @@ def test_names_of_unreadable_files_and_of_what_is_not_there(odd: Path, tmp_path:
 def test_cells_that_a_spreadsheet_would_compute(tmp_path: Path) -> None:
     from diffscope.report.tables import write_csv
     from diffscope.results import TableResult
-    from diffscope.studies.overlay import read_columns
+    from diffscope.studies.track.overlay import read_columns
 
     rows = tuple({"step": step, "=fid": -0.5 * step, "checkpoint": "=HYPERLINK(1)\x1b"} for step in (1, 2))
     write_csv(TableResult("0", "memorization", {}, {}, {}, rows), tmp_path / "a.csv")
@@ -289,7 +289,7 @@ def test_pieces_that_the_disk_has_damaged_are_computed_again(tmp_path: Path) -> 
     command = ("features", *TOY, "-o")
     assert diffscope(*command, whole).code == 0
     script = (
-        "import sys\nfrom diffscope.studies.export import _Filling\nfrom diffscope.cli import run\n"
+        "import sys\nfrom diffscope.studies.features.export import _Filling\nfrom diffscope.cli import run\n"
         "taken = _Filling.take\n"
         "def take(self, number, *rest):\n    taken(self, number, *rest)\n"
         "    if number == 3:\n        raise KeyboardInterrupt\n"

@@ -270,7 +270,7 @@ def test_a_mistake_of_ours_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> Non
     def broken(*arguments: object) -> None:
         raise KeyError("layer")
 
-    monkeypatch.setattr("diffscope.studies.inspection.inspect", broken)
+    monkeypatch.setattr("diffscope.studies.inspect.inspect", broken)
     ran = diffscope("inspect", EDM)
     assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1)
     assert "KeyError" in ran.err

@@ -121,7 +121,7 @@ def test_a_window_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
         none = WindowRow("wiener", "flat", 1.0, 0.5, 2.0, 0.6)
         return none, WindowRow("linear", "u", 1.0, 0.5, 2.0, 0.5)
 
-    monkeypatch.setattr("diffscope.studies.sweep.windows", found)
+    monkeypatch.setattr("diffscope.studies.sweep.sweep.windows", found)
     sweep = ("sweep", *TOY, "--sigma", 1, "--json")
     assert diffscope(*sweep, "--fail-if", "window==none").code == 0
     ran = diffscope(*sweep, "--fail-if", "icr>0.55")

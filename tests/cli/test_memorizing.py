@@ -16,7 +16,7 @@ import pytest
 from commands import DATA, Ran, command_line, diffscope, without_timing
 from PIL import Image
 
-from diffscope.studies.overlay import read_columns
+from diffscope.studies.track.overlay import read_columns
 
 SERIES = DATA / "series"
 IMAGES = SERIES / "images.npz"

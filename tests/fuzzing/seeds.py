@@ -380,7 +380,7 @@ def shards(folder: Path) -> Iterator[Case]:
 
 def parts(folder: Path) -> Case:
     """A run that ended before its result was written."""
-    from diffscope.store import Parts
+    from diffscope.cache.store import Parts
 
     argv = ("icr", *TOY, "--data", "synthetic:count=64", "--json")
     with kept_cache(folder / "cache"):

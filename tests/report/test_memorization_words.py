@@ -12,7 +12,7 @@ from PIL import Image
 from diffscope.report import memorization
 from diffscope.report.figures import memorization as figures
 from diffscope.results import TableResult
-from diffscope.studies.copies import Criterion, Distances, Found, Similarities, measures
+from diffscope.studies.memorization.copies import Criterion, Distances, Found, Similarities, measures
 
 
 def row(found: Found, threshold: float, **place: Any) -> dict[str, Any]:

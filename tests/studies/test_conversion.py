@@ -11,7 +11,7 @@ from diffscope import families
 from diffscope.checkpoints import read
 from diffscope.cli import run
 from diffscope.errors import CheckpointError, UsageError
-from diffscope.studies.conversion import convert
+from diffscope.studies.convert import convert
 
 DATA = Path(__file__).parents[1] / "data"
 FILES = {

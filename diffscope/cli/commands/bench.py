@@ -54,12 +54,12 @@ def run(
     Example: diffscope bench ckpt.pkl --data images/ --fail-if "share<0.5"
     """
     from diffscope import demo
+    from diffscope.cli.gates import check, parse
     from diffscope.cli.running import warnings_of
     from diffscope.report import terminal
     from diffscope.report.benchmark import print_benchmark
     from diffscope.studies.bench.benchmark import benchmark
     from diffscope.studies.bench.result import GATES
-    from diffscope.studies.gates import check, parse
 
     gates = [parse(text, GATES) for text in fail_if or []]
     embedded = Path(demo.__file__).parent

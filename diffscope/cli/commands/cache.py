@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
+from diffscope.cache.sizes import bytes_of
 from diffscope.cli import options
 from diffscope.cli.output import print_json, print_line, reader_may_leave
 from diffscope.errors import UsageError
-from diffscope.kept.sizes import bytes_of
 
 ACTIONS = ("dir", "ls", "prune")
 SECONDS = {"h": 3600, "d": 86400, "w": 7 * 86400}
@@ -66,7 +66,7 @@ def _seconds(text: str) -> float:
 
 
 def _print_folder(json: bool) -> None:
-    from diffscope.store import cache_folder
+    from diffscope.cache.store import cache_folder
 
     folder = str(cache_folder())
     if json:
@@ -76,9 +76,9 @@ def _print_folder(json: bool) -> None:
 
 
 def _print_contents(json: bool) -> None:
-    from diffscope.kept.contents import contents
+    from diffscope.cache.contents import contents
+    from diffscope.cache.store import cache_folder
     from diffscope.report import cache, terminal
-    from diffscope.store import cache_folder
 
     folder = cache_folder()
     rows = [entry.to_json() for entry in contents(folder)]
@@ -93,9 +93,9 @@ def _print_contents(json: bool) -> None:
 
 
 def _prune(older_than: float | None, max_bytes: int | None, json: bool) -> None:
-    from diffscope.kept.contents import prune
+    from diffscope.cache.contents import prune
+    from diffscope.cache.store import cache_folder
     from diffscope.report import cache, terminal
-    from diffscope.store import cache_folder
 
     pruned = prune(cache_folder(), older_than, max_bytes)
     removed, held = ([entry.to_json() for entry in entries] for entries in (pruned.removed, pruned.held))

@@ -28,10 +28,10 @@ def run(
     Example: diffscope compare old/result.json new/result.json --fail-if "change>2%"
     """
     from diffscope import __version__
+    from diffscope.cli.gates import check, parse
     from diffscope.report import terminal
     from diffscope.results import SCHEMA, read_result
-    from diffscope.studies.comparison import compare
-    from diffscope.studies.gates import check, parse
+    from diffscope.studies.compare.compare import compare
 
     gates = [parse(text, KEYS, percent=True) for text in fail_if or []]
     before, after = read_result(old), read_result(new)

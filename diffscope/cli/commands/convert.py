@@ -34,7 +34,7 @@ def run(
     from diffscope.api import load
     from diffscope.cli.running import refuse_other_weights
     from diffscope.report import terminal
-    from diffscope.studies.conversion import convert
+    from diffscope.studies.convert import convert
 
     found, denoiser = load(checkpoint, family, options.key_values(config), weights)
     if not overwrite:

@@ -36,10 +36,10 @@ def run(
         raise UsageError("features needs a file to write: -o FILE.safetensors")
     options.require_safetensors(output)
     from diffscope.cli.running import others_leave, refuse_other_features, warnings_of
+    from diffscope.measure.portions import passes_at_once
+    from diffscope.measure.progress import Listener
     from diffscope.report import terminal
-    from diffscope.studies.export import export
-    from diffscope.studies.listener import Listener
-    from diffscope.studies.portions import passes_at_once
+    from diffscope.studies.features.export import export
 
     job = measuring.job(checkpoint, num_levels=num_levels)
     if not overwrite:

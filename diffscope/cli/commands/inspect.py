@@ -27,7 +27,7 @@ def run(
     """
     from diffscope.api import load
     from diffscope.report import terminal
-    from diffscope.studies.inspection import inspect
+    from diffscope.studies.inspect import inspect
 
     found, denoiser = load(checkpoint, family, options.key_values(config), weights, outline=True, verify=verify)
     record = inspect(found, denoiser, found.sha256() if sha256 else None)

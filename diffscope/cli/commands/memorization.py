@@ -151,8 +151,8 @@ def run(
     if save_samples and out is None:
         raise UsageError("--save-samples keeps them in --out DIR, which is not given")
     from diffscope.cli.memorization import Run, examine
-    from diffscope.studies.copying_choices import Choices
-    from diffscope.studies.opening import Loading
+    from diffscope.measure.opening import Loading
+    from diffscope.studies.memorization.choices import Choices
 
     choices = Choices(
         samples=samples,

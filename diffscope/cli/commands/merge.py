@@ -28,9 +28,9 @@ def run(
     Example: diffscope merge shard-*/ --out sweep/
     """
     from diffscope.cli.running import check_gates, deliver, gates_of, prepare
+    from diffscope.measure.progress import Listener
     from diffscope.report import terminal
-    from diffscope.studies.listener import Listener
-    from diffscope.studies.shards import Shards
+    from diffscope.studies.sweep.shards import Shards
 
     shards = Shards(parts)
     gates = gates_of(shards.command, fail_if)

@@ -90,11 +90,11 @@ def run(
     Example: diffscope neighbors ckpt.pkl --data images/ --sigma 0.3 --out neighbors/
     """
     settings = measuring.settings()
+    from diffscope.cli.gates import parse
     from diffscope.cli.neighboring import GATE_KEYS, run_and_report
-    from diffscope.studies.gates import parse
-    from diffscope.studies.neighbors import check_settings, open_study
-    from diffscope.studies.neighbors_question import Question
-    from diffscope.studies.opening import Loading
+    from diffscope.measure.opening import Loading
+    from diffscope.studies.neighbors.neighbors import check_settings, open_study
+    from diffscope.studies.neighbors.question import Question
 
     gates = [parse(text, GATE_KEYS) for text in fail_if or []]
     question = Question(tuple(query or ()), rows, k, num_queries, clusters)

@@ -71,10 +71,13 @@ def run(
 
     Example: diffscope probe ckpt.pkl --data images/ --out probe/
     """
+    from diffscope.cli import gates
     from diffscope.cli.running import others_leave, prepare, tell_skipped, warnings_of
+    from diffscope.measure import progress as listener
+    from diffscope.measure import rows as reading
     from diffscope.report import terminal
-    from diffscope.studies import gates, listener, probe_plan, reading
-    from diffscope.studies.probe import run as run_probe
+    from diffscope.studies.probe import plan as probe_plan
+    from diffscope.studies.probe.probe import run as run_probe
 
     both = measuring.input == "both"
     measuring = replace(measuring, input="noisy") if both else measuring

@@ -28,12 +28,12 @@ from torch import Tensor
 from diffscope.errors import DataError, MemoryLimit
 from diffscope.families.base import Denoiser
 from diffscope.features import Batch, Features, Inputs, target_of
+from diffscope.measure.settings import Job
 from diffscope.moments import BlockAccumulator
 from diffscope.studies.bench.machine_limit import convolution, linear
 from diffscope.studies.bench.result import NETWORK, Benchmark, Stage, Tried, foretell
 from diffscope.studies.bench.stopwatch import SAMPLES, Action, Clock, Stopwatch, undisturbed
 from diffscope.studies.bench.walk_rate import Passes, WalkRate
-from diffscope.studies.settings import Job
 
 SECONDS = 2.0
 """For each stage but two."""

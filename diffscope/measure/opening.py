@@ -1,0 +1,71 @@
+"""From a checkpoint's path, or a network in memory, and images to a job that is ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from diffscope import families
+from diffscope.checkpoints import Checkpoint, read
+from diffscope.errors import UsageError
+from diffscope.families import device_of, live_record
+from diffscope.families.base import Denoiser
+from diffscope.families.networks.autoencoder import Autoencoder
+from diffscope.measure.settings import Job, Settings, prepare
+from diffscope.sources.base import Source
+
+
+@dataclass(frozen=True)
+class Loading:
+    """What a user says of checkpoint files; `--family`, `--config`, `--weights` and `--vae` of the command line."""
+
+    family: str | None = None
+    config: Mapping[str, str] = field(default_factory=dict)
+    weights: str = "ema"
+    vae: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights not in ("ema", "model"):
+            raise UsageError(f"--weights {self.weights}: expected ema or model")
+
+
+def load(path: str, loading: Loading, outline: bool = False, verify: bool = False) -> tuple[Checkpoint, Denoiser]:
+    """A file as a frozen denoiser; CheckpointError and its children where it cannot be read, recognised or fitted."""
+    checkpoint = read(path, loading.weights, outline, verify)
+    return checkpoint, families.load(checkpoint, loading.family, loading.config)
+
+
+def open_job(
+    checkpoint: str | Denoiser,
+    source: Source,
+    settings: Settings,
+    loading: Loading,
+    encoder: Autoencoder | None = None,
+) -> Job:
+    """Read the checkpoint and check the settings against it and the images; no image is read yet.
+
+    A network in memory, from `wrap`, is run on the device where it is. `encoder` is a latent model's VAE, where it was
+    read before.
+    """
+    if isinstance(checkpoint, Denoiser):
+        if loading.family is not None or loading.config:
+            raise UsageError("family and config are for files; a network in memory needs neither")
+        found, denoiser = live_record(checkpoint), checkpoint
+        settings = replace(settings, device=settings.device or device_of(denoiser))
+    else:
+        found, denoiser = load(checkpoint, loading)
+    return job_of(found, denoiser, source, settings, loading, encoder)
+
+
+def job_of(
+    found: Checkpoint,
+    denoiser: Denoiser,
+    source: Source,
+    settings: Settings,
+    loading: Loading,
+    encoder: Autoencoder | None = None,
+) -> Job:
+    """What `open_job` gives, of a checkpoint that is loaded already."""
+    if denoiser.encoder is None and (source.kind != "latents" or loading.vae is not None):
+        denoiser.use_encoder(loading.vae, encoder)
+    return prepare(found, denoiser, source, settings)

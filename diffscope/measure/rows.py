@@ -1,0 +1,175 @@
+"""Rows of numbers from moments: what is read once the network has run, whoever ran it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+
+from diffscope import seeding
+from diffscope.errors import EstimationError
+from diffscope.features import SPACING
+from diffscope.measure.settings import Job, Level
+from diffscope.metrics.base import Context, measure_all
+from diffscope.moments import BlockAccumulator, Moments
+from diffscope.results import FEW_FEATURES, Row, finite
+
+FEWEST_FEATURES = 16
+"""Of a layer that is ranked among others; a convention."""
+
+Beside = Callable[[Row, Moments | None], Row]
+"""What a study adds to a row from the moments behind it; None where its layer was refused before any were made."""
+
+
+class Features(NamedTuple):
+    """A layer, pooled."""
+
+    layer: str
+    width: int
+    positions: int
+    """Averaged over."""
+    refused: str | None
+    """Why the images do not determine its covariance; None where they do."""
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What rows say beside what is in moments; plain JSON both ways, so that they can be read without the network."""
+
+    features: tuple[Features, ...]
+    """In the order of execution. Moments are numbered without those that were refused."""
+    levels: tuple[Level, ...]
+    spacing: float
+    """Of neighbouring numbers at 1, of what the network computed in."""
+    reduce: bool
+    images: int
+    blocks: int
+    channels: int
+    """Of the network's input."""
+
+    @property
+    def measured(self) -> list[Features]:
+        return [one for one in self.features if one.refused is None]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"features": [one._asdict() for one in self.features]}
+
+    @staticmethod
+    def from_json(record: Mapping[str, Any]) -> Outline:
+        features = tuple(Features(**one) for one in record["features"])
+        return Outline(**{**record, "features": features, "levels": tuple(Level(**one) for one in record["levels"])})
+
+
+def outline(job: Job, refused: Mapping[str, str]) -> Outline:
+    """`refused`: layer → why."""
+    plan = job.plan
+    features = tuple(
+        Features(
+            layer.name,
+            plan.width(layer),
+            layer.positions if plan.pool == "mean" else 1,
+            refused.get(layer.name),
+        )
+        for layer in plan.layers
+    )
+    return Outline(
+        features=features,
+        levels=job.levels,
+        spacing=SPACING[plan.precision],
+        reduce=job.settings.reduce,
+        images=len(job.indices),
+        blocks=job.blocks,
+        channels=job.denoiser.space.channels,
+    )
+
+
+def read_rows(
+    told: Outline,
+    cells: Sequence[tuple[int, int]],
+    moments: Callable[[int, int], Moments],
+    beside: Beside | None = None,
+) -> tuple[list[Row], list[EstimationError]]:
+    """A row for each (level, layer), from its moments; nulls with the reason where there is no number."""
+    rows, failures = [], []
+    for number, place in cells:
+        level, features = told.levels[number], told.measured[place]
+        found = moments(number, place)
+        try:
+            measured = measure_all(found, Context(told.spacing, features.positions, told.reduce))
+        except EstimationError as error:
+            failures.append(error)
+            row = null_row(features.layer, level, found.total.n, found.d, note_of(error))
+        else:
+            values = {key: _plain(value) for key, value in measured.values.items()}
+            n, d = int(values.pop("n")), int(values.pop("d"))
+            notes = (*_few_features(told, features), *measured.notes)
+            row = Row(features.layer, level.sigma, level.t, n, d, values, notes, level.requested)
+        rows.append(row if beside is None else beside(row, found))
+    return rows, failures
+
+
+def _few_features(told: Outline, features: Features) -> list[str]:
+    if features.width >= FEWEST_FEATURES and features.width > told.channels:
+        return []
+    return [
+        f"{FEW_FEATURES}: a layer of fewer than {FEWEST_FEATURES} features, or of no more than its input has channels, "
+        "holds mean colours rather than features: it is neither ranked nor recommended"
+    ]
+
+
+def all_rows(told: Outline, rows: Sequence[Row], used: int, beside: Beside | None = None) -> tuple[Row, ...]:
+    """With those of the layers that were refused, in the order of execution, by rising noise; `used` images."""
+    nulls = [
+        null_row(one.layer, level, used, one.width, f"too_few_images: {one.refused}")
+        for one in told.features
+        if one.refused is not None
+        for level in told.levels
+    ]
+    order = {one.layer: number for number, one in enumerate(told.features)}
+    whole = [*rows, *(nulls if beside is None else [beside(row, None) for row in nulls])]
+    return tuple(sorted(whole, key=lambda row: (order[row.layer], row.sigma)))
+
+
+def require_one(rows: Sequence[Row], failures: Sequence[EstimationError]) -> None:
+    """The first failure, where there was nothing else."""
+    if rows and len(failures) == len(rows):
+        raise failures[0]
+
+
+def null_row(layer: str, level: Level, n: int, d: int, note: str) -> Row:
+    """A row whose numbers could not be computed, with the reason."""
+    keys = [key for key in _example() if key not in ("n", "d")]
+    return Row(layer, level.sigma, level.t, n, d, dict.fromkeys(keys), (note,), level.requested)
+
+
+def row_keys() -> set[str]:
+    """What a gate on a row may ask for: its numbers."""
+    return {"sigma", "t", *(key for key, value in _example().items() if not isinstance(value, (list, tuple)))}
+
+
+@cache
+def _example() -> Mapping[str, Any]:
+    """The metrics of a few random numbers, for the keys and kinds of what a row holds."""
+    z = torch.from_numpy(seeding.noise(0, seeding.Stream.SYNTHETIC, 0, 0, (4, 8, 2, 2)))
+    blocks = []
+    for part in z:
+        accumulator = BlockAccumulator(2, 2)
+        accumulator.update(part)
+        blocks.append(accumulator.finish())
+    return measure_all(Moments.from_blocks(blocks), Context()).values
+
+
+def note_of(error: EstimationError) -> str:
+    """`too_few_images: …` of TooFewImages."""
+    name = type(error).__name__
+    code = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+    return f"{code}: {error}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [float(v) for v in value]
+    return finite(None if value is None else float(value))

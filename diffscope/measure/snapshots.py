@@ -1,0 +1,153 @@
+"""The snapshots of a training run: which files they are, and how far training was at each."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from diffscope.checkpoints import Checkpoint, read
+from diffscope.checkpoints.sniff import EXPECTED
+from diffscope.errors import (
+    CheckpointError,
+    EstimationError,
+    NeedTwoViews,
+    NoiseLevelError,
+    ProtocolMismatch,
+    TooFewImages,
+    UnknownLayer,
+    UsageError,
+)
+from diffscope.formats import CHECKPOINT_ENDINGS
+
+FOLDER_MARKS = ("model_index.json", "config.json")
+"""What a diffusers folder holds."""
+
+SHARED_FAULTS = (NeedTwoViews, TooFewImages)
+"""What is wrong with the images or the settings, and so with all snapshots."""
+OWN_FAULTS = (CheckpointError, EstimationError, NoiseLevelError, ProtocolMismatch, UnknownLayer)
+"""What can be wrong with one snapshot (damaged, diverged, another network) while the others are sound."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    path: str
+    step: int
+    unit: str | None
+    """What `step` counts: images or steps; None where only the name tells it."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    path: str
+    why: str
+
+
+def find_snapshots(
+    paths: Sequence[str], step_from: str | None = None, weights: str = "ema"
+) -> tuple[list[Snapshot], list[LeftOut]]:
+    """Checkpoints and folders of them → snapshots by rising step, and what could not be taken for one.
+
+    `step_from`: a regular expression with one group, searched in each path, that finds the step.
+    Raises CheckpointError where no snapshot is left, two have the same step, or their steps count different things.
+    """
+    pattern = step_pattern(step_from)
+    found: list[Snapshot] = []
+    left_out: list[LeftOut] = []
+    for path in expanded(paths):
+        try:
+            found.append(snapshot_of(path, pattern, weights))
+        except CheckpointError as error:
+            left_out.append(LeftOut(path, str(error)))
+    if not found:
+        why = left_out[0].why if left_out else f"nothing of the kind in {', '.join(paths)}; {EXPECTED}"
+        raise CheckpointError(f"no snapshot of a training run; {why}")
+    found.sort(key=lambda snapshot: snapshot.step)
+    check_series(found)
+    return found, left_out
+
+
+def step_pattern(step_from: str | None) -> re.Pattern[str] | None:
+    if step_from is None:
+        return None
+    try:
+        pattern = re.compile(step_from)
+    except re.error as error:
+        raise UsageError(
+            f"--step-from '{step_from}': not a regular expression ({error}); such as 'step=(\\d+)'"
+        ) from None
+    if pattern.groups != 1:
+        raise UsageError(f"--step-from '{step_from}': expected one group around the step, such as 'step=(\\d+)'")
+    return pattern
+
+
+def expanded(paths: Sequence[str]) -> list[str]:
+    """Folders replaced by the checkpoints in them; a diffusers folder is one checkpoint."""
+    found: list[str] = []
+    for path in paths:
+        found += in_folder(path) if os.path.isdir(path) and not _is_diffusers(path) else [path]
+    return list(dict.fromkeys(found))
+
+
+def in_folder(folder: str) -> list[str]:
+    """Checkpoints of a folder by name, unfinished ones (hidden, or with another suffix) not among them.
+
+    Where NVIDIA's snapshots lie beside the larger training states, the snapshots are taken.
+    """
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be read: {error.strerror or error}") from None
+    paths = [os.path.join(folder, name) for name in names if not name.startswith(".")]
+    taken = [p for p in paths if p.endswith(CHECKPOINT_ENDINGS) and os.path.isfile(p)]
+    taken += [p for p in paths if os.path.isdir(p) and _is_diffusers(p)]
+    if any(os.path.basename(p).startswith("network-snapshot-") for p in taken):
+        taken = [p for p in taken if not os.path.basename(p).startswith("training-state-")]
+    return taken
+
+
+def _is_diffusers(folder: str) -> bool:
+    inside = (folder, os.path.join(folder, "unet"), os.path.join(folder, "transformer"))
+    return any(os.path.isfile(os.path.join(place, mark)) for place in inside for mark in FOLDER_MARKS)
+
+
+def snapshot_of(path: str, pattern: re.Pattern[str] | None = None, weights: str = "ema") -> Snapshot:
+    """One checkpoint and its step, from its outline alone. Raises CheckpointError where it has none."""
+    checkpoint = read(path, weights, outline=True)
+    if pattern is not None:
+        match = pattern.search(path)
+        if not match or not match[1].isdecimal():
+            raise CheckpointError(f"{path}: --step-from '{pattern.pattern}' finds no step in this path")
+        return Snapshot(path, int(match[1]), None)
+    if checkpoint.step is not None:
+        return Snapshot(path, checkpoint.step, checkpoint.step_unit)
+    return Snapshot(path, _step_in_name(checkpoint), None)
+
+
+def _step_in_name(checkpoint: Checkpoint) -> int:
+    """`epoch=3-step=1200.ckpt`, `model_1200.pt`: a number called step, or the only one there is."""
+    stem = os.path.splitext(checkpoint.name)[0]
+    called = re.findall(r"step[-_=]?(\d+)", stem, re.IGNORECASE)
+    numbers = called or re.findall(r"\d+", stem)
+    if len(numbers) != 1:
+        raise CheckpointError(
+            f"{checkpoint.path}: neither the file nor its name says at which training step it was written; "
+            r"say where it stands, such as --step-from 'ckpt-(\d+)'"
+        )
+    return int(numbers[0])
+
+
+def check_series(snapshots: Sequence[Snapshot]) -> None:
+    """Whether these can be one run, ordered by its steps."""
+    for before, after in pairwise(snapshots):
+        if before.step == after.step:
+            raise CheckpointError(
+                f"{before.path} and {after.path} both stand at step {after.step}; a series has one checkpoint a step: "
+                "name one set of files (a glob such as '*-0.050.pkl'), or --step-from"
+            )
+    units = {snapshot.unit: snapshot.path for snapshot in reversed(snapshots)}
+    if len(units) > 1:
+        named = "; ".join(f"{path} in {unit or 'an unknown unit'}" for unit, path in units.items())
+        raise CheckpointError(f"steps are counted differently: {named}; give the files of one run, or --step-from")

@@ -1,0 +1,1 @@
+"""The features themselves, for other tools."""

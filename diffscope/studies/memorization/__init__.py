@@ -1,0 +1,1 @@
+"""Samples that copy training images."""

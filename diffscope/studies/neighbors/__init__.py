@@ -1,0 +1,1 @@
+"""Nearest neighbours by the invariant part and by the residual."""

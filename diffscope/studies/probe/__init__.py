@@ -1,0 +1,1 @@
+"""Accuracy of a linear probe and of k-NN over noise levels, beside ICR."""

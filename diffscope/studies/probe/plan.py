@@ -1,0 +1,199 @@
+"""What to probe: a user's choices checked against the images and their labels, before anything is computed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffscope.errors import DataError, MemoryLimit, UsageError
+from diffscope.families.base import Denoiser
+from diffscope.measure.portions import half_of_memory, total_passes
+from diffscope.measure.settings import Job, prepare
+from diffscope.protocol import digest
+from diffscope.sources.base import Source
+from diffscope.studies.probe import class_metrics, classifiers
+from diffscope.studies.probe.class_metrics import Labels
+from diffscope.studies.probe.posterior import PosteriorMean
+
+VERSION = "probe-2"
+"""Raised whenever the same features give another number, or one more."""
+
+
+@dataclass(frozen=True)
+class Probing:
+    """What a user chooses for a probe beside the settings of a sweep; names and defaults are the command line's."""
+
+    test_share: float = 0.25
+    """Of the images; unused where there is a source of test images."""
+    solver: str = "sklearn"
+    knn: int = 20
+    label_noise: tuple[float, ...] = ()
+    ensemble: int = 1
+    """Neighbouring levels whose probabilities are averaged, odd; fewer at the ends of the range."""
+    posterior: bool = False
+    """Also probe the denoised images."""
+    both: bool = False
+    """Also probe clean input, where the settings say noisy."""
+    rank: int = class_metrics.RANK
+
+    def __post_init__(self) -> None:
+        if not 0 < self.test_share < 1:
+            raise UsageError(f"--test-share {self.test_share:g}: expected a share between 0 and 1")
+        if self.solver not in ("sklearn", "torch"):
+            raise UsageError(f"--solver {self.solver}: expected sklearn or torch")
+        for share in self.label_noise:
+            if not 0 < share < 1:
+                raise UsageError(f"--label-noise {share:g}: expected shares between 0 and 1, such as 0.2,0.4")
+        for name, number in (("--knn", self.knn), ("--rank", self.rank), ("--ensemble", self.ensemble)):
+            if number < 1:
+                raise UsageError(f"{name} {number}: expected at least 1")
+        if self.ensemble % 2 == 0:
+            raise UsageError(f"--ensemble {self.ensemble}: expected an odd number, a level and its neighbours")
+
+
+class Kind(NamedTuple):
+    """Features that are probed in their own right."""
+
+    prefix: str
+    """Of their keys in a row."""
+    train: Job
+    test: Job | None
+
+    @property
+    def layers(self) -> list[str]:
+        return [layer.name for layer in self.train.plan.layers]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A job and what to probe, checked against each other: ready to run."""
+
+    job: Job
+    probing: Probing
+    kinds: tuple[Kind, ...]
+
+    @property
+    def passes(self) -> int:
+        """Forward passes, for a progress bar."""
+        jobs = [job for kind in self.kinds for job in (kind.train, kind.test) if job is not None]
+        return total_passes(self.job) + sum(map(total_passes, jobs))
+
+    def protocol(self) -> dict[str, Any]:
+        """That of ICR, what else the accuracies depend on, and the hash of both."""
+        base = self.job.protocol.to_json()
+        test = self.kinds[0].test
+        chosen = asdict(self.probing) | {"label_noise": list(self.probing.label_noise)}
+        if test is not None:
+            chosen |= {"test_share": None, "test_data": test.protocol.data}
+        record = {**base, "probe": {"version": VERSION, **chosen}}
+        return {**record, "hash": digest(record)}
+
+
+def plan(job: Job, probing: Probing, test: Source | None = None) -> Probe:
+    """Cheap, and before any image is read; DataError where labels are missing, MemoryLimit."""
+    for source in (job.source, *([] if test is None else [test])):
+        if source.labels is None:
+            raise DataError(
+                f"probe needs labels and {source.path} has none; expected class folders, a dataset.json, or in an .npz "
+                "whole numbers [N] as y, arr_1 or labels"
+            )
+    names = [source.class_names for source in (job.source, test) if source is not None]
+    if None not in names and names[0] != names[-1]:
+        raise DataError(f"--test: its class folders are not those of {job.source.path}; use the same names")
+
+    def kind(prefix: str, denoiser: Denoiser, input: str, layers: tuple[str, ...]) -> Kind:
+        chosen = replace(job.settings, layers=layers, views=1, augment="none", augment_strength=1.0, input=input)
+
+        def features(source: Source, count: int) -> Job:
+            return prepare(job.checkpoint, denoiser, source, replace(chosen, num_images=count))
+
+        return Kind(
+            prefix,
+            features(job.source, len(job.indices)),
+            None if test is None else features(test, len(test)),
+        )
+
+    layers = tuple(layer.name for layer in job.plan.layers)
+    kinds = [kind("", job.denoiser, job.plan.input, layers)]
+    if probing.both:
+        kinds.append(kind("clean_", job.denoiser, "clean", layers))
+    if probing.posterior:
+        posterior = PosteriorMean(job.denoiser)
+        kinds.append(kind("posterior_", posterior, job.plan.input, (posterior.default_layer,)))
+    found = Probe(job, probing, tuple(kinds))
+    _check_memory(found)
+    test_job = found.kinds[0].test
+    parted(found, _labels_of(found.kinds[0].train), None if test_job is None else _labels_of(test_job))
+    return found
+
+
+def _labels_of(job: Job) -> Labels:
+    """In the order in which `export` writes images, all of them readable."""
+    assert job.source.labels is not None
+    found: Labels = job.source.labels[np.sort(job.indices)]
+    return found
+
+
+def _check_memory(probe: Probe) -> None:
+    """The features of one layer at one level, standardised, and the solver's copies."""
+    copies = {"sklearn": 4 * 4, "torch": 2 * 4 + 3 * 8}[probe.probing.solver]
+    widest = max(kind.train.plan.width(layer) for kind in probe.kinds for layer in kind.train.plan.layers)
+    images = sum(len(job.indices) for job in probe.kinds[0][1:] if job is not None)
+    need = images * widest * copies
+    limit = probe.job.settings.max_memory or half_of_memory()
+    if need > limit:
+        raise MemoryLimit(
+            f"probing {images} images of {widest} features needs {need / 1e9:.2g} GB, more than --max-memory "
+            f"{limit / 1e9:.2g} GB; take fewer images (--num-images), --pool mean, or a larger --max-memory"
+        )
+
+
+def row_keys(probing: Probing) -> tuple[str, ...]:
+    """What a probe adds to the keys of a sweep's rows."""
+    shares = [noise_name(share) for share in probing.label_noise]
+    accuracies = ["accuracy", *(f"accuracy_{share}" for share in shares)]
+    if probing.ensemble > 1:
+        accuracies += ["ensemble_accuracy", *(f"ensemble_accuracy_{share}" for share in shares)]
+    own = [key for name in accuracies for key in (name, *(f"{name}_{end}" for end in ("se", "low", "high")))]
+    own += ["knn", "knn_se", "subspace", "subspace_se", *COMPANIONS]
+    prefixes = ["", *(["clean_"] if probing.both else []), *(["posterior_"] if probing.posterior else [])]
+    return tuple(f"{prefix}{key}" for prefix in prefixes for key in own)
+
+
+COMPANIONS = ("csnr", "csnr_se", "train_images", "separation", "separation_se", "silhouette", "nc1", "nc1_se")
+
+
+def noise_name(share: float) -> str:
+    """noise20 for a share of 0.2: keys are words."""
+    return f"noise{100 * share:g}".replace(".", "_")
+
+
+def parted(
+    probe: Probe, labels: Labels, test_labels: Labels | None
+) -> tuple[Labels, Labels, tuple[NDArray[np.int64], NDArray[np.int64]] | None]:
+    """Labels of training and test images, and their positions where one source holds both; DataError."""
+    positions = None
+    if test_labels is None:
+        positions = classifiers.split(len(labels), probe.probing.test_share, probe.job.plan.seed)
+        labels, test_labels = labels[positions[0]], labels[positions[1]]
+    _check_labels(probe, labels, test_labels)
+    return labels, test_labels, positions
+
+
+def _check_labels(probe: Probe, labels: Labels, test_labels: Labels) -> None:
+    path = probe.job.source.path
+    classes = np.union1d(labels, test_labels)
+    if len(classes) < 2:
+        raise DataError(f"{path}: all images are of one class; a probe needs at least two")
+    if not len(test_labels):
+        raise DataError(f"{path}: no test image among {len(labels)}; take more images or a larger --test-share")
+    missing = np.setdiff1d(classes, labels)
+    if len(missing):
+        names = probe.job.source.class_names
+        name = str(missing[0]) if names is None else names[missing[0]]
+        raise DataError(f"{path}: {len(missing)} classes have no training image (class {name}); take more images")
+    if len(labels) < probe.probing.knn:
+        raise DataError(f"--knn {probe.probing.knn}: only {len(labels)} training images; take more, or a smaller k")

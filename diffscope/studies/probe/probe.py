@@ -1,0 +1,363 @@
+"""Linear-probe and k-NN accuracy over noise levels and layers, beside ICR of the same: do the two agree on the best?
+
+Li et al., "Evaluating the representation space of diffusion models via self-supervised principles", 2026,
+https://arxiv.org/abs/2606.09718, figures 3 and 10. ICR is measured as a sweep measures it, on augmented views. The
+probe's features are what `diffscope features --augment none --views 1` writes: the plain image with the noise of view
+0. The images are parted by `classifiers.split`, or a second source is the test.
+
+Clean beside noisy input, label noise, ensembles of neighbouring levels, CSNR and the posterior mean are those of Wang
+et al., "Understanding representation dynamics of diffusion models via low-dimensional modeling", 2025,
+https://arxiv.org/abs/2502.05743, figures 1, 6, 12, 13, tables 1 and 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from diffscope import __version__
+from diffscope.cache.store import Arrays, Parts, Records, cache_folder, checksum_of_file
+from diffscope.errors import EstimationError, NonFinite
+from diffscope.measure.description import described_checkpoint, described_data
+from diffscope.measure.portions import total_passes
+from diffscope.measure.progress import Listener
+from diffscope.measure.rows import null_row
+from diffscope.measure.settings import Job
+from diffscope.numerics import rank_correlation
+from diffscope.ranks import world
+from diffscope.results import ProbeRow, Result, Row, WindowRow
+from diffscope.studies.features.export import export
+from diffscope.studies.probe import class_metrics, classifiers
+from diffscope.studies.probe.class_metrics import Labels
+from diffscope.studies.probe.plan import Kind, Probe, noise_name, parted
+from diffscope.studies.sweep.recommended import ALPHA
+from diffscope.studies.sweep.sweep import sweep
+from diffscope.studies.sweep.window_rows import windows
+
+
+def run(
+    probe: Probe, listener: Listener | None = None, folder: Path | None = None
+) -> tuple[Result, Callable[[], None]]:
+    """The result, and what forgets the finished parts on disk once the result is safe.
+
+    Without a `folder` parts are kept in the cache. Levels and features that an earlier run of the same protocol
+    finished are found again. Of several processes all compute features; the first fits and has the result, others have
+    that of ICR alone.
+    """
+    listener = listener or Listener()
+    place = folder or cache_folder()
+    protocol = probe.protocol()
+    parts = Parts(place, protocol["hash"])
+    world().lead(partial(parts.claim, listener.say))
+    result, forget_blocks = _measured_icr(probe, listener, place)
+    rows = [dict(row.values) for row in result.rows]
+    notes: list[list[str]] = [[] for _ in rows]
+    at = {(row.layer, row.sigma): number for number, row in enumerate(result.rows)}
+    right: dict[tuple[str, float], NDArray[np.bool_]] = {}
+    for kind in probe.kinds:
+        _export(kind, parts.folder, listener)
+    if not world().leads:
+        return result, forget_blocks
+    sets, done, number = [], parts.finished(), 0
+    for kind in probe.kinds:
+        data = _labelled_features(probe, kind, parts.folder)
+        sets.append(data)
+        for layer in kind.layers:
+            first = number
+            for level in range(len(probe.job.levels)):
+                if number not in done:
+                    parts.write(number, *_fitted(probe, data, layer, level))
+                number += 1
+            found = [(parts.read(part, ""), parts.record(part)) for part in range(first, number)]
+            for level, (values, told, correct) in enumerate(_rows(probe, kind, data, found)):
+                sigma = probe.job.levels[level].sigma
+                same = [layer] if kind.prefix != "posterior_" else probe.kinds[0].layers
+                for name in same:
+                    rows[at[name, sigma]].update(values)
+                    notes[at[name, sigma]] += told
+                    if not kind.prefix:
+                        right[name, sigma] = correct
+    measured = [
+        replace(row, values=values, notes=(*row.notes, *dict.fromkeys(told)))
+        for row, values, told in zip(result.rows, rows, notes, strict=True)
+    ]
+    whole = replace(
+        result,
+        protocol=protocol,
+        rows=tuple(measured),
+        data={**result.data, **_described(probe, sets[0])},
+        probe=_probe_rows(probe, measured, result.window, right),
+    )
+
+    def forget() -> None:
+        forget_blocks()
+        parts.clear()
+
+    return whole, forget
+
+
+def _measured_icr(probe: Probe, listener: Listener, place: Path) -> tuple[Result, Callable[[], None]]:
+    """The sweep; where ICR cannot be measured, null rows with the reason, as accuracies need no ICR."""
+    job = probe.job
+    try:
+        result, measured = sweep(job, "probe", listener, place)
+    except NonFinite:
+        raise
+    except EstimationError as error:
+        listener.say(f"no ICR: {error}")
+        note = f"no_icr: {error}"
+        rows = [
+            null_row(layer.name, level, len(job.indices), job.plan.width(layer), note)
+            for layer in job.plan.layers
+            for level in job.levels
+        ]
+        return _without_icr(job, tuple(rows)), Parts(place, job.protocol.hash()).clear
+    return replace(result, window=windows(job.denoiser.noise.to_native, result.rows)), measured.parts.clear
+
+
+def _without_icr(job: Job, rows: tuple[Row, ...]) -> Result:
+    return Result(
+        version=__version__,
+        command="probe",
+        checkpoint=described_checkpoint(job),
+        data=described_data(job, len(job.indices), ()),
+        protocol=job.protocol.to_json(),
+        rows=rows,
+        warnings=job.denoiser.warnings,
+    )
+
+
+class FeatureFile:
+    """What `export` wrote, a layer and level at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.labels: Labels = self._tensor("label")
+
+    def _tensor(self, name: str) -> Any:
+        with safe_open(self.path, framework="np") as file:
+            return file.get_tensor(name)
+
+    def read(self, layer: str, level: int) -> NDArray[np.float32]:
+        """[images, d], view 0."""
+        with safe_open(self.path, framework="np") as file:
+            found: NDArray[np.float32] = file.get_slice(layer)[level : level + 1][0, 0]
+            return found
+
+
+@dataclass(frozen=True)
+class Data:
+    """Labelled features, parted into training and test."""
+
+    train: FeatureFile
+    test: FeatureFile | None
+    classes: NDArray[np.int64]
+    """Labels [K] of the source, ascending; what follows counts 0…K−1 in this order."""
+    labels: Labels
+    test_labels: Labels
+    positions: tuple[NDArray[np.int64], NDArray[np.int64]] | None
+    """Of training and test images in `train`, where there is no other source."""
+
+    def read(self, layer: str, level: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        z = self.train.read(layer, level)
+        if self.test is not None:
+            return z, self.test.read(layer, level)
+        assert self.positions is not None
+        return z[self.positions[0]], z[self.positions[1]]
+
+
+def _export(kind: Kind, folder: Path, listener: Listener) -> None:
+    for job in (kind.train, kind.test):
+        if job is None:
+            continue
+        path, records = _path(job, folder), Records(folder, listener.say)
+        if world().lead(partial(_is_exported, path, records, listener)):
+            listener.advance(total_passes(job))
+        else:
+            export(job, path, listener)
+            world().lead(partial(records.write, path.stem, {"file": checksum_of_file(path)}))
+
+
+def _is_exported(path: Path, records: Records, listener: Listener) -> bool:
+    if not path.exists() or (record := records.read(path.stem)) is None:
+        return False
+    if record["file"] != checksum_of_file(path):
+        listener.say(f"{path}: damaged on disk; these features are computed again")
+        return False
+    return True
+
+
+def _path(job: Job, folder: Path) -> Path:
+    return folder / f"features-{job.protocol.hash()[:16]}.safetensors"
+
+
+def _labelled_features(probe: Probe, kind: Kind, folder: Path) -> Data:
+    train = FeatureFile(_path(kind.train, folder))
+    test = None if kind.test is None else FeatureFile(_path(kind.test, folder))
+    labels, test_labels, positions = parted(probe, train.labels, None if test is None else test.labels)
+    classes = np.unique(labels)
+    encoded, test_encoded = (np.searchsorted(classes, part) for part in (labels, test_labels))
+    return Data(train, test, classes, encoded, test_encoded, positions)
+
+
+def _fitted(probe: Probe, data: Data, layer: str, level: int) -> tuple[Arrays, dict[str, object]]:
+    """Everything that one layer at one level is asked for, but what several levels have to say together."""
+    probing, plan = probe.probing, probe.job.plan
+    z, test = data.read(layer, level)
+    arrays: Arrays = {}
+    slow = []
+    for name, labels in _training_labels(probe, data):
+        found = classifiers.linear_probe(z, labels, test, probing.solver, plan.device)
+        arrays[f"labels{name}"] = found.labels
+        if probing.ensemble > 1:
+            arrays[f"probabilities{name}"] = found.probabilities
+        slow += [] if found.converged else [name]
+    arrays["knn"] = classifiers.nearest_neighbours(z, data.labels, test, probing.knn)
+    subspaces = class_metrics.ClassSubspaces(z, data.labels, probing.rank)
+    energies = subspaces.energies(test)
+    arrays["subspace"] = energies.argmax(1)
+    values, notes = _companions(z, energies, data, plan.seed)
+    if slow:
+        notes.append(f"not_converged: the probe's solver stopped after {classifiers.MAX_STEPS} steps")
+    return arrays, {"values": values, "notes": notes}
+
+
+def _training_labels(probe: Probe, data: Data) -> Iterator[tuple[str, Labels]]:
+    """What the probe is trained on: the labels, then each share of noise."""
+    yield "", data.labels
+    for share in probe.probing.label_noise:
+        noisy = classifiers.with_noise(data.labels, share, len(data.classes), probe.job.plan.seed)
+        yield f"_{noise_name(share)}", noisy
+
+
+def _companions(
+    z: NDArray[np.float32], energies: NDArray[np.float64], data: Data, seed: int
+) -> tuple[dict[str, float | None], list[str]]:
+    """CSNR of the test images; separation, silhouette and NC1 of the training images, and how many they are."""
+    # A seeded sample: the images may stand in the order of their classes.
+    some = np.random.default_rng([seed, 2]).permutation(len(z))[: class_metrics.SILHOUETTE_IMAGES]
+    asked: dict[str, Callable[[], float]] = {
+        "csnr": lambda: class_metrics.csnr(energies, data.test_labels),
+        "csnr_se": lambda: class_metrics.csnr_se(energies, data.test_labels),
+        "separation": lambda: class_metrics.class_separation(z, data.labels),
+        "separation_se": lambda: class_metrics.blocks_se(class_metrics.class_separation, z, data.labels),
+        "silhouette": lambda: class_metrics.silhouette(z[some], data.labels[some]),
+        "nc1": lambda: class_metrics.nc1(z, data.labels),
+        "nc1_se": lambda: class_metrics.blocks_se(class_metrics.nc1, z, data.labels),
+    }
+    values: dict[str, float | None] = {"train_images": len(z)}
+    notes = []
+    for key, measure in asked.items():
+        try:
+            values[key] = measure()
+        except EstimationError as error:
+            values[key] = None
+            notes.append(f"undefined: {key}: {error}")
+    return values, notes
+
+
+def _rows(
+    probe: Probe, kind: Kind, data: Data, found: Sequence[tuple[Arrays, Mapping[str, Any]]]
+) -> Iterator[tuple[dict[str, Any], list[str], NDArray[np.bool_]]]:
+    """Values of one layer's levels under their keys, notes, and which test images the probe got right."""
+    names = [name for name, _ in _training_labels(probe, data)]
+    reach = probe.probing.ensemble // 2
+    for level, (arrays, record) in enumerate(found):
+        values: dict[str, Any] = {}
+        for name in names:
+            values |= _accuracy(f"accuracy{name}", arrays[f"labels{name}"] == data.test_labels)
+            if reach:
+                around = found[max(0, level - reach) : level + reach + 1]
+                vote = np.mean([neighbour[f"probabilities{name}"] for neighbour, _ in around], 0).argmax(1)
+                values |= _accuracy(f"ensemble_accuracy{name}", vote == data.test_labels)
+        for key in ("knn", "subspace"):
+            whole = _accuracy(key, arrays[key] == data.test_labels)
+            values |= {name: whole[name] for name in (key, f"{key}_se")}
+        values |= record["values"]
+        notes = [note.replace("undefined: ", f"undefined: {kind.prefix}") for note in record["notes"]]
+        prefixed = {f"{kind.prefix}{key}": value for key, value in values.items()}
+        yield prefixed, notes, arrays["labels"] == data.test_labels
+
+
+def _accuracy(key: str, correct: NDArray[np.bool_]) -> dict[str, float]:
+    accuracy = float(correct.mean())
+    low, high = classifiers.wilson_interval(accuracy, len(correct))
+    return {
+        key: accuracy,
+        f"{key}_se": classifiers.binomial_se(accuracy, len(correct)),
+        f"{key}_low": low,
+        f"{key}_high": high,
+    }
+
+
+def _described(probe: Probe, data: Data) -> dict[str, Any]:
+    test = probe.kinds[0].test
+    names = probe.job.source.class_names
+    return {
+        "classes": len(data.classes),
+        "class_names": None if names is None else [names[k] for k in data.classes],
+        "train": len(data.labels),
+        "test": len(data.test_labels),
+        "test_path": None if test is None else test.source.path,
+    }
+
+
+def _probe_rows(
+    probe: Probe,
+    rows: Sequence[Row],
+    window: Sequence[WindowRow],
+    right: Mapping[tuple[str, float], NDArray[np.bool_]],
+) -> tuple[ProbeRow, ...]:
+    recommended = {found.layer: found.sigma for found in window}
+    return tuple(
+        _probe_row([row for row in rows if row.layer == layer], recommended.get(layer), right)
+        for layer in probe.kinds[0].layers
+    )
+
+
+def _probe_row(
+    rows: Sequence[Row], icr_sigma: float | None, right: Mapping[tuple[str, float], NDArray[np.bool_]]
+) -> ProbeRow:
+    """rows: of one layer, by rising sigma."""
+    correct = [right[row.layer, row.sigma] for row in rows]
+    best = int(np.argmax([row["accuracy"] for row in rows]))
+    low, high = _indistinguishable(correct, best)
+    known = [number for number, row in enumerate(rows) if row["icr"] is not None]
+    lowest = min(known, key=lambda number: float(rows[number]["icr"]), default=None)
+    with_csnr = [row for row in rows if row["csnr"] is not None]
+    csnr_best = max(with_csnr, key=lambda row: float(row["csnr"]), default=None)
+    return ProbeRow(
+        layer=rows[best].layer,
+        sigma=rows[best].sigma,
+        t=rows[best].t,
+        accuracy=rows[best]["accuracy"],
+        low=rows[low].sigma,
+        high=rows[high].sigma,
+        icr_sigma=icr_sigma,
+        steps=None if lowest is None else lowest - best,
+        decades=None if icr_sigma is None else float(np.log10(icr_sigma / rows[best].sigma)),
+        rank_correlation=rank_correlation([(rows[number]["accuracy"], rows[number]["icr"]) for number in known]),
+        shortfall=None if lowest is None else rows[best]["accuracy"] - rows[lowest]["accuracy"],
+        shortfall_se=None if lowest is None else classifiers.difference_se(correct[best], correct[lowest]),
+        csnr_sigma=None if csnr_best is None else csnr_best.sigma,
+        csnr_rank_correlation=rank_correlation([(row["accuracy"], row["csnr"]) for row in with_csnr]),
+    )
+
+
+def _indistinguishable(correct: Sequence[NDArray[np.bool_]], best: int) -> tuple[int, int]:
+    """The run of levels around the best that McNemar's test, at α divided by the comparisons, cannot tell from it."""
+    bound = ALPHA / max(1, len(correct) - 1)
+    inside = [classifiers.same_accuracy_p(correct[best], other) > bound for other in correct]
+    low = high = best
+    while low > 0 and inside[low - 1]:
+        low -= 1
+    while high < len(inside) - 1 and inside[high + 1]:
+        high += 1
+    return low, high

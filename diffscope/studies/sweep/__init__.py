@@ -1,0 +1,1 @@
+"""ICR over noise levels and layers, and the semantic window."""

@@ -1,0 +1,227 @@
+"""A sweep that spends images where they decide something: all levels see a few, those that matter see more.
+
+After each stage the rule of `stopping.py` says which levels go on. Stages are kept on disk as pieces, so that
+an interrupted sweep repeats its looks on what is there and goes on from where it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from diffscope import __version__
+from diffscope.cache.store import Parts, cache_folder
+from diffscope.errors import EstimationError, IllConditioned, MemoryLimit, RankDeficient, ZeroNoise
+from diffscope.features import Inputs
+from diffscope.measure.blocks import Blocks
+from diffscope.measure.description import described_checkpoint, described_data
+from diffscope.measure.measurement import Measured, measurable
+from diffscope.measure.pieces import Piece
+from diffscope.measure.portions import portions, total_passes
+from diffscope.measure.progress import Listener
+from diffscope.measure.rows import Outline, all_rows, read_rows, require_one
+from diffscope.measure.settings import Job
+from diffscope.metrics._guards import guarded
+from diffscope.metrics.icr import estimate
+from diffscope.moments import Moments
+from diffscope.numerics import threads_for
+from diffscope.ranks import world
+from diffscope.results import Result, Row, WindowRow
+from diffscope.studies.sweep.stopping import (
+    Decision,
+    LayerVerdict,
+    Reading,
+    Rule,
+    Track,
+    curve,
+    decide,
+    interval,
+    looks,
+    rule,
+)
+from diffscope.studies.sweep.window import semantic_window
+from diffscope.studies.sweep.window_rows import no_window, window_row
+
+HOPELESS = (IllConditioned, RankDeficient, ZeroNoise)
+"""What is wrong with a layer's features, however many images there are."""
+
+
+def staged_sweep(
+    job: Job, accuracy: float, listener: Listener | None = None, folder: Path | None = None
+) -> tuple[Result, Measured]:
+    """The result and what stands behind it; clear `Measured.parts` once the result is safe.
+
+    Raises what `measure` raises; MemoryLimit where not all levels and layers fit into memory together.
+    """
+    listener = listener or Listener()
+    started = time.perf_counter(), time.process_time()
+    protocol = job.protocol
+    job, told = measurable(job)
+    world().lead(partial(_require_one_portion, job))  # memory may differ from process to process
+    widths = [one.width for one in told.measured]
+    asked = rule(accuracy, job.plan.sigmas, looks(len(job.indices), widths, job.plan.views, job.blocks), job.plan.views)
+    parts = Parts(folder or cache_folder(), protocol.hash())
+    world().lead(partial(parts.claim, listener.say))
+    blocks = Blocks(job, parts, listener, Inputs(job.source, job.plan, job.settings.strict, say=listener.say))
+    stages = _Stages(job, told, asked, blocks)
+    passes = stages.run(listener)
+    full = total_passes(job)
+    listener.advance(full - passes)
+
+    def read() -> Result:
+        cells = [(level, layer) for layer in range(len(widths)) for level in range(len(job.levels))]
+        rows, failures = read_rows(told, cells, blocks.moments, stages.with_interval)
+        require_one(rows, failures)
+        skipped = blocks.skipped()
+        used = stages.seen - len(skipped)
+        whole = all_rows(told, rows, used)
+        return Result(
+            version=__version__,
+            command="sweep",
+            checkpoint=described_checkpoint(job),
+            data=described_data(job, used, skipped),
+            protocol=protocol.to_json(),
+            rows=whole,
+            window=stages.windows(whole),
+            timing=blocks.timing(started),
+            warnings=job.denoiser.warnings,
+            accuracy=stages.described(passes, full),
+        )
+
+    result = world().lead(read, Result.to_json, Result.from_json)
+    used, skipped = result.data["used"], tuple(result.data["skipped"])
+    return result, Measured(protocol, result.rows, skipped, used, result.timing, parts)
+
+
+def _require_one_portion(job: Job) -> None:
+    if len(portions(job)) > 1:
+        raise MemoryLimit("--accuracy looks at all levels together: take fewer layers, or a larger --max-memory")
+
+
+@dataclass
+class _Stages:
+    """Looks and what they came to; evidence and decisions are the first process's alone."""
+
+    job: Job
+    told: Outline
+    rule: Rule
+    blocks: Blocks
+    evidence: dict[str, list[list[Reading | None]]] = field(default_factory=dict)
+    """Of each layer the track of each level; without layers that have no ICR at any, nor would have of more images."""
+    last_look: dict[int, int] = field(default_factory=dict)
+    """Of each level: at which it was measured last."""
+    decision: Decision | None = None
+    seen: int = 0
+    """Images of which some level was given views."""
+
+    def run(self, listener: Listener) -> int:
+        """All stages; the forward passes that they took."""
+        going, passes, levels = list(range(len(self.rule.sigmas))), 0, len(self.rule.sigmas)
+        layers = tuple(range(len(self.told.measured)))
+        for look, images in enumerate(self.rule.looks):
+            pieces = [Piece(block, self.seen, images, tuple(going), layers) for block in range(self.job.blocks)]
+            self.blocks.run(pieces)
+            passes += sum(piece.passes(self.job) for piece in pieces)
+            self.seen = images
+            measured = going
+            going = world().lead(lambda look=look, measured=measured: self._look(look, measured))  # type: ignore[misc]
+            if not going:
+                break
+            if len(going) < levels:
+                listener.say(f"after {images} images {len(going)} of {len(self.rule.sigmas)} noise levels go on")
+                levels = len(going)
+        return passes
+
+    def _look(self, look: int, measured: list[int]) -> list[int]:
+        images = self.rule.looks[look]
+        self.last_look.update(dict.fromkeys(measured, look))
+        for number, features in enumerate(self.told.measured):
+            if look == 0:
+                self.evidence[features.layer] = [[] for _ in self.rule.sigmas]
+            if features.layer not in self.evidence:
+                continue
+            found = {level: self._reading(level, number, images) for level in measured}
+            if look == 0 and all(isinstance(one, HOPELESS) for one in found.values()):
+                del self.evidence[features.layer]
+                continue
+            for level, one in found.items():
+                self.evidence[features.layer][level].append(one if isinstance(one, Reading) else None)
+        self.decision = decide(self.rule, look, self.evidence, self.decision)
+        return sorted(self.decision.going)
+
+    def _reading(self, level: int, layer: int, images: int) -> Reading | EstimationError | None:
+        moments = self.blocks.moments(level, layer, images)
+        positions = self.told.measured[layer].positions
+        try:
+            with threads_for(moments.d):
+                found = estimate(guarded(moments, self.told.spacing, positions, self.told.reduce)[0])
+        except EstimationError as error:
+            return error
+        return None if found.replicates is None else Reading(found.icr, found.replicates, moments.total.n)
+
+    def with_interval(self, row: Row, _moments: Moments | None) -> Row:
+        """With an interval that is wide enough for all looks, as the rule has it."""
+        if row["replicates"] is None or row["icr_low"] is None:
+            return row
+        look = self.last_look[self.rule.sigmas.index(row.sigma)]
+        low, high = self._interval(row["icr"], row["replicates"], look)
+        return replace(row, values={**row.values, "icr_low": low, "icr_high": high})
+
+    def _interval(self, icr: float, replicates: ArrayLike, look: int) -> tuple[float, float]:
+        return interval(icr, replicates, self.rule.views, self.rule.interval_levels[look])
+
+    @property
+    def verdicts(self) -> Mapping[str, LayerVerdict]:
+        assert self.decision is not None
+        return self.decision.layers
+
+    def windows(self, rows: tuple[Row, ...]) -> tuple[WindowRow, ...]:
+        """From the evidence: of the rows alone differences of levels would not be paired."""
+        windows, named = [], {row.layer: row for row in reversed(rows) if row["icr"] is not None}
+        for name in dict.fromkeys(row.layer for row in rows):
+            verdict = self.verdicts.get(name)
+            if verdict is None or verdict.best is None or name not in named:
+                windows.append(no_window(name))
+                continue
+            tracks: list[Track] = list(self.evidence[name])
+            found = semantic_window(self.rule.sigmas, *curve(tracks, verdict.best), minimum=verdict.best)
+            windows.append(window_row(self.job.denoiser.noise.to_native, named[name], found))
+        return tuple(windows)
+
+    def described(self, passes: int, full: int) -> dict[str, Any]:
+        """As `Result.accuracy` has it."""
+        assert self.decision is not None
+        layers = {name: self._known(name, verdict) for name, verdict in self.verdicts.items()}
+        return {
+            "asked": self.rule.accuracy,
+            "reached": self.decision.reached,
+            "reason": self.decision.reason,
+            "looks": list(self.rule.looks),
+            "passes": passes,
+            "passes_full": full,
+            "layers": layers,
+        }
+
+    def _known(self, name: str, verdict: LayerVerdict) -> dict[str, Any]:
+        """Of one layer. Where others made its best level go on, from all that it has been given: as in its row."""
+        known = {
+            "sigma": None,
+            "icr": None,
+            "icr_low": None,
+            "icr_high": None,
+            "images": verdict.images,
+            "reached": verdict.reached,
+        }
+        if verdict.best is None:
+            return known
+        readings = enumerate(self.evidence[name][verdict.best])
+        look, last = next((look, one) for look, one in reversed(list(readings)) if one is not None)
+        low, high = self._interval(last.icr, last.replicates, look)
+        values = {"sigma": self.rule.sigmas[verdict.best], "icr": last.icr, "icr_low": low, "icr_high": high}
+        return {**known, **values, "images": last.images}

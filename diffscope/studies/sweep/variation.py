@@ -1,0 +1,148 @@
+"""ICR under several augmentations, or from several numbers of images: how much does it owe to the choice of these?
+
+Figures 13 and 14 of Li et al., "Evaluating the representation space of diffusion models via self-supervised
+principles", 2026, https://arxiv.org/abs/2606.09718. Each member is an ordinary measurement: the same command with its
+one value gives the same numbers, bit for bit. Subsets are nested: the first 500 images are among the first 1,000. The
+blocks of all members stay on disk until the last is done, so that a command that was stopped goes on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from diffscope.cache.store import Parts, cache_folder
+from diffscope.errors import DataError, EstimationError, IllConditioned, RankDeficient, TooFewImages, ZeroNoise
+from diffscope.measure.measurement import refusals
+from diffscope.measure.portions import total_passes
+from diffscope.measure.progress import Listener
+from diffscope.measure.rows import note_of, null_row
+from diffscope.measure.settings import Job, prepare
+from diffscope.results import Result, Row
+from diffscope.studies.sweep.sweep import sweep
+from diffscope.studies.sweep.window_rows import windows
+from diffscope.views import AUGMENTATIONS
+
+EVERY_AUGMENTATION = AUGMENTATIONS[1:]
+"""What --augment all stands for: views that differ in noise alone are no augmentation."""
+
+UNDETERMINED = (TooFewImages, RankDeficient, IllConditioned, ZeroNoise)
+"""What leaves one member without numbers while the others have theirs."""
+
+
+@dataclass(frozen=True)
+class Variation:
+    """One model and its images under several values of one setting."""
+
+    key: str
+    """The setting: augment or num_images."""
+    values: tuple[str | int, ...]
+    jobs: tuple[Job, ...]
+
+    @cached_property
+    def protocol(self) -> dict[str, Any]:
+        """As JSON: what all share; a field in which they differ is the list of its values, in the members' order."""
+        records = [job.protocol.to_json() for job in self.jobs]
+        shared = {}
+        for field in records[0]:
+            found = [record[field] for record in records]
+            shared[field] = found[0] if all(value == found[0] for value in found) else found
+        shared["hash"] = hashlib.sha256(json.dumps(shared["hash"]).encode()).hexdigest()
+        return shared
+
+
+def vary(job: Job, key: str, values: Sequence[str | int]) -> Variation:
+    """The job once for each value of its setting `key`; DataError where there are not as many images."""
+    if key == "num_images" and (most := max(map(int, values))) > len(job.source):
+        raise DataError(f"--num-images {most}: {job.source.path} has {len(job.source)} images; leave that number out")
+    chosen: list[dict[str, Any]] = [{key: value} for value in values]
+    settings = [replace(job.settings, **one) for one in chosen]
+    jobs = (prepare(job.checkpoint, job.denoiser, job.source, one) for one in settings)
+    return Variation(key, tuple(values), tuple(jobs))
+
+
+def measure_all(
+    variation: Variation,
+    command: str = "sweep",
+    listener: Listener | None = None,
+    folder: Path | None = None,
+    check: bool = False,
+) -> tuple[Result, list[Parts]]:
+    """One result of all members, and their blocks on disk, to be cleared once it is safe.
+
+    A member whose images do not determine ICR has rows of nulls; where that is so of all, the last one's error is
+    raised.
+    """
+    listener = listener or Listener()
+    start, cpu = time.perf_counter(), time.process_time()
+    found: list[Result] = []
+    failed: list[EstimationError] = []
+    parts: list[Parts] = []
+    rows, window, fresh = [], [], 0.0
+    for number, (value, job) in enumerate(zip(variation.values, variation.jobs, strict=True)):
+        try:
+            result, measured = sweep(job, command, _named(listener, value), folder, check)
+        except UNDETERMINED as error:
+            failed.append(error)
+            of_rows = _null_rows(job, error)
+            of_window = windows(job.denoiser.noise.to_native, of_rows) if command == "sweep" else ()
+            parts.append(Parts(folder or cache_folder(), job.protocol.hash()))
+        else:
+            if not found:
+                _foretell(variation.jobs[number:], result, listener)
+            found.append(result)
+            of_rows, of_window = result.rows, result.window
+            parts.append(measured.parts)
+            fresh += result.timing["blocks_measured"] / job.blocks * total_passes(job)
+        member: dict[str, Any] = {variation.key: value}
+        rows += [replace(row, **member) for row in of_rows]
+        window += [replace(row, **member) for row in of_window]
+    if not found:
+        raise failed[-1]
+    seconds = time.perf_counter() - start
+    timing = {
+        "seconds": round(seconds, 3),
+        "cpu_seconds": round(time.process_time() - cpu, 3),
+        "images_per_second": round(fresh / seconds, 2),
+        **{key: sum(result.timing[key] for result in found) for key in ("blocks_measured", "blocks_resumed")},
+    }
+    # `data` is that of the last member: of nested subsets the largest, which holds the others.
+    whole = replace(found[-1], protocol=variation.protocol, rows=tuple(rows), window=tuple(window), timing=timing)
+    return replace(whole, varied=variation.key), parts
+
+
+def _null_rows(job: Job, error: EstimationError) -> tuple[Row, ...]:
+    """The reason of each layer where it is the number of images, else that of all."""
+    refused = refusals(job)
+    return tuple(
+        null_row(
+            layer.name,
+            level,
+            len(job.indices),
+            job.plan.width(layer),
+            f"too_few_images: {refused[layer.name]}" if layer.name in refused else note_of(error),
+        )
+        for layer in job.plan.layers
+        for level in job.levels
+    )
+
+
+def _named(listener: Listener, value: str | int) -> Listener:
+    """The same, which says of which member it speaks."""
+    name = f"{value} images" if isinstance(value, int) else value
+    return Listener(listener.advance, lambda text: listener.say(f"{name}: {text}"))
+
+
+def _foretell(jobs: Sequence[Job], first: Result, listener: Listener) -> None:
+    """After the first member that was measured, how long the others will take, if that is more than a minute."""
+    if first.timing["blocks_resumed"]:
+        return
+    expected = first.timing["seconds"] * sum(map(total_passes, jobs[1:])) / total_passes(jobs[0])
+    if expected > 60:
+        listener.say(f"{len(jobs) - 1} more of these measurements, about {expected / 60:.0f} min")

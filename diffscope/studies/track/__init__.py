@@ -1,0 +1,1 @@
+"""ICR over a training run, and the onset of memorization."""

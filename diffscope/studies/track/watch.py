@@ -1,0 +1,48 @@
+"""Snapshots as they appear in a folder, never a half-written one.
+
+A file counts as whole where it has not changed from one look to the next, or for as long. A writer that pauses longer
+leaves a file that cannot be read yet: it is looked at again when it has changed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+
+from diffscope.measure.snapshots import in_folder
+
+Stamp = tuple[tuple[str, int, int], ...]
+"""Name, size and time of the last change in ns, of a file or of all files of a folder."""
+
+
+@dataclass
+class Watch:
+    folder: str
+    every: float
+    """Seconds between two looks."""
+    _seen: dict[str, Stamp] = field(default_factory=dict, init=False)
+    _given: dict[str, Stamp] = field(default_factory=dict, init=False)
+
+    def look(self) -> list[str]:
+        """Checkpoints that are whole now and were not given before, or have changed since; by name."""
+        now = {path: _stamp(path) for path in in_folder(self.folder)}
+        whole = [path for path, stamp in now.items() if stamp and (stamp == self._seen.get(path) or self._old(stamp))]
+        fresh = [path for path in whole if now[path] != self._given.get(path)]
+        self._seen = now
+        self._given |= {path: now[path] for path in fresh}
+        return fresh
+
+    def _old(self, stamp: Stamp) -> bool:
+        return time.time() - max(changed for _, _, changed in stamp) / 1e9 > self.every
+
+
+def _stamp(path: str) -> Stamp:
+    """Empty where it is gone again."""
+    files = [path]
+    if os.path.isdir(path):
+        files = sorted(os.path.join(place, name) for place, _, names in os.walk(path) for name in names)
+    try:
+        return tuple((file, status.st_size, status.st_mtime_ns) for file in files for status in [os.stat(file)])
+    except OSError:
+        return ()

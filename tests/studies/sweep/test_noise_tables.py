@@ -1,0 +1,58 @@
+"""A shard's table of the model's noise variable says what the model says, for every convention there is."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from diffscope import registry
+from diffscope.families import repa, sit
+from diffscope.families._conventions import DiscreteSteps, PlainSigma
+from diffscope.families._preconditioners import EDMPrecond, VEPrecond, VPPrecond, iDDPMPrecond
+from diffscope.families.base import NoiseConvention
+from diffscope.families.dit import DDPMSteps
+from diffscope.studies.sweep.shards import from_table, noise_table
+
+COARSE = DiscreteSteps([0.01, 0.02, 0.5, 3.0, 80.0])
+CONVENTIONS: list[NoiseConvention] = [
+    PlainSigma(), EDMPrecond(), VPPrecond(), VEPrecond(), iDDPMPrecond(), sit.Linear(), sit.GVP(), sit.VP(),
+    repa.linear(), repa.cosine(), DDPMSteps(), COARSE,
+]  # fmt: skip
+
+
+def every_convention() -> set[type]:
+    found, queue = set(), [NoiseConvention]
+    for name in registry.members("diffscope.families"):
+        __import__(f"diffscope.families.{name}")
+    while queue:
+        one = queue.pop()
+        queue += one.__subclasses__()
+        if not one.__abstractmethods__ and one.__module__.startswith("diffscope."):
+            found.add(one)
+    return found
+
+
+def test_all_are_here() -> None:
+    assert every_convention() <= {type(one) for one in CONVENTIONS}
+
+
+@pytest.mark.parametrize("noise", CONVENTIONS, ids=lambda noise: type(noise).__name__)
+def test_a_table_is_the_convention(noise: NoiseConvention) -> None:
+    low, high = max(0.002, noise.sigma_min), min(20.0, noise.sigma_max)
+    levels = [noise.check(float(sigma)) for sigma in (low, 0.3, high)]
+    told = from_table(json.loads(json.dumps(noise_table(noise, levels))))
+    random = np.exp(np.random.default_rng(0).uniform(*np.log([min(levels), max(levels)]), 100))
+    for sigma in map(float, [*levels, *random]):
+        if noise.discrete:
+            assert json.dumps(told(sigma)) == json.dumps(noise.to_native(sigma))
+        else:
+            # Between levels; GVP's t and others pass through zero, hence the absolute part.
+            assert told(sigma) == pytest.approx(noise.to_native(sigma), rel=1e-10, abs=1e-10)
+
+
+@pytest.mark.parametrize("noise", CONVENTIONS, ids=lambda noise: type(noise).__name__)
+def test_of_one_level(noise: NoiseConvention) -> None:
+    sigma = noise.check(0.4)
+    assert from_table(json.loads(json.dumps(noise_table(noise, [sigma]))))(sigma) == noise.to_native(sigma)
