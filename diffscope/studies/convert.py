@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from diffscope import __version__
-from diffscope.cache.store import TENSOR_DTYPES, Tensor, as_bytes, write_atomically, write_tensors
+from diffscope.cache.store import Tensor, as_bytes, write_atomically, write_tensors
 from diffscope.checkpoints import Checkpoint, read
 from diffscope.errors import CheckpointError, UsageError
 from diffscope.families.base import Denoiser

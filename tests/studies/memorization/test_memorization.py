@@ -22,6 +22,7 @@ from diffscope.families.base import Denoiser
 from diffscope.measure.opening import Loading
 from diffscope.results import TableResult
 from diffscope.sources.base import open_source
+from diffscope.studies.memorization import training_images
 from diffscope.studies.memorization.choices import Choices
 from diffscope.studies.memorization.copies import (
     HALF,
@@ -35,7 +36,7 @@ from diffscope.studies.memorization.copies import (
     measures,
     pieces,
 )
-from diffscope.studies.memorization.memorization import Examination, Subject, find_subjects, training_images
+from diffscope.studies.memorization.memorization import Examination, Subject, find_subjects
 
 SIDE = 8
 HEADS = {"num_heads": "3"}

@@ -27,8 +27,8 @@ from diffscope.results import Result
 from diffscope.sources.base import open_source
 from diffscope.studies.probe import class_metrics, classifiers
 from diffscope.studies.probe import plan as probe_plan
+from diffscope.studies.probe import probe as study
 from diffscope.studies.probe.plan import Probing
-from diffscope.studies.probe.probe import probe as study
 
 OPTIONS: dict[str, Any] = {"layers": (LAYER,), "augment": "none", "num_images": 144}
 MIXTURE = "classes=3,rank=4,delta=0.2"
