@@ -17,7 +17,8 @@ from diffscope.families.toy import ToyDenoiser
 from diffscope.features import Extractor
 from diffscope.measure.settings import Job, Settings
 from diffscope.results import Result
-from diffscope.studies.sweep import sweep, variation
+from diffscope.studies.sweep import variation
+from diffscope.studies.sweep.sweep import sweep
 from diffscope.studies.sweep.variation import EVERY_AUGMENTATION, Variation, measure_all, vary
 
 SIGMA = 0.5
