@@ -14,7 +14,7 @@ def bytes_of(text: str, option: str) -> int:
         number = float(match[1]) if match else 0.0
     except ValueError:
         number = 0.0
-    if not match or number <= 0:
+    if not match or not 0 < number < 1e18:
         raise UsageError(f"{option} {text}: expected a size such as 8GB or 500MB")
     return int(number * 1000 ** " kmgt".index(match[2].lower() or " "))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +39,7 @@ def varied(measuring: Measuring, augment: str, num_images: str | None) -> tuple[
 def _counts(text: str | None) -> tuple[int, ...]:
     """Rising; UsageError where it is not a number or a list of different ones, all above 0."""
     words = [] if text is None else [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() for word in words):
+    if not all(re.fullmatch(r"\d{1,18}", word) for word in words):
         raise UsageError(f"--num-images {text}: expected a number of images, or several such as 500,1000,2000")
     counts = sorted({int(word) for word in words})
     if counts and counts[0] < 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -86,7 +87,7 @@ class Settings:
         for t in self.times:
             if not math.isfinite(t):
                 raise UsageError(f"--t {t:g}: expected a finite number")
-        if self.class_label not in ("null", "label") and not self.class_label.isdecimal():
+        if not re.fullmatch(r"null|label|\d{1,9}", self.class_label):
             raise UsageError(f"--class {self.class_label}: expected null, label or a class index")
         Augmentation(self.augment, self.augment_strength)
 

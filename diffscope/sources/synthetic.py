@@ -6,6 +6,7 @@ Gaussian whose covariance is diagonal and whose spectrum falls as a power law, a
 
 from __future__ import annotations
 
+import re
 import zlib
 from functools import lru_cache
 
@@ -27,7 +28,7 @@ def open(path: str) -> Source:
     settings = {"count": 1000, "seed": 0}
     for part in filter(None, path[len(_PREFIX) + 1 :].split(",")):
         key, _, value = part.partition("=")
-        if key not in settings or not value.isdecimal():
+        if key not in settings or not re.fullmatch(r"\d{1,20}", value):
             raise UsageError(f"Cannot read {part!r} in {path!r}. Expected e.g. synthetic:count=1000,seed=0.")
         settings[key] = int(value)
     if settings["count"] < 1 or settings["seed"] >= 2**64:

@@ -51,7 +51,7 @@ def cast_of(source: Source, settings: Settings, question: Question) -> Cast:
 def _index_of(source: Source, text: str) -> int:
     """An index, or the name of an image inside the source, or the end of one that no other has."""
     if text.isdecimal():
-        if int(text) < len(source):
+        if len(text) < 19 and int(text) < len(source):
             return int(text)
         raise DataError(
             f"--query {text}: {source.path} has images 0 to {len(source) - 1}; expected one of these or a name such as "

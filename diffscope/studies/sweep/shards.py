@@ -51,7 +51,7 @@ class Shard:
     @staticmethod
     def parse(text: str) -> Shard:
         """`2/4`; UsageError."""
-        found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+        found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
         if found is None or not 1 <= int(found[1]) <= int(found[2]):
             raise UsageError(f"--shard {text}: expected I/N such as 1/4, with I from 1 to N")
         return Shard(int(found[1]), int(found[2]))
