@@ -11,16 +11,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from diffscope import families, names
+from diffscope.cache.sizes import bytes_of, in_bytes
 from diffscope.checkpoints import read
+from diffscope.cli import gates
 from diffscope.cli.commands.cache import SECONDS, _seconds
 from diffscope.cli.commands.probe import shares
 from diffscope.cli.several import _counts, accuracy_of
 from diffscope.errors import CheckpointError, DataError, DiffscopeError, UnknownLayer, UsageError
 from diffscope.hub import reference
-from diffscope.kept.sizes import bytes_of, in_bytes
 from diffscope.sources.base import open_source
-from diffscope.studies import gates
-from diffscope.studies.shards import Shard
+from diffscope.studies.sweep.shards import Shard
 
 KEYS = ("icr", "icr_low", "change", "window", "onset")
 
