@@ -50,7 +50,7 @@ def test_links_of_the_site_lead_to_its_pages(site: Path) -> None:
 
 def test_a_link_to_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(make_site, "read", lambda path: "# A page\n\n[to nothing](nowhere.md)\n")
-    with pytest.raises(SystemExit, match="README.md: links to nowhere.md, which is not there"):
+    with pytest.raises(SystemExit, match=r"README\.md: links to nowhere\.md, which is not there"):
         make_site.turned(ROOT / "README.md", make_site.site_pages(), tmp_path)
 
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from test_architecture import ROWS
 import diffscope as package
 from diffscope import registry
 from diffscope.cli.app import build_app
+from diffscope.results import Minimum, OnsetRow, WindowRow
 
 FILES = {"ckpt.pkl": EDM, "sit.pt": SIT_PIXELS}
 """What stands behind the file names in commands. Beside them: `images/`, `runs/`, and two results of ckpt.pkl at one
@@ -151,6 +153,12 @@ def test_every_metric_is_explained() -> None:
     explained = set(re.findall(r"`(\w+)`", TEXTS["diffscope/manual/output.md"]))
     keys = {key for module in registry.load("diffscope.metrics").values() for key in module.KEYS}
     assert keys - explained == set()
+
+
+def test_every_key_of_a_verdict_is_explained() -> None:
+    explained = set(re.findall(r"`(\w+)`", TEXTS["diffscope/manual/output.md"]))
+    for record in (WindowRow, OnsetRow, Minimum):
+        assert {field.name for field in fields(record)} - explained == set()
 
 
 def test_notes_that_are_explained_are_notes_of_the_package() -> None:

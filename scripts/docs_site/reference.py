@@ -118,15 +118,8 @@ def public_names() -> list[str]:
 
 def described(name: str, thing: Any) -> list[str]:
     """A function or a class: signature, docstring, and a class's fields, properties and methods."""
-    parts = [
-        f"## {escaped(name)}",
-        "",
-        "```python",
-        signature_of(name, thing),
-        "```",
-        "",
-        *sections(inspect.getdoc(thing)),
-    ]
+    parts = [f"## {escaped(name)}", "", "```python", signature_of(name, thing), "```", ""]
+    parts += sections(inspect.getdoc(thing))
     if inspect.isclass(thing):
         fields = field_texts(thing)
         parts += [entry for key, text in fields.items() for entry in (f"`{key}`", _definition(text), "")]
@@ -142,9 +135,9 @@ def _members(cls: type) -> Iterator[tuple[str, Any]]:
     """Public methods and properties of its own that say what they are for."""
     for key, member in vars(cls).items():
         plain = member.__func__ if isinstance(member, (staticmethod, classmethod)) else member
-        if (key == "__call__" or not key.startswith("_")) and inspect.getdoc(plain):
-            if inspect.isfunction(plain) or isinstance(plain, property):
-                yield key, plain
+        is_shown = (key == "__call__" or not key.startswith("_")) and inspect.getdoc(plain)
+        if is_shown and (inspect.isfunction(plain) or isinstance(plain, property)):
+            yield key, plain
 
 
 def signature_of(name: str, thing: Any) -> str:
