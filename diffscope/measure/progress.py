@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass
@@ -15,6 +16,10 @@ class Listener:
     """Forward passes finished: images × views × levels."""
     say: Callable[[str], None] = lambda text: None
     """One line for a person."""
+    warn: Callable[[str], None] = lambda text: None
+    """One line that a person should not miss."""
+    agree: Callable[[Mapping[str, Any]], None] = lambda protocol: None
+    """Told of the protocol before anything is computed; may raise."""
 
 
 class Foresight:
