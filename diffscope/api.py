@@ -11,10 +11,11 @@ from diffscope.checkpoints import Checkpoint
 from diffscope.families import wrap
 from diffscope.families.base import Denoiser
 from diffscope.measure import opening
-from diffscope.measure.opening import Loading, open_job
+from diffscope.measure.job import Job
+from diffscope.measure.opening import open_images, open_job
 from diffscope.measure.progress import Listener
-from diffscope.measure.settings import Job, Settings
 from diffscope.measure.snapshots import find_snapshots
+from diffscope.options.settings import Loading, Settings
 from diffscope.report.files import write_with_pictures
 from diffscope.results import Result, TableResult
 from diffscope.studies.compare.compare import compare
@@ -24,6 +25,7 @@ from diffscope.studies.neighbors.neighbors import VIEWS, open_study
 from diffscope.studies.neighbors.question import Question
 from diffscope.studies.probe.plan import Probing, plan
 from diffscope.studies.probe.probe import run as _probe
+from diffscope.studies.sweep.options import Accuracy
 from diffscope.studies.sweep.sweep import sweep as _sweep
 from diffscope.studies.track.monitor import Monitor
 from diffscope.studies.track.onset import preset
@@ -70,14 +72,15 @@ def prepare_job(
     config: Mapping[str, str] | None = None,
     weights: str = "ema",
     vae: str | None = None,
+    options: tuple[Any, ...] = (),
 ) -> Job:
     """Open images and checkpoint and check the settings against them; no image is read yet.
 
     A network in memory, from `wrap`, is run on the device where it is.
     """
-    source = settings.open(str(data))
+    source = open_images(settings, str(data))
     found = checkpoint if isinstance(checkpoint, Denoiser) else str(checkpoint)
-    return open_job(found, source, settings, Loading(family, config or {}, weights, vae))
+    return open_job(found, source, settings, Loading(family, config or {}, weights, vae), options=options)
 
 
 def sweep(checkpoint: str | Denoiser, data: str, listener: Listener | None = None, **options: Any) -> Result:
@@ -92,7 +95,7 @@ def icr(
     checkpoint: str | Denoiser, data: str, sigma: float, listener: Listener | None = None, **options: Any
 ) -> Result:
     """ICR at one noise level."""
-    return _run("icr", checkpoint, data, listener, {**options, "sigmas": (sigma,)})
+    return _run("icr", checkpoint, data, listener, {**options, "sigma": (sigma,)})
 
 
 def probe(
@@ -117,7 +120,7 @@ def probe(
     own = {field.name: options.pop(field.name) for field in fields(Probing) if field.name in options}
     probing = Probing(**own)
     job = prepare_job(checkpoint, str(data), Settings(**options), family, config, weights, vae)
-    planned = plan(job, probing, None if test is None else job.settings.open(str(test)))
+    planned = plan(job, probing, None if test is None else open_images(job.settings, str(test)))
     result, forget = _probe(planned, listener, None if folder is None else Path(folder))
     forget()
     return result
@@ -148,14 +151,14 @@ def track(
     What cannot be read or measured is left out and stands with its reason in `result.checkpoints`.
     Raises CheckpointError where no snapshot is left.
     """
-    levels = {} if sigma is None else {"sigmas": (sigma,)}
+    levels = {} if sigma is None else {"sigma": (sigma,)}
     preset(rule, 0)
     settings = Settings(**{**options, **levels})
     tracker = Tracker(
-        settings.open(str(data)),
+        open_images(settings, str(data)),
         settings,
         Loading(family, config or {}, weights, vae),
-        holdout=None if holdout is None else settings.open(str(holdout)),
+        holdout=None if holdout is None else open_images(settings, str(holdout)),
         num_holdout=num_holdout,
         folder=None if folder is None else Path(folder),
         rule=rule,
@@ -191,7 +194,7 @@ def memorization(
     """
     choices, loading = Choices(samples=samples, **options), Loading(family, config or {}, weights, vae)
     place = None if folder is None else Path(folder)
-    examination = Examination(choices.settings(1).open(str(data)), choices, loading, place, save_samples)
+    examination = Examination(open_images(choices.settings(1), str(data)), choices, loading, place, save_samples)
     if isinstance(checkpoints, Denoiser):
         examination.take(Subject(f"live:{checkpoints.network_class}", None), checkpoints)
         return examination.result()
@@ -228,13 +231,13 @@ def neighbors(
     to show; `rows` of them are chosen where none are given. out: where result.json and the pictures are written.
     options: fields of `Settings`, here with 15 views and pool "flatten", as in the paper, and all images.
     """
-    settings = Settings(**{"views": VIEWS, "pool": "flatten", **options, "sigmas": (sigma,)})
+    settings = Settings(**{"views": VIEWS, "pool": "flatten", **options, "sigma": (sigma,)})
     question = Question(tuple(str(query) for query in queries), rows, k, num_queries, clusters)
     one = isinstance(checkpoints, (str, Path, Denoiser))
     listed: Sequence[str | Path | Denoiser] = [checkpoints] if one else checkpoints  # type: ignore[list-item,assignment]
     found = open_study(
         [checkpoint if isinstance(checkpoint, Denoiser) else str(checkpoint) for checkpoint in listed],
-        settings.open(str(data)),
+        open_images(settings, str(data)),
         settings,
         Loading(family, config or {}, weights, vae),
         question,
@@ -252,7 +255,8 @@ def _run(
 ) -> Result:
     loading = {key: options.pop(key) for key in ("family", "config", "weights", "vae") if key in options}
     folder = options.pop("folder", None)
-    job = prepare_job(checkpoint, data, Settings(**options), **loading)
+    own = Accuracy(options.pop("accuracy", None))
+    job = prepare_job(checkpoint, data, Settings(**options), **loading, options=(own,))
     result, measured = _sweep(job, command, listener, None if folder is None else Path(folder))
     measured.parts.clear()
     return result

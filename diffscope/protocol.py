@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from diffscope.errors import ProtocolMismatch
@@ -66,6 +66,8 @@ class Protocol:
     max_pixels: int | None = None
     """Of a stored image, for it decides which are left out; None for the number that stands unless the user says so."""
     estimator: str = ESTIMATOR
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Further options of a command, that its numbers depend on."""
 
     def shared(self) -> Protocol:
         """What is the same for all snapshots of a training run."""
@@ -73,11 +75,17 @@ class Protocol:
 
     def to_json(self) -> dict[str, Any]:
         """All fields and their hash."""
-        fields: dict[str, Any] = json.loads(json.dumps(asdict(self), allow_nan=False))
+        fields: dict[str, Any] = json.loads(json.dumps(self._fields(), allow_nan=False))
         return {**fields, "hash": self.hash()}
 
     def hash(self) -> str:
-        return digest(asdict(self))
+        return digest(self._fields())
+
+    def _fields(self) -> dict[str, Any]:
+        """All on one level."""
+        fields = asdict(self)
+        more: dict[str, Any] = fields.pop("more")
+        return fields | more
 
 
 def digest(fields: Mapping[str, Any]) -> str:

@@ -21,17 +21,8 @@ from torch import Tensor
 
 from diffscope import seeding
 from diffscope.errors import UsageError
+from diffscope.options.settings import AUGMENTATIONS, DEFAULT_AUGMENTATION
 from diffscope.seeding import Stream
-
-AUGMENTATIONS = (
-    "none",
-    "crop",
-    "crop+flip",
-    "crop+flip+jitter",
-    "crop+flip+jitter+rotate",
-    "crop+flip+jitter+rotate+center",
-)
-DEFAULT_AUGMENTATION = "crop+flip+jitter"
 
 MAX_STRENGTH = 2.5
 """At 2.5 the colour factors span 0 … 2; beyond, they would turn negative."""

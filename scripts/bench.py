@@ -154,8 +154,8 @@ def moments(checkpoint: str, images: str, options: dict[str, Any], vae: dict[str
     """The blocks of a sweep, without what is read from them; its CPU time, and that of the network alone."""
     from diffscope import api
     from diffscope.features import Batch, Extractor, Inputs
-    from diffscope.measure.settings import Settings
     from diffscope.moments import BlockAccumulator
+    from diffscope.options.settings import Settings
 
     spent = 0.0
 
@@ -374,7 +374,7 @@ def track_once(folder: Path, quick: bool) -> dict[str, float]:
 
     Extractor._walk = timed  # type: ignore[method-assign]
     before = _cpu()
-    diffscope.track(checkpoints, str(folder / "images"), 0.3, layers=("mid",), workers=0)
+    diffscope.track(checkpoints, str(folder / "images"), 0.3, layer=("mid",), workers=0)
     return {"cpu": _cpu() - before, "network": spent}
 
 

@@ -12,12 +12,12 @@ import diffscope as package
 from diffscope.errors import CheckpointError, DiffscopeError, ProtocolMismatch, UnknownLayer, UsageError
 from diffscope.results import Result, read_result
 
-OPTIONS = {"layers": (LAYER,), "augment": "none", "num_images": 144}
+OPTIONS = {"layer": (LAYER,), "augment": "none", "num_images": 144}
 
 
 @pytest.fixture(scope="module")
 def swept(pictures: Path) -> Result:
-    result: Result = package.sweep(EDM, str(pictures), sigmas=(0.5, 2.0), **OPTIONS)
+    result: Result = package.sweep(EDM, str(pictures), sigma=(0.5, 2.0), **OPTIONS)
     return result
 
 
@@ -71,10 +71,10 @@ def test_a_listener_hears_every_pass(pictures: Path) -> None:
 
 def test_errors_are_of_one_family(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownLayer, match=r"enc\.8x8_blok1"):
-        package.icr(EDM, str(pictures), 1.0, layers=("enc.8x8_blok1",))
+        package.icr(EDM, str(pictures), 1.0, layer=("enc.8x8_blok1",))
     with pytest.raises(UsageError, match="above 0"):
         package.icr(EDM, str(pictures), -1.0)
-    with pytest.raises(UsageError, match="--weights best"):
+    with pytest.raises(UsageError, match="weights=best"):
         package.load(EDM, weights="best")
     with pytest.raises(CheckpointError, match="no such file"):
         package.load(str(tmp_path / "gone.pkl"))

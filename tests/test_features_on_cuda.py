@@ -14,8 +14,8 @@ from diffscope.errors import MemoryLimit, UsageError
 from diffscope.families.base import Denoiser
 from diffscope.families.networks.hooked import HookedNetwork
 from diffscope.features import Extractor, Inputs, uploads
-from diffscope.measure.settings import Settings
 from diffscope.moments import BlockAccumulator, BlockMoments, NonFiniteFeature
+from diffscope.options.settings import Settings
 from diffscope.sources.base import Source, open_source
 
 

@@ -19,7 +19,7 @@ PROTOCOL = Protocol(
     views=2, input="noisy", pool="mean", normalize=False, reduce=False, class_label="null", layers=("enc.8x8_block3",),
     sigmas=(0.1, 0.3), seed=0, precision="fp32", blocks=8, generator=GENERATOR,
 )  # fmt: skip
-FIELDS = [field.name for field in dataclasses.fields(Protocol)]
+FIELDS = [field.name for field in dataclasses.fields(Protocol) if field.name != "more"]
 
 
 def another(value: Any) -> Any:
@@ -69,6 +69,14 @@ def test_json_holds_every_field_and_the_hash() -> None:
     assert record["hash"] == PROTOCOL.hash()
     assert json.loads(json.dumps(record)) == record
     assert record["sigmas"] == [0.1, 0.3]
+
+
+def test_an_option_of_a_command_stands_among_the_fields() -> None:
+    more = dataclasses.replace(PROTOCOL, more={"radius": 2})
+    assert more.to_json() == {**PROTOCOL.to_json(), "radius": 2, "hash": more.hash()}
+    assert more.hash() != PROTOCOL.hash()
+    with pytest.raises(ProtocolMismatch, match="radius: null and 2"):
+        require_equal(PROTOCOL.to_json(), more.to_json(), (), "both")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -126,10 +126,11 @@ def _refused(error: OSError) -> int:
 
 
 def _failed(lines: Sequence[str], code: int) -> int:
+    from diffscope.cli.flags import in_flags, known_flags
     from diffscope.report.terminal import fail
 
     for line in lines:
-        fail(" ".join(line.split()))
+        fail(in_flags(" ".join(line.split()), known_flags()))
     return code
 
 

@@ -12,8 +12,9 @@ from typing import Any
 from diffscope.cli.gates import check, parse
 from diffscope.cli.output import print_json, print_numbers, reader_may_leave
 from diffscope.cli.running import prepare_folder, refuse_other_protocol, tell_remaining, tell_skipped
-from diffscope.measure.opening import Loading
+from diffscope.measure.opening import open_images
 from diffscope.measure.snapshots import step_pattern
+from diffscope.options.settings import Loading
 from diffscope.report import memorization as words
 from diffscope.report import terminal
 from diffscope.report.files import write_with_pictures
@@ -47,7 +48,7 @@ class Run:
 def examine(run: Run, paths: Sequence[str]) -> None:
     """Examine, print, write, then hold the gates."""
     examination = Examination(
-        run.choices.settings(1).open(run.data),
+        open_images(run.choices.settings(1), run.data),
         run.choices,
         run.loading,
         folder=run.out,

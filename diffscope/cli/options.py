@@ -15,7 +15,8 @@ from diffscope.cache.sizes import bytes_of
 from diffscope.errors import UsageError
 
 if TYPE_CHECKING:
-    from diffscope.measure.settings import Job, Settings
+    from diffscope.measure.job import Job
+    from diffscope.options.settings import Settings
 
 REPEATABLE = "(repeatable, or a list by commas)"
 
@@ -274,12 +275,12 @@ class Measuring:
     def settings(self, **more: Any) -> Settings:
         if self.sigma and self.t:
             raise UsageError("--sigma and --t both give noise levels; expected one of the two, repeated as needed")
-        from diffscope.measure.settings import Settings
+        from diffscope.options.settings import Settings
 
         return Settings(
-            layers=tuple(self.layer or ("mid",)),
-            sigmas=tuple(self.sigma or ()),
-            times=tuple(self.t or ()),
+            layer=tuple(self.layer or ("mid",)),
+            sigma=tuple(self.sigma or ()),
+            t=tuple(self.t or ()),
             num_images=self.num_images,
             augment=self.augment,
             augment_strength=self.augment_strength,
@@ -301,13 +302,13 @@ class Measuring:
             **more,
         )
 
-    def job(self, checkpoint: str, **more: Any) -> Job:
+    def job(self, checkpoint: str, options: tuple[Any, ...] = (), **more: Any) -> Job:
         """Everything opened and checked against each other."""
         settings = self.settings(**more)
         from diffscope.api import prepare_job
 
         config = key_values(self.config)
-        return prepare_job(checkpoint, self.data, settings, self.family, config, self.weights, self.vae)
+        return prepare_job(checkpoint, self.data, settings, self.family, config, self.weights, self.vae, options)
 
 
 def with_measuring(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from diffscope.checkpoints import Checkpoint
     from diffscope.cli.gates import Gate
     from diffscope.cli.several import Several
-    from diffscope.measure.settings import Job, Settings
+    from diffscope.measure.job import Job
+    from diffscope.options.settings import Settings
     from diffscope.results import Result, TableResult
     from diffscope.sources.base import Source
     from diffscope.studies.sweep.shards import Shard

@@ -25,9 +25,10 @@ from diffscope.cli.running import (
     too_few,
 )
 from diffscope.errors import CheckpointError, DiffscopeError, UsageError
-from diffscope.measure.opening import Loading
+from diffscope.measure.opening import open_images
 from diffscope.measure.rows import row_keys
 from diffscope.measure.snapshots import LeftOut, Snapshot, check_series, find_snapshots, snapshot_of, step_pattern
+from diffscope.options.settings import Loading
 from diffscope.ranks import world
 from diffscope.report import terminal
 from diffscope.report.files import write_result
@@ -86,14 +87,14 @@ class Run:
     def tracker(self, online: bool) -> Tracker:
         m, (holdout, num_holdout) = self.measuring, self.holdout
         settings = m.settings()
-        images = settings.open(m.data)
+        images = open_images(settings, m.data)
         for line in too_few(settings, images):
             terminal.warn(line)
         return Tracker(
             images,
             settings,
             Loading(m.family, options.key_values(m.config), m.weights, m.vae),
-            holdout=None if holdout is None else settings.open(holdout),
+            holdout=None if holdout is None else open_images(settings, holdout),
             num_holdout=num_holdout,
             folder=self.out,
             rule="long" if online and self.rule == "auto" else self.rule,

@@ -13,10 +13,10 @@ from typing import Any
 from diffscope.cache.store import Arrays, Parts, Record
 from diffscope.errors import DataError, DiffscopeError, NonFinite
 from diffscope.features import Extractor, Inputs, cure
+from diffscope.measure.job import Job
 from diffscope.measure.pieces import Kept, Piece, kept, moments_of, skipped_in
 from diffscope.measure.portions import memory_of
 from diffscope.measure.progress import Foresight, Listener
-from diffscope.measure.settings import Job
 from diffscope.moments import BlockAccumulator, Moments, NonFiniteFeature
 from diffscope.ranks import world
 

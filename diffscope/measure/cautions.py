@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from diffscope.errors import DataError
 from diffscope.features import target_of
-from diffscope.measure.settings import Job
+from diffscope.measure.job import Job
 
 LOOKED_AT = 4
 """Images: all of them grey among colour pictures is unlikely enough."""

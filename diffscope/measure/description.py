@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffscope.measure.settings import Job
+from diffscope.measure.job import Job
 
 
 def described_checkpoint(job: Job) -> dict[str, Any]:

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from diffscope.cache.store import Parts, Records, cache_folder
-from diffscope.errors import EstimationError, NeedTwoViews, TooFewImages, UsageError
+from diffscope.errors import EstimationError, NeedTwoViews, TooFewImages
 from diffscope.features import Inputs
 from diffscope.measure.blocks import Blocks
+from diffscope.measure.job import Job, with_layers
 from diffscope.measure.pieces import whole_blocks
 from diffscope.measure.portions import Portion, described, memory_limit, passes_of, portions
 from diffscope.measure.progress import Listener
 from diffscope.measure.rows import Beside, Outline, all_rows, outline, read_rows, require_one
-from diffscope.measure.settings import Job, with_layers
 from diffscope.metrics.icr import size_problem
 from diffscope.protocol import Protocol
 from diffscope.ranks import world
@@ -53,8 +53,6 @@ def measure(
     """
     listener = listener or Listener()
     started = time.perf_counter(), time.process_time()
-    if job.settings.accuracy is not None:
-        raise UsageError("an accuracy is for a sweep to reach; here all noise levels are given all images")
     whole = job
     job, told = measurable(job)
     # Memory may differ from process to process; the plan may not.

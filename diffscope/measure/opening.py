@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from diffscope import families
 from diffscope.checkpoints import Checkpoint, read
@@ -11,22 +10,15 @@ from diffscope.errors import UsageError
 from diffscope.families import device_of, live_record
 from diffscope.families.base import Denoiser
 from diffscope.families.networks.autoencoder import Autoencoder
-from diffscope.measure.settings import Job, Settings, prepare
-from diffscope.sources.base import Source
+from diffscope.measure.job import Job, prepare
+from diffscope.options.option import Declared
+from diffscope.options.settings import Loading, Settings
+from diffscope.sources.base import MAX_PIXELS, Source, open_source
 
 
-@dataclass(frozen=True)
-class Loading:
-    """What a user says of checkpoint files; `--family`, `--config`, `--weights` and `--vae` of the command line."""
-
-    family: str | None = None
-    config: Mapping[str, str] = field(default_factory=dict)
-    weights: str = "ema"
-    vae: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.weights not in ("ema", "model"):
-            raise UsageError(f"--weights {self.weights}: expected ema or model")
+def open_images(settings: Settings, data: str) -> Source:
+    """The images at `data`; DataError where there are none."""
+    return open_source(data, MAX_PIXELS if settings.max_pixels is None else settings.max_pixels)
 
 
 def load(path: str, loading: Loading, outline: bool = False, verify: bool = False) -> tuple[Checkpoint, Denoiser]:
@@ -41,6 +33,7 @@ def open_job(
     settings: Settings,
     loading: Loading,
     encoder: Autoencoder | None = None,
+    options: tuple[Declared, ...] = (),
 ) -> Job:
     """Read the checkpoint and check the settings against it and the images; no image is read yet.
 
@@ -54,7 +47,7 @@ def open_job(
         settings = replace(settings, device=settings.device or device_of(denoiser))
     else:
         found, denoiser = load(checkpoint, loading)
-    return job_of(found, denoiser, source, settings, loading, encoder)
+    return job_of(found, denoiser, source, settings, loading, encoder, options)
 
 
 def job_of(
@@ -64,8 +57,9 @@ def job_of(
     settings: Settings,
     loading: Loading,
     encoder: Autoencoder | None = None,
+    options: tuple[Declared, ...] = (),
 ) -> Job:
     """What `open_job` gives, of a checkpoint that is loaded already."""
     if denoiser.encoder is None and (source.kind != "latents" or loading.vae is not None):
         denoiser.use_encoder(loading.vae, encoder)
-    return prepare(found, denoiser, source, settings)
+    return prepare(found, denoiser, source, settings, options)

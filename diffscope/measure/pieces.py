@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from diffscope.cache.store import Parts, Record
-from diffscope.measure.settings import Job
+from diffscope.measure.job import Job
 from diffscope.moments import BlockMoments, Moments
 
 

@@ -15,7 +15,7 @@ import torch
 
 from diffscope.cache.sizes import in_bytes
 from diffscope.errors import MemoryLimit
-from diffscope.measure.settings import Job, with_layers
+from diffscope.measure.job import Job, with_layers
 from diffscope.metrics._guards import size_problem
 from diffscope.moments import accumulator_nbytes, nbytes
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from diffscope.checkpoints import Checkpoint, read
 from diffscope.families.base import Denoiser
-from diffscope.measure.opening import Loading, load
+from diffscope.measure.opening import load
+from diffscope.options.settings import Loading
 
 Loaded = tuple[Checkpoint, Denoiser]
 

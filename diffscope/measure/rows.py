@@ -12,7 +12,7 @@ import torch
 from diffscope import seeding
 from diffscope.errors import EstimationError
 from diffscope.features import SPACING
-from diffscope.measure.settings import Job, Level
+from diffscope.measure.job import Job, Level
 from diffscope.metrics.base import Context, measure_all
 from diffscope.moments import BlockAccumulator, Moments
 from diffscope.results import FEW_FEATURES, Row, finite

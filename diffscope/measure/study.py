@@ -1,9 +1,9 @@
 """The contract of a study: a question that was opened and checked, ready to be computed by one lifecycle.
 
-    study = open_study(...)                 # settings, images and checkpoints agree; nothing computed
-    finished = study.run(folder, listener)  # the work; what is finished stays on disk
-    finished.result.save("out/")
-    finished.forget()                       # only now: the result is safe
+study = open_study(...)                 # settings, images and checkpoints agree; nothing computed
+finished = study.run(folder, listener)  # the work; what is finished stays on disk
+finished.result.save("out/")
+finished.forget()                       # only now: the result is safe
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from diffscope.measure.cautions import cautions
-from diffscope.measure.opening import Loading, open_job
-from diffscope.measure.settings import Job, Settings
+from diffscope.measure.job import Job
+from diffscope.measure.opening import open_job
+from diffscope.options.settings import Loading, Settings
 from diffscope.sources.base import open_source
 
 CHECKPOINT = Path(__file__).parents[1] / "data" / "containers" / "edm_ddpmpp.pkl"
@@ -17,7 +18,7 @@ CHECKPOINT = Path(__file__).parents[1] / "data" / "containers" / "edm_ddpmpp.pkl
 
 def job(folder: Path, pictures: np.ndarray, sigma: float = 0.5) -> Job:
     np.save(folder / "images.npy", pictures)
-    return open_job(str(CHECKPOINT), open_source(str(folder / "images.npy")), Settings(sigmas=(sigma,)), Loading())
+    return open_job(str(CHECKPOINT), open_source(str(folder / "images.npy")), Settings(sigma=(sigma,)), Loading())
 
 
 def noise(channels: int) -> np.ndarray:

@@ -19,7 +19,8 @@ from safetensors import safe_open
 from diffscope import api
 from diffscope.errors import MemoryLimit, NonFinite, TooFewImages
 from diffscope.families.base import Denoiser
-from diffscope.measure.settings import Job, Settings, sweep_levels
+from diffscope.measure.job import Job, sweep_levels
+from diffscope.options.settings import Settings
 from diffscope.results import Result, dumps
 from diffscope.sources.folder import FolderSource
 from diffscope.sources.synthetic import SyntheticSource
@@ -60,7 +61,7 @@ def counted(patch: pytest.MonkeyPatch, owner: type, name: str) -> list[tuple[Any
 
 def test_batches_and_threads_do_not_move_a_number(pictures: Path, tmp_path: Path) -> None:
     def run(batch_size: int, workers: int) -> Result:
-        settings = {"layers": (LAYER,), "sigmas": (0.5,), "num_images": 72, "augment": "crop+flip+jitter"}
+        settings = {"layer": (LAYER,), "sigma": (0.5,), "num_images": 72, "augment": "crop+flip+jitter"}
         return measured(job(EDM, pictures, batch_size=batch_size, workers=workers, **settings), tmp_path, "icr")
 
     results = {(batch_size, workers): run(batch_size, workers) for batch_size in (1, 7, 64) for workers in (0, 2)}
@@ -127,7 +128,7 @@ def finished_parts(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def test_an_error_keeps_what_was_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, some = job(sigmas=(1.0,)), job(sigmas=(1.0,))
+    whole, some = job(sigma=(1.0,)), job(sigma=(1.0,))
     fifth = int(whole.block(5)[0])
     read = SyntheticSource.read
 
@@ -151,12 +152,12 @@ def test_an_error_keeps_what_was_finished(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_another_protocol_does_not_go_on_from_here(tmp_path: Path) -> None:
-    sweep(job(sigmas=(1.0,)), "icr", folder=tmp_path)
-    for settings in ({"sigmas": (1.0, 2.0)}, {"sigmas": (1.0,), "seed": 1}, {"sigmas": (1.0,), "views": 3}):
+    sweep(job(sigma=(1.0,)), "icr", folder=tmp_path)
+    for settings in ({"sigma": (1.0, 2.0)}, {"sigma": (1.0,), "seed": 1}, {"sigma": (1.0,), "views": 3}):
         result, _ = sweep(job(**settings), "icr", folder=tmp_path)
         assert result.timing["blocks_resumed"] == 0
     # Batches and threads change no number, hence no protocol.
-    result, _ = sweep(job(sigmas=(1.0,), batch_size=3, workers=1), "icr", folder=tmp_path)
+    result, _ = sweep(job(sigma=(1.0,), batch_size=3, workers=1), "icr", folder=tmp_path)
     assert result.timing["blocks_resumed"] == 16
 
 
@@ -166,7 +167,7 @@ def test_another_protocol_does_not_go_on_from_here(tmp_path: Path) -> None:
 def test_every_image_is_decoded_once(
     layers: tuple[str, ...], sigmas: tuple[float, ...], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    this = job(EDM, pictures, layers=layers, sigmas=sigmas, batch_size=16)
+    this = job(EDM, pictures, layer=layers, sigma=sigmas, batch_size=16)
     reads = counted(monkeypatch, FolderSource, "read")
     walks = counted(monkeypatch, Denoiser, "walk")
     result = measured(this, tmp_path)
@@ -179,8 +180,8 @@ def test_every_image_is_decoded_once(
 
 def test_a_layer_that_is_too_wide_does_not_stop_the_others(tmp_path: Path) -> None:
     # 8 features of `linear`, 64 of `wiener`, from 48 images.
-    settings = {"pool": "flatten", "num_images": 48, "sigmas": (0.5, 1.0)}
-    result = measured(job(layers=("all",), **settings), tmp_path)
+    settings = {"pool": "flatten", "num_images": 48, "sigma": (0.5, 1.0)}
+    result = measured(job(layer=("all",), **settings), tmp_path)
     assert [(row.layer, row.sigma, row.n, row.d) for row in result.rows] == [
         ("linear", 0.5, 48, 8),
         ("linear", 1.0, 48, 8),
@@ -195,10 +196,10 @@ def test_a_layer_that_is_too_wide_does_not_stop_the_others(tmp_path: Path) -> No
         assert set(row.values.values()) == {None}
         (note,) = row.notes
         assert note.startswith("too_few_images: 48 images × 2 views cannot determine 64 channels")
-    alone = measured(job(layers=("linear",), **settings), tmp_path)
+    alone = measured(job(layer=("linear",), **settings), tmp_path)
     assert alone.rows == result.rows[:2]
     with pytest.raises(TooFewImages, match="layer wiener: 48 images"):
-        measured(job(layers=("wiener",), **settings), tmp_path)
+        measured(job(layer=("wiener",), **settings), tmp_path)
 
 
 def test_a_feature_that_is_not_finite_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,28 +212,28 @@ def test_a_feature_that_is_not_finite_is_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(SyntheticSource, "read", broken)
     for sigmas in ((0.5,), (0.5, 2.0)):
         with pytest.raises(NonFinite, match=r"image 00000137: features of layer linear at sigma 0\.5 are not finite"):
-            measured(job(sigmas=sigmas), tmp_path)
+            measured(job(sigma=sigmas), tmp_path)
 
 
 def test_memory_is_checked_before_any_image_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = counted(monkeypatch, SyntheticSource, "read")
     with pytest.raises(MemoryLimit, match=r"more than --max-memory 0\.02 MB"):
-        measured(job(sigmas=(1.0,), max_memory=20_000), tmp_path)
+        measured(job(sigma=(1.0,), max_memory=20_000), tmp_path)
     assert not reads
     assert not list(tmp_path.iterdir())
 
 
 def test_half_of_the_images_agree_with_all(tmp_path: Path) -> None:
-    (row,) = sweep(job(sigmas=(0.5,)), "icr", folder=tmp_path, check=True)[0].rows
+    (row,) = sweep(job(sigma=(0.5,)), "icr", folder=tmp_path, check=True)[0].rows
     assert row["icr_half"] / row["icr"] - 1 == pytest.approx(row["half_change"])
     assert row["half_change_low"] < 0 < row["half_change_high"]
     assert not [note for note in row.notes if "self_check" in note]
-    plain = measured(job(sigmas=(0.5,)), tmp_path).rows[0]
+    plain = measured(job(sigma=(0.5,)), tmp_path).rows[0]
     assert {key: row[key] for key in plain.values} == plain.values
 
 
 def test_halves_that_disagree_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    this = job(sigmas=(0.5,))
+    this = job(sigma=(0.5,))
     other_half = {int(index) for block in range(8, 16) for index in this.block(block)}
     read = SyntheticSource.read
 
@@ -247,16 +248,16 @@ def test_halves_that_disagree_are_noted(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_half_of_few_images_says_why_it_says_nothing(tmp_path: Path) -> None:
-    (row,) = sweep(job(sigmas=(0.5,), num_images=16), "icr", folder=tmp_path, check=True)[0].rows
+    (row,) = sweep(job(sigma=(0.5,), num_images=16), "icr", folder=tmp_path, check=True)[0].rows
     assert row["icr"] is not None
     assert row["icr_half"] is row["half_change"] is row["half_change_low"] is None
 
 
 def test_the_check_of_a_layer_behind_a_refused_one(tmp_path: Path) -> None:
     """`linear` has too many channels and comes first: what is checked must be `wiener`'s moments all the same."""
-    settings = {"checkpoint": "toy:d=64,side=8", "data": "synthetic:count=48,seed=0", "sigmas": (0.5,)}
-    both = sweep(job(layers=("all",), **settings), "icr", folder=tmp_path / "both", check=True)[0].rows
-    (alone,) = sweep(job(layers=("wiener",), **settings), "icr", folder=tmp_path / "alone", check=True)[0].rows
+    settings = {"checkpoint": "toy:d=64,side=8", "data": "synthetic:count=48,seed=0", "sigma": (0.5,)}
+    both = sweep(job(layer=("all",), **settings), "icr", folder=tmp_path / "both", check=True)[0].rows
+    (alone,) = sweep(job(layer=("wiener",), **settings), "icr", folder=tmp_path / "alone", check=True)[0].rows
     refused, checked = both
     assert (refused.layer, refused["icr"], refused["icr_half"]) == ("linear", None, None)
     assert checked["icr_half"] is not None
@@ -276,11 +277,11 @@ def test_levels_are_log_spaced_over_the_models_range() -> None:
 
 
 def test_levels_are_sorted_and_taken_once() -> None:
-    levels = job(sigmas=(2.0, 0.5, 2.0), times=(1.0,)).levels
+    levels = job(sigma=(2.0, 0.5, 2.0), t=(1.0,)).levels
     assert [level.sigma for level in levels] == [0.5, 1.0, 2.0]
     assert [level.requested for level in levels] == [None] * 3
     # EDM is fed ln(sigma)/4.
-    (level,) = api.prepare_job(EDM, DATA, Settings(times=(0.0,))).levels
+    (level,) = api.prepare_job(EDM, DATA, Settings(t=(0.0,))).levels
     assert (level.sigma, level.t) == (1, 0)
 
 
@@ -297,5 +298,5 @@ def test_discrete_levels_say_what_was_asked_for(pictures: Path, tmp_path: Path) 
     # A level that exists is used as it is.
     again = diffscope(*command, "--sigma", row["sigma"]).json["rows"][0]
     assert again == {**row, "sigma_requested": row["sigma"]}
-    (level,) = job(sigmas=(1.0,)).levels
+    (level,) = job(sigma=(1.0,)).levels
     assert level.requested is None

@@ -15,9 +15,10 @@ from commands import EDM, LAYER, diffscope, without_timing
 from diffscope import api
 from diffscope.errors import MemoryLimit
 from diffscope.families.base import Denoiser, Layer
+from diffscope.measure.job import Job, Level
 from diffscope.measure.portions import Portion, described, passes_at_once, passes_of, portions, total_passes
-from diffscope.measure.settings import Job, Level, Settings
 from diffscope.moments import accumulator_nbytes, nbytes
+from diffscope.options.settings import Settings
 from diffscope.results import Result, dumps
 from diffscope.studies.sweep.sweep import sweep
 
@@ -31,7 +32,7 @@ SIGMAS = (0.2, 0.5, 2.0)
 
 def job(pictures: Path, layers: tuple[str, ...] = LAYERS, **settings: Any) -> Job:
     chosen = {"augment": "none", "workers": 0, "num_images": 144, "sigmas": SIGMAS, "batch_size": 8, **settings}
-    return api.prepare_job(EDM, str(pictures), Settings(layers=layers, **chosen))
+    return api.prepare_job(EDM, str(pictures), Settings(layer=layers, **chosen))
 
 
 def shaped(widths: list[int], levels: int, limit: int, views: int = 2, blocks: int = 16) -> Job:
@@ -39,7 +40,7 @@ def shaped(widths: list[int], levels: int, limit: int, views: int = 2, blocks: i
     toy = api.prepare_job("toy:d=8,side=8", "synthetic:count=64", Settings(max_memory=limit, views=views))
     at = tuple(Level(float(number), float(number), None) for number in range(1, levels + 1))
     layers = tuple(Layer(f"layer{number}", (width,)) for number, width in enumerate(widths))
-    plan = replace(toy.plan, layers=layers, sigmas=tuple(level.sigma for level in at))
+    plan = replace(toy.plan, layer=layers, sigmas=tuple(level.sigma for level in at))
     return replace(toy, plan=plan, levels=at, blocks=blocks)
 
 

@@ -35,7 +35,7 @@ def run(
     from diffscope import demo
     from diffscope.api import prepare_job
     from diffscope.cli.running import run_and_report
-    from diffscope.measure.settings import Settings
+    from diffscope.options.settings import Settings
 
     folder = Path(demo.__file__).parent
     model, images = str(folder / MODELS[family]), str(folder / "images.zip")
@@ -48,8 +48,7 @@ def _draw_neighbors(model: str, images: str, out: Path, json: bool) -> None:
     """At the recommended level; nothing where the sweep has none."""
     from diffscope.cli.neighboring import search, show
     from diffscope.cli.output import reader_may_leave
-    from diffscope.measure.opening import Loading
-    from diffscope.measure.settings import Settings
+    from diffscope.options.settings import Loading, Settings
     from diffscope.results import read_result
     from diffscope.sources.base import open_source
     from diffscope.studies.neighbors.neighbors import open_study
@@ -58,7 +57,7 @@ def _draw_neighbors(model: str, images: str, out: Path, json: bool) -> None:
     sigma = read_result(str(out / "result.json")).window[0].sigma
     if sigma is None:
         return
-    settings = Settings(sigmas=(sigma,), **NEIGHBORS)
+    settings = Settings(sigma=(sigma,), **NEIGHBORS)
     study = open_study([model], open_source(images), settings, Loading(), Question())
     found = search(study, out / "neighbors", overwrite=True)
     if not json:

@@ -151,7 +151,7 @@ def run(
     if save_samples and out is None:
         raise UsageError("--save-samples keeps them in --out DIR, which is not given")
     from diffscope.cli.memorization import Run, examine
-    from diffscope.measure.opening import Loading
+    from diffscope.options.settings import Loading
     from diffscope.studies.memorization.choices import Choices
 
     choices = Choices(

@@ -92,7 +92,8 @@ def run(
     settings = measuring.settings()
     from diffscope.cli.gates import parse
     from diffscope.cli.neighboring import GATE_KEYS, run_and_report
-    from diffscope.measure.opening import Loading
+    from diffscope.measure.opening import open_images
+    from diffscope.options.settings import Loading
     from diffscope.studies.neighbors.neighbors import check_settings, open_study
     from diffscope.studies.neighbors.question import Question
 
@@ -100,5 +101,5 @@ def run(
     question = Question(tuple(query or ()), rows, k, num_queries, clusters)
     loading = Loading(measuring.family, options.key_values(measuring.config), measuring.weights, measuring.vae)
     check_settings(settings)
-    study = open_study(checkpoints, settings.open(measuring.data), settings, loading, question)
+    study = open_study(checkpoints, open_images(settings, measuring.data), settings, loading, question)
     run_and_report(study, gates, out, json, quiet, overwrite)

@@ -75,6 +75,7 @@ def run(
     from diffscope.cli.running import others_leave, prepare, tell_skipped, warnings_of
     from diffscope.measure import progress as listener
     from diffscope.measure import rows as reading
+    from diffscope.measure.opening import open_images
     from diffscope.report import terminal
     from diffscope.studies.probe import plan as probe_plan
     from diffscope.studies.probe.probe import run as run_probe
@@ -85,7 +86,7 @@ def run(
     known = {*reading.row_keys(), *probe_plan.row_keys(probing)}
     conditions = [gates.parse(text, known) for text in fail_if or []]
     job = measuring.job(checkpoint, num_levels=num_levels)
-    planned = probe_plan.plan(job, probing, None if test is None else job.settings.open(test))
+    planned = probe_plan.plan(job, probing, None if test is None else open_images(job.settings, test))
     for text in warnings_of(job):
         terminal.warn(text)
     prepare(out, planned.protocol(), overwrite)

@@ -48,6 +48,7 @@ def run(
     """
     from diffscope.cli.running import gates_of, run_and_report, run_shard
     from diffscope.cli.several import accuracy_of, shard_of, varied
+    from diffscope.studies.sweep.options import Accuracy
 
     if num_levels == 1 and not measuring.sigma and not measuring.t:
         raise UsageError("--num-levels 1: a sweep compares noise levels, expected 2 or more; of one: diffscope icr")
@@ -55,7 +56,7 @@ def run(
     measuring, several = varied(measuring, augment, num_images)
     part = shard_of(shard, out, several, fail_if=fail_if, self_check=self_check, json=json)
     share = accuracy_of(accuracy, shard, several, self_check)
-    job = measuring.job(checkpoint, num_levels=num_levels, accuracy=share)
+    job = measuring.job(checkpoint, (Accuracy(share),), num_levels=num_levels)
     if part is not None:
         run_shard(job, "sweep", *part)
         return

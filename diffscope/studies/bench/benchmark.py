@@ -28,7 +28,7 @@ from torch import Tensor
 from diffscope.errors import DataError, MemoryLimit
 from diffscope.families.base import Denoiser
 from diffscope.features import Batch, Features, Inputs, target_of
-from diffscope.measure.settings import Job
+from diffscope.measure.job import Job
 from diffscope.moments import BlockAccumulator
 from diffscope.studies.bench.machine_limit import convolution, linear
 from diffscope.studies.bench.result import NETWORK, Benchmark, Stage, Tried, foretell

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffscope import __version__
-from diffscope.measure.settings import Job
+from diffscope.measure.job import Job
 from diffscope.results import SCHEMA
 from diffscope.studies.bench.machine_limit import described_machine
 from diffscope.studies.bench.walk_rate import WalkRate

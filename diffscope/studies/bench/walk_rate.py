@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from diffscope.families.base import Denoiser
 from diffscope.features import Batch, Extractor, Features, Inputs, Plan
-from diffscope.measure.settings import sweep_levels
+from diffscope.measure.job import sweep_levels
 from diffscope.sources.base import Source, open_source
 from diffscope.studies.bench.stopwatch import Action, Stopwatch, undisturbed
 from diffscope.views import Augmentation

@@ -22,8 +22,8 @@ from diffscope.cache.store import Arrays, Record, Records, as_bytes
 from diffscope.errors import DiffscopeError, NonFinite, StoreError
 from diffscope.features import Extractor, Inputs, cure
 from diffscope.measure.blocks import check_unreadable
+from diffscope.measure.job import Job
 from diffscope.measure.progress import Listener
-from diffscope.measure.settings import Job
 from diffscope.ranks import world
 
 PIECE = 512

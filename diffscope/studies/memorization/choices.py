@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from diffscope import sampling
 from diffscope.errors import UsageError
-from diffscope.measure.settings import Settings
+from diffscope.options.settings import Settings
 from diffscope.studies.memorization.copies import THIRD, Criterion
 from diffscope.studies.memorization.encoders import PUBLISHED_THRESHOLD, check_torchscript
 
@@ -94,8 +94,8 @@ class Choices:
     def settings(self, images: int) -> Settings:
         """The same as other studies take them: each image once, as it is."""
         return Settings(
-            layers=(self.layer or "mid",),
-            sigmas=() if self.sigma is None else (self.sigma,),
+            layer=(self.layer or "mid",),
+            sigma=() if self.sigma is None else (self.sigma,),
             num_levels=1,
             num_images=images,
             augment="none",

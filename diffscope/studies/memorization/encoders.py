@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from diffscope.errors import DataError, NonFinite, UsageError
 from diffscope.features import Extractor, Inputs, cure
-from diffscope.measure.settings import Job
+from diffscope.measure.job import Job
 from diffscope.sources.base import Source, Target
 
 PUBLISHED_THRESHOLD = 0.5

@@ -27,9 +27,10 @@ from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.features import target_of
 from diffscope.measure.blocks import check_unreadable
 from diffscope.measure.description import common_checkpoint, described_checkpoint, described_data
-from diffscope.measure.opening import Loading, open_job
-from diffscope.measure.settings import Job
+from diffscope.measure.job import Job
+from diffscope.measure.opening import open_job
 from diffscope.measure.snapshots import OWN_FAULTS, LeftOut, expanded, find_snapshots
+from diffscope.options.settings import Loading
 from diffscope.protocol import digest, require_equal
 from diffscope.results import TableResult
 from diffscope.sources.base import Source

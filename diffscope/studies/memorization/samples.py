@@ -15,7 +15,7 @@ from diffscope import sampling
 from diffscope.cache.store import Damaged, opened_part, write_atomically, write_part
 from diffscope.errors import NonFinite, StoreError
 from diffscope.features import DTYPES, arithmetic, cure
-from diffscope.measure.settings import Job
+from diffscope.measure.job import Job
 from diffscope.protocol import digest
 from diffscope.studies.memorization.copies import CHUNK_BYTES, ROWS
 

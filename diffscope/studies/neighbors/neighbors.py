@@ -35,12 +35,13 @@ from diffscope.errors import (
 from diffscope.families.base import Denoiser
 from diffscope.features import Plan, target_of
 from diffscope.measure.description import common_checkpoint, described_checkpoint, described_data
+from diffscope.measure.job import Job, prepare
 from diffscope.measure.measurement import measure
-from diffscope.measure.opening import Loading, open_job
+from diffscope.measure.opening import open_job
 from diffscope.measure.portions import half_of_memory
 from diffscope.measure.progress import Listener
-from diffscope.measure.settings import Job, Settings, prepare
 from diffscope.measure.snapshots import expanded, find_snapshots
+from diffscope.options.settings import Loading, Settings
 from diffscope.protocol import digest, require_equal
 from diffscope.results import TableResult
 from diffscope.sources.base import Source, Target
@@ -71,13 +72,13 @@ class Found:
 
 def check_settings(settings: Settings) -> None:
     """What the command line alone shows to be wrong; NeedTwoViews beside."""
-    if not settings.sigmas and not settings.times:
+    if not settings.sigma and not settings.t:
         raise UsageError("neighbors needs a noise level: --sigma S or --t T; to find the best one: diffscope sweep")
-    levels = len(settings.sigmas) + len(settings.times)
+    levels = len(settings.sigma) + len(settings.t)
     if levels > 1:
         raise UsageError(f"neighbors takes one noise level, not {levels}; run it once for each")
-    if len(settings.layers) > 1 or "all" in settings.layers:
-        raise UsageError(f"neighbors takes one --layer, not {', '.join(settings.layers)}; run it once for each")
+    if len(settings.layer) > 1 or "all" in settings.layer:
+        raise UsageError(f"neighbors takes one --layer, not {', '.join(settings.layer)}; run it once for each")
     if settings.views < 2:
         raise NeedTwoViews(f"--views {settings.views}: a residual is what views differ in; at least 2 are needed")
 

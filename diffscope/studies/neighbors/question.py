@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from diffscope import seeding
 from diffscope.errors import DataError, TooFewImages, UsageError
-from diffscope.measure.settings import Settings
+from diffscope.options.settings import Settings
 from diffscope.sources.base import Source
 from diffscope.studies.neighbors.search import Cast
 

@@ -20,8 +20,8 @@ from diffscope.errors import DataError, NonFinite, TooFewImages, ZeroNoise
 from diffscope.families.base import Denoiser
 from diffscope.features import Batch, Extractor, Inputs, cure
 from diffscope.measure.blocks import check_unreadable
+from diffscope.measure.job import Job
 from diffscope.measure.progress import Listener
-from diffscope.measure.settings import Job
 from diffscope.studies.neighbors.nearest import CHUNK, Nearest
 from diffscope.views import Augmentation
 

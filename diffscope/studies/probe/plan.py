@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from diffscope.errors import DataError, MemoryLimit, UsageError
 from diffscope.families.base import Denoiser
+from diffscope.measure.job import Job, prepare
 from diffscope.measure.portions import half_of_memory, total_passes
-from diffscope.measure.settings import Job, prepare
 from diffscope.protocol import digest
 from diffscope.sources.base import Source
 from diffscope.studies.probe import class_metrics, classifiers
@@ -105,7 +105,7 @@ def plan(job: Job, probing: Probing, test: Source | None = None) -> Probe:
         raise DataError(f"--test: its class folders are not those of {job.source.path}; use the same names")
 
     def kind(prefix: str, denoiser: Denoiser, input: str, layers: tuple[str, ...]) -> Kind:
-        chosen = replace(job.settings, layers=layers, views=1, augment="none", augment_strength=1.0, input=input)
+        chosen = replace(job.settings, layer=layers, views=1, augment="none", augment_strength=1.0, input=input)
 
         def features(source: Source, count: int) -> Job:
             return prepare(job.checkpoint, denoiser, source, replace(chosen, num_images=count))

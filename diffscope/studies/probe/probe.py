@@ -26,10 +26,10 @@ from diffscope import __version__
 from diffscope.cache.store import Arrays, Parts, Records, cache_folder, checksum_of_file
 from diffscope.errors import EstimationError, NonFinite
 from diffscope.measure.description import described_checkpoint, described_data
+from diffscope.measure.job import Job
 from diffscope.measure.portions import total_passes
 from diffscope.measure.progress import Listener
 from diffscope.measure.rows import null_row
-from diffscope.measure.settings import Job
 from diffscope.numerics import rank_correlation
 from diffscope.ranks import world
 from diffscope.results import ProbeRow, Result, Row, WindowRow

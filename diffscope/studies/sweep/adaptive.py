@@ -21,12 +21,12 @@ from diffscope.errors import EstimationError, IllConditioned, MemoryLimit, RankD
 from diffscope.features import Inputs
 from diffscope.measure.blocks import Blocks
 from diffscope.measure.description import described_checkpoint, described_data
+from diffscope.measure.job import Job
 from diffscope.measure.measurement import Measured, measurable
 from diffscope.measure.pieces import Piece
 from diffscope.measure.portions import portions, total_passes
 from diffscope.measure.progress import Listener
 from diffscope.measure.rows import Outline, all_rows, read_rows, require_one
-from diffscope.measure.settings import Job
 from diffscope.metrics._guards import guarded
 from diffscope.metrics.icr import estimate
 from diffscope.moments import Moments

@@ -23,12 +23,12 @@ from diffscope.families.base import NoiseConvention
 from diffscope.features import Inputs
 from diffscope.measure.blocks import Blocks, check_unreadable_of
 from diffscope.measure.description import described_checkpoint, described_data
+from diffscope.measure.job import Job
 from diffscope.measure.measurement import measurable
 from diffscope.measure.pieces import Kept, kept, moments_of, skipped_in, whole_blocks
 from diffscope.measure.portions import portions, total_passes
 from diffscope.measure.progress import Listener
 from diffscope.measure.rows import Outline, all_rows, read_rows, require_one
-from diffscope.measure.settings import Job
 from diffscope.moments import Moments
 from diffscope.protocol import require_equal
 from diffscope.ranks import world

@@ -8,11 +8,12 @@ from pathlib import Path
 from diffscope import __version__
 from diffscope.errors import UsageError
 from diffscope.measure.description import described_checkpoint, described_data
+from diffscope.measure.job import Job
 from diffscope.measure.measurement import Measured, measure
 from diffscope.measure.progress import Listener
-from diffscope.measure.settings import Job
 from diffscope.results import Result
 from diffscope.studies.sweep.adaptive import staged_sweep
+from diffscope.studies.sweep.options import Accuracy
 from diffscope.studies.sweep.split_half import self_checked
 from diffscope.studies.sweep.window_rows import windows
 
@@ -25,10 +26,11 @@ def sweep(
     `check` adds ICR from half of the images to every row (`split_half.py`). Settings with an accuracy spend
     images where they decide (`adaptive.py`).
     """
-    if job.settings.accuracy is not None:
+    accuracy = next((one.accuracy for one in job.options if isinstance(one, Accuracy)), None)
+    if accuracy is not None:
         if command != "sweep" or check:
             raise UsageError("an accuracy is for a sweep to reach; what needs all images at all levels has none")
-        return staged_sweep(job, job.settings.accuracy, listener, folder)
+        return staged_sweep(job, accuracy, listener, folder)
     measured = measure(job, listener, folder, beside=partial(self_checked, job.settings.reduce) if check else None)
     result = Result(
         version=__version__,

@@ -19,15 +19,15 @@ from typing import Any
 
 from diffscope.cache.store import Parts, cache_folder
 from diffscope.errors import DataError, EstimationError, IllConditioned, RankDeficient, TooFewImages, ZeroNoise
+from diffscope.measure.job import Job, prepare
 from diffscope.measure.measurement import refusals
 from diffscope.measure.portions import total_passes
 from diffscope.measure.progress import Listener
 from diffscope.measure.rows import note_of, null_row
-from diffscope.measure.settings import Job, prepare
+from diffscope.options.settings import AUGMENTATIONS
 from diffscope.results import Result, Row
 from diffscope.studies.sweep.sweep import sweep
 from diffscope.studies.sweep.window_rows import windows
-from diffscope.views import AUGMENTATIONS
 
 EVERY_AUGMENTATION = AUGMENTATIONS[1:]
 """What --augment all stands for: views that differ in noise alone are no augmentation."""

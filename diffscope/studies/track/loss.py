@@ -15,7 +15,7 @@ import torch
 
 from diffscope.errors import NonFinite
 from diffscope.features import DTYPES, Inputs, Plan, arithmetic, batch_label, cure
-from diffscope.measure.settings import Job
+from diffscope.measure.job import Job
 from diffscope.views import Augmentation
 
 

@@ -24,11 +24,11 @@ from diffscope.families import LiveNetwork, SigmaToInput, wrap
 from diffscope.families.base import Denoiser
 from diffscope.families.networks.hooked import watched
 from diffscope.families.networks.walk import WalkedNetwork
-from diffscope.measure.opening import Loading, open_job
+from diffscope.measure.opening import open_images, open_job
 from diffscope.measure.portions import half_of_memory
 from diffscope.measure.rows import null_row
-from diffscope.measure.settings import Settings
 from diffscope.measure.snapshots import Snapshot
+from diffscope.options.settings import Loading, Settings
 from diffscope.results import OnsetRow, Result, Row
 from diffscope.sources import arrays
 from diffscope.studies.track.onset import judge, preset
@@ -80,12 +80,12 @@ class Monitor:
         if options.get("device") is not None:
             raise UsageError("a live network is measured where it is; leave out device=")
         memory = {"max_memory": min(MAX_MEMORY, half_of_memory())}
-        settings = Settings(layers=(layer,), sigmas=(sigma,), **{**memory, **options})
+        settings = Settings(layer=(layer,), sigma=(sigma,), **{**memory, **options})
         # As a run that is watched: `auto` would change the rule in its midst.
         rule = "long" if rule == "auto" else rule
         preset(rule, 0)
         if isinstance(images, (str, os.PathLike)):
-            source = settings.open(os.fspath(images))
+            source = open_images(settings, os.fspath(images))
         else:
             array = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
             source = arrays.in_memory(array)
@@ -126,7 +126,7 @@ class Monitor:
         """What the run says so far, looking at nothing but the past; `state` is `unclear` before there is a row."""
         settings = self._tracker.settings
         judged = self._tracker.judged()
-        return judged[0] if judged else judge(settings.layers[0], settings.sigmas[0], (), self._tracker.rule, True)
+        return judged[0] if judged else judge(settings.layer[0], settings.sigma[0], (), self._tracker.rule, True)
 
     def result(self) -> Result:
         """All rows and the verdict as `diffscope track` has them; CheckpointError before there is a row."""
@@ -144,7 +144,7 @@ class Monitor:
         if self._wrapped is None or self._wrapped[0] is not network:
             if self._channels is None or self._side is None:
                 raise UsageError("what the network takes is not known; say Monitor(…, channels=3, side=32)")
-            layers = _named(network, self._tracker.settings.layers[0])
+            layers = _named(network, self._tracker.settings.layer[0])
             found = wrap(
                 network, side=self._side, channels=self._channels, sigma_to_input=self._sigma_to_input, layers=layers
             )

@@ -25,13 +25,14 @@ from diffscope.families.base import Denoiser
 from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.features import Inputs, Plan
 from diffscope.measure.description import common_checkpoint, described_checkpoint, described_data
+from diffscope.measure.job import Job, prepare
 from diffscope.measure.measurement import measure
-from diffscope.measure.opening import Loading, job_of, open_job
+from diffscope.measure.opening import job_of, open_job
 from diffscope.measure.portions import half_of_memory, total_passes
 from diffscope.measure.progress import Listener
 from diffscope.measure.read_ahead import ReadAhead
-from diffscope.measure.settings import Job, Settings, prepare
 from diffscope.measure.snapshots import OWN_FAULTS, SHARED_FAULTS, LeftOut, Snapshot
+from diffscope.options.settings import Loading, Settings
 from diffscope.protocol import Protocol, require_equal
 from diffscope.ranks import world
 from diffscope.results import OnsetRow, Result, Row
@@ -113,7 +114,7 @@ class Tracker:
         Windows move to larger noise in training, so that at levels below them ICR rises in any run. A run keeps the
         level that was chosen for it once, as long as its first snapshot is the same.
         """
-        if self.settings.sigmas or self.settings.times:
+        if self.settings.sigma or self.settings.t:
             return
         for snapshot in _from_the_middle(snapshots):
             try:
@@ -124,7 +125,7 @@ class Tracker:
                 self.leave_out([LeftOut(snapshot.path, str(error))])
                 continue
             self._note(f"sigma {sigma:.4g} was chosen by a sweep of {chosen_at}; --sigma sets it")
-            self.settings = replace(self.settings, sigmas=(sigma,))
+            self.settings = replace(self.settings, sigma=(sigma,))
             return
         raise CheckpointError(next(iter(self.left_out.values())))
 
@@ -306,7 +307,7 @@ class Tracker:
     def _level(self, first: Snapshot, middle: Snapshot) -> tuple[float, str]:
         """The noise level and the snapshot at which it was chosen, now or by an earlier command for the same run."""
         count = min(len(self.source), self.settings.num_images or LEVEL_IMAGES)
-        settings = replace(self.settings, sigmas=(), times=(), num_images=count)
+        settings = replace(self.settings, sigma=(), t=(), num_images=count)
         job = open_job(middle.path, self.source, settings, self.loading, self._encoder)
         self._encoder = job.denoiser.encoder
         origin = read(first.path, self.loading.weights, outline=True).sha256()

@@ -18,7 +18,8 @@ from diffscope import api
 from diffscope.errors import DataError, MemoryLimit, NeedTwoViews
 from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.features import Batch, arithmetic, extractor
-from diffscope.measure.settings import Job, Settings
+from diffscope.measure.job import Job
+from diffscope.options.settings import Settings
 from diffscope.studies.bench import benchmark as bench
 from diffscope.studies.bench import machine_limit, stopwatch
 from diffscope.studies.bench.benchmark import benchmark
@@ -303,7 +304,7 @@ def test_a_batch_that_would_take_too_long_is_not_tried(
 
 
 def test_a_network_without_products_has_no_share(quick: Callable[..., Benchmark]) -> None:
-    found = quick(job(layers=("wiener",)))
+    found = quick(job(layer=("wiener",)))
     without = dataclasses.replace(found, walk=dataclasses.replace(found.walk, flops=0))
     assert without.to_json()["share"] is None
     assert found.to_json()["limit"]["operation"] == "convolution"  # (1, 8, 8) is a map

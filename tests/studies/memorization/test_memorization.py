@@ -19,7 +19,7 @@ from diffscope import families
 from diffscope.checkpoints import Checkpoint
 from diffscope.errors import CheckpointError, DataError, NonFinite, UsageError
 from diffscope.families.base import Denoiser
-from diffscope.measure.opening import Loading
+from diffscope.options.settings import Loading
 from diffscope.results import TableResult
 from diffscope.sources.base import open_source
 from diffscope.studies.memorization import training_images

@@ -14,9 +14,8 @@ from numpy.testing import assert_allclose
 
 from diffscope.errors import DataError, MemoryLimit, NeedTwoViews, TooFewImages, UsageError, ZeroNoise
 from diffscope.features import Extractor, Inputs, target_of
-from diffscope.measure.opening import Loading
 from diffscope.measure.progress import Listener
-from diffscope.measure.settings import Settings
+from diffscope.options.settings import Loading, Settings
 from diffscope.sources.arrays import ArraySource
 from diffscope.sources.base import Source, Target
 from diffscope.studies.neighbors import search as neighborhood
@@ -61,7 +60,7 @@ class Planted(Source):
         return index
 
 
-SETTINGS = Settings(sigmas=(0.5,), views=5, pool="flatten", augment="none", workers=0)
+SETTINGS = Settings(sigma=(0.5,), views=5, pool="flatten", augment="none", workers=0)
 
 
 def study(source: Source, question: Question | None = None, model: str = "toy:d=32,side=8", **changes: Any) -> Study:
@@ -256,9 +255,9 @@ def test_unreadable_images_are_left_out_and_asked_ones_are_errors(tmp_path: Path
         (Question(("z/9",)), {}, DataError, "no such image"),
         (Question(k=30), {}, TooFewImages, "31"),
         (Question(), {"views": 1}, NeedTwoViews, "at least 2"),
-        (Question(), {"sigmas": ()}, UsageError, "sweep"),
-        (Question(), {"sigmas": (0.1, 0.2)}, UsageError, "one noise level"),
-        (Question(), {"layers": ("all",)}, UsageError, "one --layer"),
+        (Question(), {"sigma": ()}, UsageError, "sweep"),
+        (Question(), {"sigma": (0.1, 0.2)}, UsageError, "one noise level"),
+        (Question(), {"layer": ("all",)}, UsageError, "one --layer"),
     ],
 )
 def test_questions_without_an_answer(question: Question, changes: Any, error: type[Exception], words: str) -> None:
@@ -305,7 +304,7 @@ def pictures(count: int) -> ArraySource:
 
 
 def test_the_first_view_is_the_image_as_it_is() -> None:
-    job = study(pictures(12), model=EDM, layers=(LAYER,), augment="crop+flip+jitter", batch_size=4).first
+    job = study(pictures(12), model=EDM, layer=(LAYER,), augment="crop+flip+jitter", batch_size=4).first
     mine, usual = OriginalFirst(job.source, job.plan), Inputs(job.source, job.plan)
     target = target_of(job.denoiser)
     for a, b in zip(mine.batches(job.denoiser, [5, 1, 2]), usual.batches(job.denoiser, [5, 1, 2]), strict=True):
@@ -320,7 +319,7 @@ def test_the_first_view_is_the_image_as_it_is() -> None:
 
 
 def test_thumbnails_are_the_views_compared() -> None:
-    job = study(pictures(12), model=EDM, layers=(LAYER,), augment="crop+flip+jitter").first
+    job = study(pictures(12), model=EDM, layer=(LAYER,), augment="crop+flip+jitter").first
     target = target_of(job.denoiser)
     read = torch.from_numpy(job.source.read(3, target))
     view = augmented_view(read[None], [3], 2, Augmentation(), 0)[0]

@@ -20,9 +20,9 @@ import diffscope as package
 from diffscope import families
 from diffscope.checkpoints import read
 from diffscope.errors import DataError, MemoryLimit, UsageError
-from diffscope.measure.opening import Loading, open_job
+from diffscope.measure.opening import open_job
 from diffscope.measure.progress import Listener
-from diffscope.measure.settings import Settings
+from diffscope.options.settings import Loading, Settings
 from diffscope.results import Result
 from diffscope.sources.base import open_source
 from diffscope.studies.probe import class_metrics, classifiers
@@ -30,7 +30,7 @@ from diffscope.studies.probe import plan as probe_plan
 from diffscope.studies.probe import probe as study
 from diffscope.studies.probe.plan import Probing
 
-OPTIONS: dict[str, Any] = {"layers": (LAYER,), "augment": "none", "num_images": 144}
+OPTIONS: dict[str, Any] = {"layer": (LAYER,), "augment": "none", "num_images": 144}
 MIXTURE = "classes=3,rank=4,delta=0.2"
 
 
@@ -54,7 +54,7 @@ def test_accuracy_is_scikit_learns_on_the_output_of_features(pictures: Path, tmp
     assert diffscope("features", EDM, *more, "--views", 1, "-o", file).code == 0
     # ICR's own views and augmentation are none of the probe's; clean input that is not augmented has no ICR.
     options = OPTIONS if input == "noisy" else {**OPTIONS, "augment": "crop"}
-    result = package.probe(EDM, pictures, sigmas=(0.3, 3.0), input=input, seed=1, **options)
+    result = package.probe(EDM, pictures, sigma=(0.3, 3.0), input=input, seed=1, **options)
     assert [row["accuracy"] for row in result.rows] == by_hand(file, seed=1)
     assert (result.data["train"], result.data["test"]) == (108, 36)
     tensors = load_file(file)
@@ -67,8 +67,8 @@ def test_accuracy_is_scikit_learns_on_the_output_of_features(pictures: Path, tmp
 
 
 def test_rows_are_those_of_a_sweep_and_more(pictures: Path) -> None:
-    swept = package.sweep(EDM, str(pictures), sigmas=(0.3, 1.0, 3.0), **OPTIONS)
-    probed = package.probe(EDM, pictures, sigmas=(0.3, 1.0, 3.0), label_noise=(0.4,), ensemble=3, **OPTIONS)
+    swept = package.sweep(EDM, str(pictures), sigma=(0.3, 1.0, 3.0), **OPTIONS)
+    probed = package.probe(EDM, pictures, sigma=(0.3, 1.0, 3.0), label_noise=(0.4,), ensemble=3, **OPTIONS)
     for old, new in zip(swept.rows, probed.rows, strict=True):
         assert new.values.items() >= old.values.items()
         added = new.values.keys() - old.values.keys()
@@ -81,15 +81,15 @@ def test_rows_are_those_of_a_sweep_and_more(pictures: Path) -> None:
 
 def test_a_source_of_its_own_for_the_test(pictures: Path, tmp_path: Path) -> None:
     """Tested on what it was trained on, 144 images of 32 features are told apart better than others."""
-    same = package.probe(EDM, pictures, pictures, sigmas=(0.3,), views=1, **{**OPTIONS, "num_images": 200})
+    same = package.probe(EDM, pictures, pictures, sigma=(0.3,), views=1, **{**OPTIONS, "num_images": 200})
     assert (same.data["train"], same.data["test"]) == (200, 200)
-    split = package.probe(EDM, pictures, sigmas=(0.3,), views=1, **{**OPTIONS, "num_images": 200})
+    split = package.probe(EDM, pictures, sigma=(0.3,), views=1, **{**OPTIONS, "num_images": 200})
     assert same.rows[0]["accuracy"] > split.rows[0]["accuracy"]
     assert same.protocol["hash"] != split.protocol["hash"]
 
 
 def test_a_run_that_is_stopped_goes_on(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = {**OPTIONS, "views": 1, "sigmas": (0.3, 1.0, 3.0), "folder": tmp_path}
+    options = {**OPTIONS, "views": 1, "sigma": (0.3, 1.0, 3.0), "folder": tmp_path}
     whole = package.probe(EDM, pictures, **options)
     assert list(tmp_path.iterdir()) == []
     fit, fitted = classifiers.linear_probe, []
@@ -111,7 +111,7 @@ def test_a_run_that_is_stopped_goes_on(pictures: Path, tmp_path: Path, monkeypat
 
 
 def test_passes_are_counted_for_the_progress_bar(pictures: Path) -> None:
-    job = open_job(EDM, open_source(str(pictures)), Settings(sigmas=(0.3,), **OPTIONS), Loading())
+    job = open_job(EDM, open_source(str(pictures)), Settings(sigma=(0.3,), **OPTIONS), Loading())
     planned = probe_plan.plan(job, Probing(posterior=True, both=True))
     heard: list[int] = []
     study.run(planned, Listener(heard.append))[1]()
@@ -124,8 +124,8 @@ def test_the_posterior_mean_is_probed_as_it_is(pictures: Path) -> None:
 
     from diffscope.features import Inputs
 
-    job = open_job(EDM, open_source(str(pictures)), Settings(sigmas=(0.3,), views=1, **OPTIONS), Loading())
-    result = package.probe(EDM, pictures, sigmas=(0.3,), views=1, posterior=True, **OPTIONS)
+    job = open_job(EDM, open_source(str(pictures)), Settings(sigma=(0.3,), views=1, **OPTIONS), Loading())
+    result = package.probe(EDM, pictures, sigma=(0.3,), views=1, posterior=True, **OPTIONS)
     with torch.inference_mode():
         z = torch.cat([
             job.denoiser.denoise(batch.at(0.3), torch.tensor([0.3]), None).flatten(1)
@@ -233,7 +233,7 @@ def test_images_that_do_not_do(pictures: Path, tmp_path: Path, monkeypatch: pyte
     np.save(tmp_path / "plain.npy", np.zeros((40, 20, 20, 3), np.uint8))
     np.savez(tmp_path / "one.npz", x=np.zeros((40, 20, 20, 3), np.uint8), y=np.zeros(40, np.int64))
     np.savez(tmp_path / "rare.npz", x=np.zeros((40, 20, 20, 3), np.uint8), y=np.arange(40))
-    options: dict[str, Any] = {"sigmas": (1.0,), "views": 1, "knn": 3}
+    options: dict[str, Any] = {"sigma": (1.0,), "views": 1, "knn": 3}
     # All of it before anything is measured.
     monkeypatch.setattr(study, "run", lambda *_: pytest.fail("too late"))
     monkeypatch.setattr("diffscope.api._probe", study.run)

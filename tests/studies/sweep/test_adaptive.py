@@ -34,11 +34,12 @@ from diffscope.errors import (
 from diffscope.families.base import Denoiser
 from diffscope.families.toy import GaussianNetwork
 from diffscope.features import Extractor, Inputs
+from diffscope.measure.job import Job
 from diffscope.measure.pieces import Piece
 from diffscope.measure.portions import total_passes
-from diffscope.measure.settings import Job, Settings
 from diffscope.metrics.icr import estimate
 from diffscope.moments import BlockAccumulator, Moments
+from diffscope.options.settings import Settings
 from diffscope.results import Result, dumps
 from diffscope.seeding import permutation
 from diffscope.sources.synthetic import SyntheticSource
@@ -75,7 +76,7 @@ def bowl(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def job(accuracy: float | None = 0.1, data: str = DATA, checkpoint: str = TOY, **settings: Any) -> Job:
-    chosen = {"augment": "none", "workers": 0, "sigmas": LEVELS, "accuracy": accuracy, **settings}
+    chosen = {"augment": "none", "workers": 0, "sigma": LEVELS, "accuracy": accuracy, **settings}
     return api.prepare_job(checkpoint, data, Settings(**chosen))
 
 
@@ -178,7 +179,7 @@ def test_few_images_are_one_look_and_the_plain_sweep(tmp_path: Path) -> None:
 
 
 def test_one_level_is_known_by_its_interval(tmp_path: Path) -> None:
-    result = measured(job(0.15, sigmas=(0.5,)), tmp_path)
+    result = measured(job(0.15, sigma=(0.5,)), tmp_path)
     assert result.accuracy is not None
     assert result.accuracy["reached"]
     assert result.accuracy["passes"] < result.accuracy["passes_full"]
@@ -269,7 +270,7 @@ def by_the_rule(job: Job, accuracy: float) -> tuple[Decision, list[list[Reading]
 
 @pytest.mark.usefixtures("bowl")
 def test_several_layers_share_the_images_and_each_is_told(tmp_path: Path) -> None:
-    result = measured(job(0.1, layers=("all",)), tmp_path)
+    result = measured(job(0.1, layer=("all",)), tmp_path)
     assert [window.layer for window in result.window] == ["linear", "wiener"]
     for window in result.window:
         known, rows = told(result, window.layer), {r.sigma: r for r in result.rows if r.layer == window.layer}
@@ -288,8 +289,8 @@ def test_several_layers_share_the_images_and_each_is_told(tmp_path: Path) -> Non
 
 def test_a_layer_that_is_known_is_told_from_the_images_that_others_asked_for(tmp_path: Path) -> None:
     """`linear` is known to 15 % at the second look; `wiener`, one number an image, has the same level go on."""
-    result = measured(job(0.15, layers=("all",), sigmas=(0.5, 1.0, 3.0)), tmp_path)
-    alone = measured(job(0.15, sigmas=(0.5, 1.0, 3.0)), tmp_path)
+    result = measured(job(0.15, layer=("all",), sigma=(0.5, 1.0, 3.0)), tmp_path)
+    alone = measured(job(0.15, sigma=(0.5, 1.0, 3.0)), tmp_path)
     assert told(alone)["reached"]
     assert told(alone)["images"] < told(result)["images"] == result.rows[0].n
     assert told(result)["icr"] == pytest.approx(result.rows[0]["icr"], rel=1e-12)
@@ -298,7 +299,7 @@ def test_a_layer_that_is_known_is_told_from_the_images_that_others_asked_for(tmp
 
 def test_a_refused_layer_is_named_and_asks_for_nothing(tmp_path: Path) -> None:
     # 64 features of `wiener` from 60 images; 8 of `linear`.
-    settings = {"layers": ("all",), "pool": "flatten", "num_images": 60}
+    settings = {"layer": ("all",), "pool": "flatten", "num_images": 60}
     result = measured(job(**settings), tmp_path)
     refused = [row for row in result.rows if row.layer == "wiener"]
     assert {(row.n, row["icr"]) for row in refused} == {(60, None)}
@@ -308,7 +309,7 @@ def test_a_refused_layer_is_named_and_asks_for_nothing(tmp_path: Path) -> None:
     assert result.window[1].notes == ("no_levels: no noise level has an ICR",)
     assert [row for row in result.rows if row.layer == "linear"] == list(measured(job(num_images=60), tmp_path).rows)
     with pytest.raises(TooFewImages, match="layer wiener"):
-        measured(job(**{**settings, "layers": ("wiener",)}), tmp_path)
+        measured(job(**{**settings, "layer": ("wiener",)}), tmp_path)
 
 
 def test_a_layer_that_no_images_would_cure_asks_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,8 +321,8 @@ def test_a_layer_that_no_images_would_cure_asks_for_none(tmp_path: Path, monkeyp
             yield name, activation[:, :, :1, :1].expand_as(activation) if name == "wiener" else activation
 
     monkeypatch.setattr(GaussianNetwork, "walk", copying)
-    settings = {"pool": "flatten", "sigmas": (0.45, 0.6, 3.0)}
-    result = measured(job(0.1, layers=("all",), **settings), tmp_path)
+    settings = {"pool": "flatten", "sigma": (0.45, 0.6, 3.0)}
+    result = measured(job(0.1, layer=("all",), **settings), tmp_path)
     assert result.accuracy is not None
     assert list(result.accuracy["layers"]) == ["linear"]
     first, *_ = result.accuracy["looks"]
@@ -334,13 +335,13 @@ def test_a_layer_that_no_images_would_cure_asks_for_none(tmp_path: Path, monkeyp
     # Alone it is an error, as in a plain sweep, and as soon as that is seen.
     counted = Counted(monkeypatch)
     with pytest.raises(RankDeficient, match="64 channels have rank 1"):
-        measured(job(0.1, layers=("wiener",), **settings), tmp_path)
+        measured(job(0.1, layer=("wiener",), **settings), tmp_path)
     assert len(counted.reads) == first
 
 
 def test_a_level_without_an_icr_neither_stops_the_run_nor_wins(tmp_path: Path) -> None:
     """At σ = 1e-9 the views are equal to the last bit, and at 1e6 there is nothing but noise."""
-    result = measured(job(0.1, sigmas=(1e-9, 0.2, 0.5, 1e6)), tmp_path)
+    result = measured(job(0.1, sigma=(1e-9, 0.2, 0.5, 1e6)), tmp_path)
     silent, *others = result.rows
     assert (silent["icr"], silent["replicates"]) == (None, None)
     assert "zero_noise" in silent.notes[0]
@@ -348,7 +349,7 @@ def test_a_level_without_an_icr_neither_stops_the_run_nor_wins(tmp_path: Path) -
     assert told(result)["sigma"] == 0.2
     assert "levels_skipped" in result.window[0].notes[0]
     with pytest.raises(ZeroNoise, match="the views of every image have the same features"):
-        measured(job(0.1, sigmas=(1e-10, 1e-9)), tmp_path)
+        measured(job(0.1, sigma=(1e-10, 1e-9)), tmp_path)
 
 
 # --- images that cannot be read
@@ -386,7 +387,7 @@ def test_unreadable_images_are_left_out_of_the_stage_that_they_are_in(
 
 def test_batches_and_threads_do_not_move_a_number(tmp_path: Path) -> None:
     def run(size: int, workers: int = 0) -> Result:
-        return measured(job(0.05, sigmas=(0.45, 0.46, 0.48, 0.6, 3.0), batch_size=size, workers=workers), tmp_path)
+        return measured(job(0.05, sigma=(0.45, 0.46, 0.48, 0.6, 3.0), batch_size=size, workers=workers), tmp_path)
 
     results = {(size, workers): run(size, workers) for size in (1, 7) for workers in (0, 2)}
     first = results[1, 0]
@@ -428,7 +429,7 @@ def test_killed_in_every_stage_it_gives_the_same_bytes(tmp_path: Path) -> None:
         seen = now
     assert not (tmp_path / "result.json").exists()
 
-    same = job(0.01, checkpoint=checkpoint, batch_size=2, sigmas=sigmas)
+    same = job(0.01, checkpoint=checkpoint, batch_size=2, sigma=sigmas)
     with pytest.MonkeyPatch.context() as patch:
         counted, advanced = Counted(patch), list[int]()
         result, run = sweep(same, "sweep", api.Listener(advance=advanced.append), tmp_path)
@@ -474,7 +475,7 @@ def test_an_error_in_a_later_stage_keeps_what_was_finished(tmp_path: Path, monke
 
 def test_levels_do_not_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counted = Counted(monkeypatch)
-    measured(job(0.02, sigmas=(0.45, 0.5, 0.55, 1.0, 3.0)), tmp_path)
+    measured(job(0.02, sigma=(0.45, 0.5, 0.55, 1.0, 3.0)), tmp_path)
     by_stage = {piece.start: set(piece.levels) for piece in counted.pieces}
     assert all(by_stage[later] <= by_stage[earlier] for earlier, later in pairwise(sorted(by_stage)))
 
@@ -514,7 +515,7 @@ def test_a_training_run_has_no_accuracy(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("command", "check"), [("icr", False), ("sweep", True)])
 def test_what_needs_all_images_at_all_levels_has_no_accuracy(command: str, check: bool, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="accuracy"):
-        sweep(job(0.3, sigmas=(0.5,)), command, folder=tmp_path, check=check)
+        sweep(job(0.3, sigma=(0.5,)), command, folder=tmp_path, check=check)
 
 
 # --- compared

@@ -12,7 +12,8 @@ from commands import diffscope
 
 from diffscope import api
 from diffscope.families.base import Denoiser
-from diffscope.measure.settings import Settings, prepare
+from diffscope.measure.job import prepare
+from diffscope.options.settings import Settings
 from diffscope.results import Row
 from diffscope.sources.base import open_source
 from diffscope.studies.sweep.sweep import sweep
@@ -34,7 +35,7 @@ def rows(toy: Denoiser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[li
     """ICR from other images and other noise for every seed; the network is built once."""
     checkpoint, _ = api.load(TOY)
     folder = tmp_path_factory.mktemp("parts")
-    settings = Settings(sigmas=(SIGMA,), augment="none", workers=0)
+    settings = Settings(sigma=(SIGMA,), augment="none", workers=0)
     with pytest.MonkeyPatch.context() as patch:
         # What is measured in milliseconds need not survive a power cut.
         patch.setattr("diffscope.cache.store.os.fsync", lambda file: None)

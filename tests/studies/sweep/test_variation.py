@@ -15,7 +15,8 @@ from diffscope import api
 from diffscope.errors import DataError, RankDeficient, TooFewImages
 from diffscope.families.toy import ToyDenoiser
 from diffscope.features import Extractor
-from diffscope.measure.settings import Job, Settings
+from diffscope.measure.job import Job
+from diffscope.options.settings import Settings
 from diffscope.results import Result
 from diffscope.studies.sweep import variation
 from diffscope.studies.sweep.sweep import sweep
@@ -25,7 +26,7 @@ SIGMA = 0.5
 
 
 def toy(**settings: Any) -> Job:
-    chosen = {"augment": "none", "workers": 0, "sigmas": (SIGMA,), **settings}
+    chosen = {"augment": "none", "workers": 0, "sigma": (SIGMA,), **settings}
     return api.prepare_job("toy:d=32,side=8", "synthetic:count=3000", Settings(**chosen))
 
 
@@ -67,7 +68,7 @@ def test_subsets_are_nested() -> None:
 
 @pytest.mark.parametrize("command", ["icr", "sweep"])
 def test_a_member_is_what_it_is_alone_to_the_last_bit(command: str, tmp_path: Path) -> None:
-    levels = {"sigmas": (0.2, 0.5, 2.0)}
+    levels = {"sigma": (0.2, 0.5, 2.0)}
     both = measured(vary(toy(**levels), "num_images", (200, 300)), tmp_path, command)
     for count in (200, 300):
         one = alone(toy(**levels, num_images=count), tmp_path, command)
@@ -78,7 +79,7 @@ def test_a_member_is_what_it_is_alone_to_the_last_bit(command: str, tmp_path: Pa
 
 
 def test_every_augmentation_is_measured_on_the_same_images(pictures: Path, tmp_path: Path) -> None:
-    settings = Settings(layers=(LAYER,), sigmas=(SIGMA,), num_images=144, workers=0)
+    settings = Settings(layer=(LAYER,), sigma=(SIGMA,), num_images=144, workers=0)
     job = api.prepare_job(EDM, str(pictures), settings)
     varied = vary(job, "augment", EVERY_AUGMENTATION)
     assert len({tuple(one.indices.tolist()) for one in varied.jobs}) == 1
@@ -103,7 +104,7 @@ def test_the_protocol_lists_what_differs_and_nothing_else(tmp_path: Path) -> Non
 
 
 def test_too_few_images_are_null_rows_with_the_reason(tmp_path: Path) -> None:
-    result = measured(vary(toy(sigmas=(0.2, 0.5)), "num_images", (20, 33, 200)), tmp_path, "sweep")
+    result = measured(vary(toy(sigma=(0.2, 0.5)), "num_images", (20, 33, 200)), tmp_path, "sweep")
     assert [row["icr"] is None for row in result.rows] == [True] * 4 + [False] * 2
     assert [row.n for row in result.rows] == [20, 20, 33, 33, 200, 200]
     for row in result.rows[:4]:

@@ -18,10 +18,9 @@ from diffscope.checkpoints import Checkpoint
 from diffscope.errors import CheckpointError
 from diffscope.families.base import Denoiser
 from diffscope.measure import read_ahead
-from diffscope.measure.opening import Loading
 from diffscope.measure.read_ahead import ReadAhead
-from diffscope.measure.settings import Settings
 from diffscope.measure.snapshots import Snapshot, find_snapshots
+from diffscope.options.settings import Loading, Settings
 from diffscope.sources.base import open_source
 from diffscope.studies.track import track as tracking
 from diffscope.studies.track.track import Tracker
@@ -75,7 +74,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> Events:
 
 
 def tracker(folder: Path) -> Tracker:
-    return Tracker(open_source(IMAGES), Settings(sigmas=(0.3,), views=3, workers=0), folder=folder)
+    return Tracker(open_source(IMAGES), Settings(sigma=(0.3,), views=3, workers=0), folder=folder)
 
 
 def while_measuring(patch: pytest.MonkeyPatch, do: Callable[[str], object]) -> list[str]:

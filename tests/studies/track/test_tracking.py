@@ -16,10 +16,10 @@ from safetensors.numpy import load_file, save_file
 from diffscope import api
 from diffscope.errors import CheckpointError, TooFewImages, UnknownLayer
 from diffscope.features import Inputs
-from diffscope.measure.opening import Loading, open_job
-from diffscope.measure.settings import Settings
+from diffscope.measure.opening import open_job
 from diffscope.measure.snapshots import Snapshot, find_snapshots
 from diffscope.numerics import power_law
+from diffscope.options.settings import Loading, Settings
 from diffscope.results import Result, Row, dumps
 from diffscope.sources.base import open_source
 from diffscope.studies.track import track as tracking
@@ -29,7 +29,7 @@ from diffscope.studies.track.track import Tracker
 SERIES = DATA / "series"
 IMAGES = str(SERIES / "images.npz")
 SNAPSHOTS, _ = find_snapshots([str(SERIES)])
-SETTINGS = Settings(sigmas=(0.3,), views=3, workers=0)
+SETTINGS = Settings(sigma=(0.3,), views=3, workers=0)
 
 
 def tracker(folder: Path, settings: Settings = SETTINGS, **more: Any) -> Tracker:
@@ -103,7 +103,7 @@ def test_a_second_run_measures_nothing_and_a_third_only_what_is_new(
 def test_other_settings_are_measured_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tracked(tmp_path, SNAPSHOTS[:1])
     measured = counted(monkeypatch)
-    tracked(tmp_path, SNAPSHOTS[:1], Settings(sigmas=(0.3,), views=4, workers=0))
+    tracked(tmp_path, SNAPSHOTS[:1], Settings(sigma=(0.3,), views=4, workers=0))
     assert len(measured) == 1
 
 
@@ -154,16 +154,16 @@ def test_a_broken_snapshot_is_left_out_with_its_reason(make: str, tmp_path: Path
     (left_out,) = [entry for entry in result.checkpoints if "why" in entry]
     assert left_out["path"] == bad.path
     assert bad.path in left_out["why"]
-    strict = Settings(sigmas=(0.3,), views=3, workers=0, strict=True)
+    strict = Settings(sigma=(0.3,), views=3, workers=0, strict=True)
     with pytest.raises(CheckpointError, match=bad.path):
         tracked(tmp_path, [SNAPSHOTS[0], bad], strict)
 
 
 def test_a_fault_of_the_settings_is_no_fault_of_a_snapshot(tmp_path: Path) -> None:
     with pytest.raises(TooFewImages, match="views"):
-        tracked(tmp_path, SNAPSHOTS[:1], Settings(sigmas=(0.3,), num_images=20, views=2))
+        tracked(tmp_path, SNAPSHOTS[:1], Settings(sigma=(0.3,), num_images=20, views=2))
     with pytest.raises(UnknownLayer):
-        tracked(tmp_path, SNAPSHOTS[:1], Settings(sigmas=(0.3,), layers=("nowhere",)))
+        tracked(tmp_path, SNAPSHOTS[:1], Settings(sigma=(0.3,), layer=("nowhere",)))
 
 
 def test_a_level_is_chosen_once_for_a_run(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_held_out_images_give_their_icr_and_both_losses(tmp_path: Path) -> None:
 
 def test_the_loss_is_that_of_the_toy_in_closed_form() -> None:
     """Of a Gaussian of variance v, the posterior mean leaves vσ²/(v + σ²)."""
-    settings = Settings(augment="none", sigmas=(0.5, 2.0))
+    settings = Settings(augment="none", sigma=(0.5, 2.0))
     job = open_job("toy:d=8,side=8", open_source("synthetic:count=400"), settings, Loading())
     measured = denoising_loss(job, Inputs(job.source, plain(job.plan)), lambda passes: None)
     v = power_law(64, 1.0)

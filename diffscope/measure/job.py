@@ -1,10 +1,9 @@
-"""What a user chooses for a measurement, and what that comes to for one model and its images."""
+"""What a user's settings come to for one model and its images: checked against each other, ready to run."""
 
 from __future__ import annotations
 
 import math
 import os
-import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,85 +14,15 @@ from diffscope.checkpoints import Checkpoint
 from diffscope.errors import DataError, NoiseLevelError, UnknownLayer, UsageError
 from diffscope.families.base import Denoiser, Layer, NoiseConvention
 from diffscope.features import Plan, resolve_device, resolve_precision
+from diffscope.options.option import Declared, protocol_values
+from diffscope.options.settings import Settings
 from diffscope.protocol import Protocol
-from diffscope.sources.base import MAX_PIXELS, Source, Target, open_source
-from diffscope.views import DEFAULT_AUGMENTATION, Augmentation
+from diffscope.sources.base import MAX_PIXELS, Source, Target
+from diffscope.views import Augmentation
 
 DEFAULT_IMAGES = 5000
 IMAGES_PER_FEATURE = 4
 SWEEP_RANGE = (0.002, 20.0)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The options that all measuring commands share; names and defaults are those of the command line."""
-
-    layers: tuple[str, ...] = ("mid",)
-    """Names, `mid`, tails, or `all`."""
-    sigmas: tuple[float, ...] = ()
-    times: tuple[float, ...] = ()
-    """Noise levels in the model's own variable; used beside `sigmas`."""
-    num_levels: int = 12
-    """Where neither is given: log-spaced over [0.002, 20], cut to the family's range."""
-    num_images: int | None = None
-    augment: str = DEFAULT_AUGMENTATION
-    augment_strength: float = 1.0
-    views: int = 2
-    input: str = "noisy"
-    pool: str = "mean"
-    normalize: bool = False
-    reduce: bool = False
-    class_label: str = "null"
-    seed: int = 0
-    precision: str = "auto"
-    device: str | None = None
-    batch_size: int | None = None
-    workers: int | None = None
-    max_memory: int | None = None
-    """Bytes; half of RAM by default."""
-    strict: bool = False
-    max_pixels: int | None = None
-    """Of a stored image; larger ones are unreadable. None, and its value, are `sources.base.MAX_PIXELS`."""
-    compile: bool = False
-    """On CUDA: the network's blocks, first."""
-    accuracy: float | None = None
-    """Relative, of ICR at its lowest; of a sweep that spends images where they decide."""
-
-    def __post_init__(self) -> None:
-        for name, value, choices in (
-            ("--input", self.input, ("noisy", "clean")),
-            ("--pool", self.pool, ("mean", "flatten")),
-        ):
-            if value not in choices:
-                raise UsageError(f"{name} {value}: expected {' or '.join(choices)}")
-        for name, number, least in (
-            ("--views", self.views, 1),
-            ("--num-levels", self.num_levels, 1),
-            ("--num-images", self.num_images, 1),
-            ("--batch-size", self.batch_size, 1),
-            ("--workers", self.workers, 0),
-            ("--seed", self.seed, 0),
-            ("--max-pixels", self.max_pixels, 1),
-        ):
-            if number is not None and number < least:
-                raise UsageError(f"{name} {number}: expected at least {least}")
-        if self.accuracy is not None and not 0 < self.accuracy < 1:
-            raise UsageError(f"--accuracy {self.accuracy:g}: expected a share of ICR such as 2%")
-        if self.seed >= 2**64:  # a word of the generator's key
-            raise UsageError(f"--seed {self.seed}: expected less than 2^64")
-        for sigma in self.sigmas:
-            if not (math.isfinite(sigma) and sigma > 0):
-                raise UsageError(f"--sigma {sigma:g}: expected a noise-to-signal ratio above 0")
-        for t in self.times:
-            if not math.isfinite(t):
-                raise UsageError(f"--t {t:g}: expected a finite number")
-        if not re.fullmatch(r"null|label|\d{1,9}", self.class_label):
-            raise UsageError(f"--class {self.class_label}: expected null, label or a class index")
-        Augmentation(self.augment, self.augment_strength)
-
-    def open(self, data: str) -> Source:
-        """The images at `data`; DataError where there are none."""
-        return open_source(data, MAX_PIXELS if self.max_pixels is None else self.max_pixels)
 
 
 @dataclass(frozen=True)
@@ -120,6 +49,8 @@ class Job:
     indices: np.ndarray
     """Of the images used, in the seeded order; the image of rank r belongs to block r mod G."""
     blocks: int
+    options: tuple[Declared, ...] = ()
+    """A study's own, some of which the protocol may hold."""
 
     def block(self, number: int) -> np.ndarray:
         return self.indices[number :: self.blocks]
@@ -128,6 +59,7 @@ class Job:
     def protocol(self) -> Protocol:
         """Reads and hashes checkpoint and images, once: seconds for gigabytes."""
         plan, denoiser = self.plan, self.denoiser
+        chosen = dict(protocol_values((self.settings, *self.options)))
         return Protocol(
             checkpoint=self.checkpoint.sha256(),
             weights=self.checkpoint.weights,
@@ -139,32 +71,30 @@ class Job:
             resize=denoiser.space.resize,
             side=denoiser.space.image_side,
             channels=denoiser.space.image_channels,
-            augment=plan.augmentation.name,
-            augment_strength=plan.augmentation.strength,
-            views=plan.views,
-            input=plan.input,
-            pool=plan.pool,
-            normalize=plan.normalize,
-            reduce=self.settings.reduce,
-            class_label=plan.class_label,
             layers=tuple(layer.name for layer in plan.layers),
             sigmas=plan.sigmas,
-            seed=plan.seed,
             precision=plan.precision,
             blocks=self.blocks,
             generator=seeding.GENERATOR,
-            accuracy=self.settings.accuracy,
             max_pixels=None if self.settings.max_pixels == MAX_PIXELS else self.settings.max_pixels,
+            **{name: value for name, value in chosen.items() if name in Protocol.__dataclass_fields__},
+            more={name: value for name, value in chosen.items() if name not in Protocol.__dataclass_fields__},
         )
 
 
-def prepare(checkpoint: Checkpoint, denoiser: Denoiser, source: Source, settings: Settings) -> Job:
+def prepare(
+    checkpoint: Checkpoint,
+    denoiser: Denoiser,
+    source: Source,
+    settings: Settings,
+    options: tuple[Declared, ...] = (),
+) -> Job:
     """Check the settings against model and images; cheap, and before any image is read.
 
     Raises UnknownLayer, NoiseLevelError, UsageError (device, precision) or DataError (images that do not suit the
     model, or classes that either lacks).
     """
-    layers = _layers(denoiser, settings.layers)
+    layers = _layers(denoiser, settings.layer)
     levels = _levels(denoiser, settings)
     _check_inputs(denoiser, source, settings)
     device = resolve_device(settings.device)
@@ -190,7 +120,7 @@ def prepare(checkpoint: Checkpoint, denoiser: Denoiser, source: Source, settings
         workers=min(2, os.cpu_count() or 1) if settings.workers is None else settings.workers,
     )
     indices = seeding.permutation(settings.seed, len(source))[:count]
-    return Job(checkpoint, denoiser, source, settings, plan, levels, indices, _block_count(count))
+    return Job(checkpoint, denoiser, source, settings, plan, levels, indices, _block_count(count), options)
 
 
 def with_layers(job: Job, layers: tuple[Layer, ...]) -> Job:
@@ -220,7 +150,7 @@ def _layers(denoiser: Denoiser, names: tuple[str, ...]) -> tuple[Layer, ...]:
 
 def _levels(denoiser: Denoiser, settings: Settings) -> tuple[Level, ...]:
     noise = denoiser.noise
-    asked = [*settings.sigmas, *(_sigma_of(noise, t) for t in settings.times)]
+    asked = [*settings.sigma, *(_sigma_of(noise, t) for t in settings.t)]
     levels: dict[float, Level] = {}
     for sigma in asked or sweep_levels(denoiser, settings.num_levels):
         used = noise.check(sigma)
