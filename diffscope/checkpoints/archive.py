@@ -27,7 +27,13 @@ ENCRYPTED_OR_PATCHED = 0x61  # flag bits that zipfile does not read past
 
 
 class Stored:
-    """A member as it lies in the file; its checksum is compared where that is asked for."""
+    """A member that lies in the file as it is; its checksum is compared if `verify`.
+
+    Args:
+        window: Its bytes.
+        info: Its entry in the list of members.
+        verify: Whether to compare its checksum.
+    """
 
     def __init__(self, window: Window, info: zipfile.ZipInfo, verify: bool) -> None:
         self.window = window
@@ -35,26 +41,54 @@ class Stored:
         self.verify = verify
 
     def fill(self, buffer: memoryview) -> None:
+        """Copies the member into a buffer of its length.
+
+        Args:
+            buffer: As long as the member.
+
+        Raises:
+            CheckpointError: If the file ends before, or the checksum differs.
+        """
         self.window.fill(buffer)
         if self.verify:
             check_sum(self.info, zlib.crc32(buffer))
 
 
 class Inflated:
-    """A member that zipfile reads; it compares the checksum when the member's end is reached."""
+    """A member that zipfile reads; it compares the checksum when the member's end is reached.
+
+    Args:
+        archive: The zip file.
+        info: The member's entry in its list.
+    """
 
     def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
         self.archive = archive
         self.info = info
 
     def fill(self, buffer: memoryview) -> None:
+        """Inflates the member into a buffer of its length.
+
+        Args:
+            buffer: As long as the member is declared to be.
+
+        Raises:
+            CheckpointError: If the member is damaged or shorter than declared.
+        """
         done = 0
         for piece in self.pieces():
             buffer[done : done + len(piece)] = piece
             done += len(piece)
 
     def pieces(self) -> Iterator[bytes]:
-        """As many bytes as are declared."""
+        """Inflates the member piece by piece.
+
+        Yields:
+            Up to PIECE bytes each, as many together as are declared.
+
+        Raises:
+            CheckpointError: If the member is damaged or shorter than declared.
+        """
         left = self.info.file_size
         try:
             with self.archive.open(self.info) as member:
@@ -69,7 +103,11 @@ class Inflated:
 
 
 class Directory:
-    """A zip file as zipfile reads its list of members: no longer a list than any checkpoint needs."""
+    """A zip file as zipfile reads its list of members: a list no longer than any checkpoint needs.
+
+    Args:
+        file: Open for reading, in binary.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -78,6 +116,17 @@ class Directory:
         return getattr(self.file, name)
 
     def read(self, count: int = -1) -> bytes:
+        """Reads from the file, as zipfile expects it.
+
+        Args:
+            count: Number of bytes; all where it is negative.
+
+        Returns:
+            At most `count` bytes.
+
+        Raises:
+            CheckpointError: If there are more than MAX_DIRECTORY.
+        """
         piece = self.file.read(min(count, MAX_DIRECTORY + 1) if count >= 0 else MAX_DIRECTORY + 1)
         if len(piece) > MAX_DIRECTORY:
             raise CheckpointError(f"a zip file whose list of members is longer than {MAX_DIRECTORY} bytes")
@@ -87,7 +136,15 @@ class Directory:
 class Archive:
     """A torch zip file, opened; it must outlive the storages that are still to be read.
 
-    The checksum of `data.pkl` is always compared, those of weights, when they are read, if `verify`.
+    The checksum of `data.pkl` is always compared.
+
+    Args:
+        file: Open for reading, in binary.
+        size: Of the file, in bytes.
+        verify: Whether to compare the checksums of weights when they are read.
+
+    Raises:
+        CheckpointError: If it is damaged, encrypted, a program, or claims more bytes than it can hold.
     """
 
     def __init__(self, file: BinaryIO, size: int, verify: bool = False) -> None:
@@ -105,7 +162,19 @@ class Archive:
         self.root = self.find_root()
 
     def read(self, table: Table, budget: Budget) -> Any:
-        """The object in `data.pkl`, its tensors still in the file."""
+        """Reads the object in `data.pkl`; its tensors stay in the file.
+
+        Args:
+            table: The names that the pickle may mention.
+            budget: Charged for what it makes.
+
+        Returns:
+            The object, made of stand-ins and plain values.
+
+        Raises:
+            CheckpointError: If the pickle or a storage is damaged.
+            UnsafePickle: If the pickle asks for more than data.
+        """
         if (order := self.members.get(self.root + "byteorder")) is not None and self.content(order, 16) != b"little":
             raise CheckpointError("a torch file written on a big-endian machine; re-save it on a little-endian one")
         storages: dict[str, Storage] = {}
@@ -123,7 +192,14 @@ class Archive:
         return Machine(window, table, budget, persistent).load()
 
     def verify_all(self) -> int:
-        """Compare the checksum of every member that has one; how many there were."""
+        """Compares the checksum of every member that has one.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            CheckpointError: If one differs.
+        """
         summed = [info for info in self.zip.infolist() if info.CRC]
         for info in summed:
             for _ in Inflated(self.zip, info).pieces():
@@ -131,6 +207,7 @@ class Archive:
         return len(summed)
 
     def check(self) -> None:
+        """Checks the list of members; CheckpointError where they are doubled, encrypted or claim too many bytes."""
         infos = self.zip.infolist()
         if len(self.members) != len(infos):
             raise CheckpointError("a zip file with two members of the same name; re-save it with torch.save")
@@ -147,6 +224,14 @@ class Archive:
             raise CheckpointError("a zip file whose members claim more bytes than it can hold; fetch or copy it again")
 
     def find_root(self) -> str:
+        """Finds the folder of `data.pkl`.
+
+        Returns:
+            Its name with a slash.
+
+        Raises:
+            CheckpointError: If the file is a program (TorchScript), or has no or several `data.pkl`.
+        """
         if any(name.endswith("/constants.pkl") or "/code/" in name for name in self.members):
             raise CheckpointError(
                 "a TorchScript archive, which is a program; a file of weights was expected: "
@@ -162,6 +247,18 @@ class Archive:
         return roots[0]
 
     def source(self, key: str, nbytes: int) -> Source:
+        """Finds the bytes of a storage.
+
+        Args:
+            key: Its name in the pickle.
+            nbytes: Its length.
+
+        Returns:
+            Where its bytes are; nothing is read.
+
+        Raises:
+            CheckpointError: If it is missing or of another length.
+        """
         info = self.members.get(f"{self.root}data/{key}")
         if info is None:
             raise CheckpointError(f"storage '{key}' is missing from the zip file; fetch or copy it again")
@@ -170,12 +267,23 @@ class Archive:
         return self.placed(info)
 
     def placed(self, info: zipfile.ZipInfo) -> Source:
+        """Gives the bytes of a member, stored or deflated; nothing is read."""
         if info.compress_type != zipfile.ZIP_STORED:
             return Inflated(self.zip, info)
         return Stored(self.window(info), info, self.verify)
 
     def window(self, info: zipfile.ZipInfo) -> Window:
-        """Where a stored member's bytes lie: behind its local header, whose own lengths count."""
+        """Finds a stored member's bytes behind its local header, whose own lengths count.
+
+        Args:
+            info: Its entry in the list of members.
+
+        Returns:
+            Its bytes, unread.
+
+        Raises:
+            CheckpointError: If it is not where it is declared.
+        """
         header = Window(self.file, info.header_offset, self.size).read(LOCAL_HEADER)
         if header[:4] != b"PK\x03\x04" or info.compress_size != info.file_size:
             raise CheckpointError(f"a zip file whose member {info.filename} is not where it is declared")
@@ -184,7 +292,18 @@ class Archive:
         return Window(self.file, start, self.size).cut(info.file_size)
 
     def content(self, info: zipfile.ZipInfo, limit: int) -> bytes:
-        """Of a small member, whose checksum is compared."""
+        """Reads a small member and compares its checksum.
+
+        Args:
+            info: Its entry in the list of members.
+            limit: Largest length, in bytes.
+
+        Returns:
+            Its bytes.
+
+        Raises:
+            CheckpointError: If it is longer, or damaged.
+        """
         if info.file_size > limit:
             raise CheckpointError(f"a zip file whose {info.filename} has {info.file_size} bytes; {limit} are read")
         buffer = bytearray(info.file_size)
@@ -194,10 +313,19 @@ class Archive:
 
 
 def check_sum(info: zipfile.ZipInfo, found: int) -> None:
-    """torch writes 0 for a checksum that it was told not to compute."""
+    """Compares a checksum; torch writes 0 for one that it was told not to compute.
+
+    Args:
+        info: The member's entry, with the checksum declared.
+        found: The checksum of its bytes.
+
+    Raises:
+        CheckpointError: If they differ.
+    """
     if info.CRC not in (0, found):
         raise damaged(info, f"its checksum is {found:08x} where {info.CRC:08x} is declared")
 
 
 def damaged(info: zipfile.ZipInfo, how: str) -> CheckpointError:
+    """Makes the error to raise for a damaged member."""
     return CheckpointError(f"member {info.filename} is damaged: {how}; fetch or copy the file again")

@@ -61,14 +61,27 @@ class Checkpoint:
         return os.path.basename(self.local or self.path)
 
     def sha256(self) -> str:
-        """Of the bytes of the file or files (analytic models: of the spelling; live: of the tensors).
+        """Gives the sha256 of the bytes of the file or files (analytic models: of the spelling; live: of the tensors).
 
-        Computed at the first call: seconds for gigabytes.
+        It is computed at the first call: seconds for gigabytes.
+
+        Returns:
+            64 hexadecimal digits.
+
+        Raises:
+            CheckpointError: If a file cannot be read again.
         """
         return self._digest
 
     def hashed(self, sha256: str) -> Checkpoint:
-        """The same, whose bytes were hashed before: gigabytes are not read for it again."""
+        """Gives the same record with a sha256 that is known: gigabytes are not read for it again.
+
+        Args:
+            sha256: Of its bytes, 64 hexadecimal digits.
+
+        Returns:
+            The record itself.
+        """
         self.__dict__["_digest"] = sha256
         return self
 

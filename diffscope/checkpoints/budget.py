@@ -25,7 +25,7 @@ KEYS = (str, int, float, complex, bool, bytes, type(None))
 
 
 class Budget:
-    """The account of one file."""
+    """The account of one file. Every charge raises CheckpointError once the limit is passed."""
 
     def __init__(self) -> None:
         self.steps = 0
@@ -33,6 +33,7 @@ class Budget:
         self.odd_keys = 0
 
     def charge_steps(self, count: int) -> None:
+        """Charges for opcodes and copied values; at most MAX_STEPS."""
         self.steps += count
         if self.steps > MAX_STEPS:
             raise CheckpointError(
@@ -40,6 +41,7 @@ class Budget:
             )
 
     def charge_bytes(self, count: int) -> None:
+        """Charges for text and copies of bytes; at most MAX_BYTES."""
         self.bytes += count
         if self.bytes > MAX_BYTES:
             raise CheckpointError(
@@ -47,7 +49,14 @@ class Budget:
             )
 
     def charge_given(self, values: tuple[object, ...]) -> None:
-        """For what a call is given. Bytes that stay in the file cost nothing, short values no more than the call."""
+        """Charges for what a call is given.
+
+        Args:
+            values: The arguments. Bytes that stay in the file cost nothing, short values no more than the call.
+
+        Raises:
+            CheckpointError: If a limit is passed.
+        """
         for value in (values, *values[:SHORT]):
             if isinstance(value, TEXT_OR_BYTES):
                 self.charge_bytes(len(value))
@@ -55,7 +64,17 @@ class Budget:
                 self.charge_steps(len(value))
 
     def key(self, key: object) -> object:
-        """`key`, if it is cheap and safe to hash: plain and flat, for nested tuples would overflow the stack."""
+        """Lets a key of a dict or set pass if it is cheap and safe to hash.
+
+        Args:
+            key: Plain and flat, for nested tuples would overflow the stack.
+
+        Returns:
+            The same key.
+
+        Raises:
+            CheckpointError: If it is of another kind, too long, or one too many whose hash can be forged.
+        """
         parts = key if type(key) is tuple else (key,)
         if len(parts) > MAX_KEY_PARTS or not all(type(part) in KEYS for part in parts):
             raise CheckpointError(
@@ -75,6 +94,15 @@ class Budget:
 
 
 def has_forgeable_hash(key: object) -> bool:
-    """Python's hash of a number is its remainder by 2^61 - 1, so any number of numbers may share one; text has a secret
-    in its hash."""
+    """Tells whether a file could choose many keys of one hash.
+
+    Python's hash of a number is its remainder by 2^61 - 1, so any number of numbers may share one; text has a secret in
+    its hash.
+
+    Args:
+        key: A key that is no tuple.
+
+    Returns:
+        True for fractions, and for integers beyond 2^60.
+    """
     return type(key) in (float, complex) or (type(key) is int and not -SAFE_INTEGER < key < SAFE_INTEGER)

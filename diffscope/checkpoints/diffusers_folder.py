@@ -45,7 +45,11 @@ BinReader = Callable[[str], Mapping[str, Tensor]]
 
 
 class StoredTensors(Mapping[str, Tensor]):
-    """Tensors in safetensors files, read when first asked for; `places` holds (file, name in it)."""
+    """Tensors in safetensors files, read when first asked for.
+
+    Args:
+        places: Name → (file, name in it).
+    """
 
     def __init__(self, places: Mapping[str, tuple[str, str]]) -> None:
         self.places = places
@@ -70,10 +74,18 @@ class StoredTensors(Mapping[str, Tensor]):
 
 
 def read_folder(path: str, weights: str, read_bin: BinReader) -> Checkpoint:
-    """The network of the folder; `read_bin` reads a `.bin` file as data.
+    """Reads the network of a diffusers folder.
 
-    `weights` "ema" prefers the folder `unet_ema` that training scripts write beside `unet`. CheckpointError in one
-    line where there is no network, no weights, a class that no family knows, or code to be run.
+    Args:
+        path: The folder of a pipeline or of a model.
+        weights: "ema" prefers the folder `unet_ema` that training scripts write beside `unet`.
+        read_bin: Reads a `.bin` file as data.
+
+    Returns:
+        The network's record; safetensors are read when they are asked for.
+
+    Raises:
+        CheckpointError: If there is no network, no weights, a class that no family knows, or code to be run.
     """
     network, pipeline = find_network(path, weights)
     config = read_json(os.path.join(network, "config.json"))
@@ -110,7 +122,18 @@ def read_folder(path: str, weights: str, read_bin: BinReader) -> Checkpoint:
 
 
 def find_network(path: str, weights: str) -> tuple[str, str]:
-    """(folder of the network, folder of its pipeline), which may be one."""
+    """Finds the folder of the network.
+
+    Args:
+        path: The folder of a pipeline or of a model.
+        weights: "ema" or "model".
+
+    Returns:
+        (folder of the network, folder of its pipeline), which may be one.
+
+    Raises:
+        CheckpointError: If there is no network in it, or the pipeline names code.
+    """
     if os.path.exists(os.path.join(path, "model_index.json")):
         refuse_code(path)
     elif is_model(path):
@@ -124,7 +147,14 @@ def find_network(path: str, weights: str) -> tuple[str, str]:
 
 
 def no_network(path: str) -> str:
-    """What a folder is that is not one of diffusers, and what to give instead."""
+    """Says what a folder is that is not one of diffusers, and what to give instead.
+
+    Args:
+        path: A folder.
+
+    Returns:
+        The message, without the path before it.
+    """
     names = sorted(name for name in os.listdir(path) if not name.startswith("."))
     found = [os.path.join(path, name) for name in names if name.endswith(CHECKPOINT_ENDINGS)]
     if len(found) == 1:
@@ -139,7 +169,14 @@ def no_network(path: str) -> str:
 
 
 def refuse_code(pipeline: str) -> None:
-    """A pipeline of modules of its own would need its author's code."""
+    """Refuses a pipeline with modules of its own, which would need its author's code.
+
+    Args:
+        pipeline: A folder with a `model_index.json`.
+
+    Raises:
+        CheckpointError: If it names Python files.
+    """
     index = read_json(os.path.join(pipeline, "model_index.json"))
     files = [
         os.path.relpath(os.path.join(folder, name), pipeline).replace(os.sep, "/")
@@ -155,11 +192,22 @@ def refuse_code(pipeline: str) -> None:
 
 
 def is_model(folder: str) -> bool:
+    """Tells whether a folder is that of one model: it has a `config.json`."""
     return os.path.exists(os.path.join(folder, "config.json"))
 
 
 def read_scheduler(pipeline: str) -> dict[str, Any] | None:
-    """The scheduler's settings, beside the network or in their own folder; None where there are none."""
+    """Reads the scheduler's settings, beside the network or in their own folder.
+
+    Args:
+        pipeline: Folder of the pipeline.
+
+    Returns:
+        The settings; None where there are none.
+
+    Raises:
+        CheckpointError: If the file is damaged.
+    """
     for name in ("scheduler/scheduler_config.json", "scheduler_config.json"):
         file = os.path.join(pipeline, *name.split("/"))
         if os.path.exists(file):
@@ -168,6 +216,17 @@ def read_scheduler(pipeline: str) -> dict[str, Any] | None:
 
 
 def read_json(path: str) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Args:
+        path: A file of at most MAX_JSON bytes.
+
+    Returns:
+        The object.
+
+    Raises:
+        CheckpointError: If it is no regular file, too large, or no JSON object.
+    """
     sniff.refuse_irregular(path)
     name, size = os.path.basename(path), os.path.getsize(path)
     if size > MAX_JSON:
@@ -183,7 +242,14 @@ def read_json(path: str) -> dict[str, Any]:
 
 
 def choose_weights(names: Sequence[str]) -> str | None:
-    """Of the files in a model's folder, the one to begin with: a file of weights, or an index of several."""
+    """Chooses the file to begin with, safetensors before `.bin`, plain names before variants such as fp16.
+
+    Args:
+        names: Of all files in a model's folder.
+
+    Returns:
+        A file of weights, or an index of several; None where there is neither.
+    """
     plain = [
         f"{STEM}.safetensors", f"{STEM}.safetensors.index.json",
         f"{STEM}.bin", f"{STEM}.bin.index.json",
@@ -194,7 +260,14 @@ def choose_weights(names: Sequence[str]) -> str | None:
 
 
 def needed(names: Sequence[str]) -> list[str]:
-    """Of all files of a repository, relative to the folder that was asked for: those that reading it takes."""
+    """Chooses the files that reading a folder takes.
+
+    Args:
+        names: Of all files, relative to the folder.
+
+    Returns:
+        Those to download, sorted.
+    """
     found = [n for n in names if n.endswith(".json") and n.count("/") <= 1]
     for folder in ("", *(f"{n}/" for n in (*NETWORKS, *(f"{n}_ema" for n in NETWORKS), *ENCODERS))):
         inside = [n[len(folder) :] for n in names if n.startswith(folder) and "/" not in n[len(folder) :]]
@@ -208,7 +281,18 @@ def needed(names: Sequence[str]) -> list[str]:
 
 
 def read_weights(folder: str, read_bin: BinReader) -> tuple[Mapping[str, Tensor], list[str], str]:
-    """(tensors, their files, which they were and why)."""
+    """Reads the weights in a model's folder.
+
+    Args:
+        folder: With `config.json` and the weights.
+        read_bin: Reads a `.bin` file as data.
+
+    Returns:
+        (tensors, their files, which they were and why).
+
+    Raises:
+        CheckpointError: If there are none, or one of several files is missing or damaged.
+    """
     first = choose_weights(os.listdir(folder))
     if first is None:
         raise CheckpointError(f"no weights beside the config.json: expected {STEM}.safetensors or {STEM}.bin")
@@ -235,7 +319,17 @@ def read_weights(folder: str, read_bin: BinReader) -> tuple[Mapping[str, Tensor]
 
 
 def shards(index: str) -> list[str]:
-    """The files that an index names; all of them beside it."""
+    """Reads an index of weights.
+
+    Args:
+        index: A `.index.json` file.
+
+    Returns:
+        The files that it names, sorted; all of them lie beside it.
+
+    Raises:
+        CheckpointError: If it names no files, or others than weights beside it.
+    """
     table = read_json(index).get("weight_map")
     found = list(table.values()) if isinstance(table, dict) else []
     names = sorted({name for name in found if type(name) is str})
@@ -245,7 +339,17 @@ def shards(index: str) -> list[str]:
 
 
 def without_prefix(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Under the names of SiT's own code, which a conversion may have put under one prefix."""
+    """Gives tensors the names of SiT's own code, which a conversion may have put under one prefix.
+
+    Args:
+        tensors: As the file names them.
+
+    Returns:
+        The same tensors, unread where they were unread.
+
+    Raises:
+        CheckpointError: If they do not have SiT's names.
+    """
     heads = [name.removesuffix(NATIVE_FIRST) for name in tensors if name.endswith(NATIVE_FIRST)]
     if len(heads) != 1 or not all(name.startswith(heads[0]) for name in tensors):
         raise CheckpointError(
@@ -259,7 +363,14 @@ def without_prefix(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 
 
 def native_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A conversion's config in the words of SiT's training arguments."""
+    """Translates a conversion's config into SiT's training arguments.
+
+    Args:
+        config: Of the folder.
+
+    Returns:
+        Those of num_heads, num_classes, path_type and prediction that it says.
+    """
     words = {
         "num_heads": ("num_heads", "num_attention_heads"),
         "num_classes": ("num_classes", "num_embeds_ada_norm"),

@@ -19,7 +19,17 @@ DIFFUSERS_WEIGHTS = "diffusion_pytorch_model"
 
 
 def locate(text: str) -> tuple[str, str]:
-    """(local file or folder, commit); CheckpointError in one line where `text` does not lead to one checkpoint."""
+    """Finds and downloads the checkpoint that a Hub reference means.
+
+    Args:
+        text: "hf://OWNER/NAME[@REVISION][/PATH]".
+
+    Returns:
+        (local file or folder, commit).
+
+    Raises:
+        CheckpointError: If `text` does not lead to exactly one checkpoint.
+    """
     repository = hub.open(text, "model")
     path = repository.reference.path
     if path and (local := repository.find(path)):
@@ -36,7 +46,14 @@ def locate(text: str) -> tuple[str, str]:
 
 
 def is_diffusers(names: Sequence[str]) -> bool:
-    """Whether `names`, relative to a folder, are those of a diffusers pipeline or model."""
+    """Tells whether a folder is a diffusers pipeline or model.
+
+    Args:
+        names: Of its files, relative to it.
+
+    Returns:
+        True if they are those of a pipeline, or of a model with its config.
+    """
     weights = any(name.startswith(DIFFUSERS_WEIGHTS) for name in names)
     return "model_index.json" in names or ("config.json" in names and weights)
 

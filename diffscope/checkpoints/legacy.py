@@ -21,18 +21,44 @@ VERSION = 1001
 
 
 class Blobs:
-    """The storages in arguments of `_load_from_bytes`. One that is given twice is one storage, read once."""
+    """The storages in arguments of `_load_from_bytes`. One that is given twice is one storage, read once.
+
+    Args:
+        budget: Charged for the streams inside a pickle too.
+    """
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self.known: dict[int, tuple[object, Storage]] = {}
 
     def __call__(self, blob: object) -> Storage:
+        """Gives the storage in an argument of `_load_from_bytes`.
+
+        Args:
+            blob: The argument: bytes, or where they lie in the file.
+
+        Returns:
+            The storage; the same one for the same bytes.
+
+        Raises:
+            CheckpointError: If it holds anything else than one storage.
+        """
         if id(blob) not in self.known:  # which holds the blob, so that no other can take its id
             self.known[id(blob)] = blob, self.read(blob)
         return self.known[id(blob)][1]
 
     def read(self, blob: object) -> Storage:
+        """Reads one stream inside a pickle.
+
+        Args:
+            blob: Its bytes, or where they lie in the file.
+
+        Returns:
+            The storage that it holds.
+
+        Raises:
+            CheckpointError: If it holds anything else than one storage.
+        """
         if isinstance(blob, bytes):
             window = Window.on_bytes(blob)
         elif isinstance(blob, Window):
@@ -50,7 +76,20 @@ class Blobs:
 
 
 def read_after_magic(window: Window, table: Table, budget: Budget) -> Any:
-    """The object of a stream whose magic number has been read already."""
+    """Reads the object of a stream whose magic number has been read already.
+
+    Args:
+        window: Just behind the magic number.
+        table: The names that the pickle may mention.
+        budget: Charged for what it makes.
+
+    Returns:
+        The object, made of stand-ins and plain values; its tensors stay in the file.
+
+    Raises:
+        CheckpointError: If the stream is damaged, of another version or of a big-endian machine.
+        UnsafePickle: If the pickle asks for more than data.
+    """
     if Machine(window, {}, budget).load() != VERSION:
         raise CheckpointError(f"a torch stream of another version than {VERSION}")
     system = Machine(window, {}, budget).load()
@@ -81,6 +120,15 @@ def read_after_magic(window: Window, table: Table, budget: Budget) -> Any:
 
 
 def place(window: Window, storage: Storage) -> None:
+    """Records where the next storage's bytes are, and steps over them.
+
+    Args:
+        window: At the storage's number of elements.
+        storage: Its description.
+
+    Raises:
+        CheckpointError: If the number differs or the file ends before.
+    """
     count = int.from_bytes(window.read(8), "little", signed=True)
     if count != storage.numel:
         raise CheckpointError(f"a storage declared with {storage.numel} elements that has {count}")

@@ -57,6 +57,7 @@ class Built:
     """An object of ours that takes the state a pickle gives it. Nothing else accepts a BUILD."""
 
     def build(self, state: object) -> None:
+        """Takes the state; CheckpointError where it is of the wrong kind."""
         raise NotImplementedError
 
 
@@ -64,11 +65,19 @@ Table = Mapping[tuple[str, str], Global]
 
 
 def refuse_persistent(_: object) -> Any:
+    """Refuses every persistent id: for files whose pickles have no storages outside."""
     raise CheckpointError("the pickle refers to storages outside itself, which this kind of file does not have")
 
 
 class Machine:
-    """One pickle stream; `load` leaves the window just behind its end. All streams of a file share one `budget`."""
+    """One pickle stream; `load` leaves the window just behind its end.
+
+    Args:
+        window: The stream, from its first opcode.
+        table: (module, name) → what the name stands for; all others are refused.
+        budget: Shared by all streams of a file.
+        persistent: Gives the object of a persistent id.
+    """
 
     def __init__(
         self,
@@ -87,6 +96,15 @@ class Machine:
         self.opcodes = 0
 
     def load(self) -> Any:
+        """Runs the stream to its end.
+
+        Returns:
+            The object that it leaves.
+
+        Raises:
+            CheckpointError: If the stream is damaged or costs too much.
+            UnsafePickle: If it asks for more than data.
+        """
         begin = self.window.position
         try:
             while (opcode := self.window.read(1)) != b".":
@@ -106,18 +124,21 @@ class Machine:
             raise CheckpointError(f"damaged pickle at byte {begin}: {type(error).__name__}: {error}") from error
 
     def push(self, value: Any) -> None:
+        """Puts a value on the stack."""
         self.stack.append(value)
 
     def integer(self, size: int, signed: bool = False) -> int:
+        """Reads a little-endian integer of `size` bytes."""
         return int.from_bytes(self.window.read(size), "little", signed=signed)
 
     def items(self) -> list[Any]:
-        """What was pushed since the last mark."""
+        """Takes what was pushed since the last mark."""
         items = self.stack
         self.stack = self.marked.pop()
         return items
 
     def tuple_of(self, count: int) -> None:
+        """Makes a tuple of the last `count` values."""
         if len(self.stack) < count:
             raise ValueError("stack underflow")
         self.stack[-count:] = [tuple(self.stack[-count:])]
@@ -125,6 +146,7 @@ class Machine:
     # Text and bytes
 
     def text(self, size: int) -> None:
+        """Pushes a text whose length stands before it, in `size` bytes."""
         count = self.integer(size)
         self.window.expect(count)
         self.budget.charge_bytes(count)
@@ -138,15 +160,18 @@ class Machine:
             self.push(str(raw, "utf-8", "surrogatepass"))
 
     def raw(self, size: int) -> None:
+        """Pushes bytes whose length stands before them, in `size` bytes; long ones as a window, unread."""
         count = self.integer(size)
         self.push(self.window.read(count) if count <= INLINE_BYTES else self.window.cut(count))
 
     # Containers: the target must be of our own making, and a key cheap and safe to hash
 
     def append(self, items: Iterable[Any]) -> None:
+        """Appends to the list on top of the stack."""
         self.top(list).extend(items)
 
     def set_items(self, items: list[Any]) -> None:
+        """Sets entries of the dict on top of the stack; `items` are keys and values in turn."""
         if len(items) % 2:
             raise ValueError("a key without a value")
         target = self.top(dict)
@@ -154,14 +179,17 @@ class Machine:
             target[self.budget.key(key)] = value
 
     def set_item(self) -> None:
+        """Sets one entry of a dict."""
         value, key = self.stack.pop(), self.stack.pop()
         self.set_items([key, value])
 
     def add_items(self) -> None:
+        """Adds to the set on top of the stack."""
         items = [self.budget.key(item) for item in self.items()]
         self.top(set).update(items)
 
     def top(self, kind: type) -> Any:
+        """Gives the value on top of the stack, which must be of this kind."""
         target = self.stack[-1]
         if not isinstance(target, kind):
             raise ValueError(f"a {kind.__name__} was expected, not {type(target).__name__}")
@@ -170,11 +198,13 @@ class Machine:
     # Memo
 
     def remember(self, index: int) -> None:
+        """Keeps the value on top of the stack under a number, no higher than there were opcodes."""
         if index > self.opcodes:
             raise ValueError(f"memo index {index} after {self.opcodes} opcodes")
         self.memo[index] = self.stack[-1]
 
     def recall(self, index: int) -> None:
+        """Pushes what was remembered under a number."""
         if index not in self.memo:
             raise ValueError(f"memo index {index} was never set")
         self.push(self.memo[index])
@@ -182,16 +212,27 @@ class Machine:
     # Names, calls, states
 
     def line_global(self) -> None:
+        """Pushes a name that is spelled in the stream, as two lines."""
         module, name = (str(self.window.line(MAX_NAME), "utf-8") for _ in range(2))
         self.push_global(module, name)
 
     def stack_global(self) -> None:
+        """Pushes a name that is spelled on the stack."""
         name, module = self.stack.pop(), self.stack.pop()
         if type(module) is not str or type(name) is not str:
             raise ValueError("a global whose name is not text")
         self.push_global(module, name)
 
     def push_global(self, module: str, name: str) -> None:
+        """Pushes what a name stands for.
+
+        Args:
+            module: As the pickle spells it.
+            name: As the pickle spells it.
+
+        Raises:
+            UnsafePickle: If it is not in the table.
+        """
         found = self.table.get((module, name))
         if found is None:
             raise UnsafePickle(
@@ -202,6 +243,7 @@ class Machine:
         self.push(found)
 
     def reduce(self) -> None:
+        """Calls a function of ours; UnsafePickle for anything else."""
         arguments, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, Global) or function.call is None or type(arguments) is not tuple:
             raise UnsafePickle(f"the pickle calls {described(function)}, which is no function that may be called")
@@ -209,35 +251,42 @@ class Machine:
         self.push(function.call(*arguments))
 
     def new_object(self) -> None:
+        """Makes an empty object of ours; UnsafePickle for anything else."""
         arguments, kind = self.stack.pop(), self.stack.pop()
         if not isinstance(kind, Global) or kind.new is None or arguments != ():
             raise UnsafePickle(f"the pickle makes an object of {described(kind)}, which is no class that may be made")
         self.push(kind.new())
 
     def build(self) -> None:
+        """Gives an object of ours its state; UnsafePickle for anything else."""
         state, target = self.stack.pop(), self.stack[-1]
         if not isinstance(target, Built):
             raise UnsafePickle(f"the pickle sets attributes of {described(target)}, which has none to set")
         target.build(state)
 
     def persistent_id(self) -> None:
+        """Pushes the object of a persistent id."""
         self.push(self.persistent(self.stack.pop()))
 
     # Framing
 
     def protocol(self) -> None:
+        """Checks the protocol's number, 2 to 5."""
         version = self.integer(1)
         if not 2 <= version <= 5:
             raise ValueError(f"pickle protocol {version}; 2 to 5 are read")
 
     def frame(self) -> None:
+        """Checks that a frame is no longer than the stream."""
         self.window.expect(self.integer(8))
 
     def mark(self) -> None:
+        """Sets a mark on the stack."""
         self.marked.append(self.stack)
         self.stack = []
 
     def discard(self) -> None:
+        """Drops the top of the stack, or the mark above it."""
         if self.stack:
             self.stack.pop()
         else:
@@ -245,6 +294,7 @@ class Machine:
 
 
 def described(value: object) -> str:
+    """Names a value for a message."""
     return f"'{value.name}'" if isinstance(value, Global) else f"a {type(value).__name__}"
 
 

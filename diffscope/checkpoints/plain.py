@@ -18,13 +18,25 @@ MAX_ARRAY = 4096  # elements of an array that is written out
 class Plain:
     """Scalars and containers as they are, Namespaces as dicts; what is no plain value as a word in angle brackets.
 
-    One for each file: what its values come to is bounded for all of them together.
+    There is one for each file, for what its values come to is bounded for all of them together.
     """
 
     def __init__(self) -> None:
         self.visits = 0
 
     def __call__(self, value: object, depth: int = 0) -> Any:
+        """Gives the plain form of a value.
+
+        Args:
+            value: Any object of a file.
+            depth: How deep it is nested.
+
+        Returns:
+            Scalars, lists, tuples, sets and dicts, with words in angle brackets for everything else.
+
+        Raises:
+            CheckpointError: If there are more than MAX_VALUES, or they lie deeper than MAX_DEPTH.
+        """
         self.charge(1, depth)
         if isinstance(value, SCALARS):
             return value
@@ -40,12 +52,22 @@ class Plain:
         return described(value)
 
     def charge(self, count: int, depth: int) -> None:
+        """Counts values.
+
+        Args:
+            count: How many more.
+            depth: How deep they are nested.
+
+        Raises:
+            CheckpointError: If there are more than MAX_VALUES, or they lie deeper than MAX_DEPTH.
+        """
         self.visits += count
         if depth > MAX_DEPTH or self.visits > MAX_VALUES:
             raise CheckpointError(f"arguments nested deeper than {MAX_DEPTH}, or more than {MAX_VALUES} of them")
 
 
 def described(value: object) -> str:
+    """Gives a word for what is no plain value, such as "<tensor [3, 3]>"."""
     if isinstance(value, StoredTensor):
         return f"<tensor {list(value.size)}>"
     if isinstance(value, Module):
@@ -62,7 +84,18 @@ def described(value: object) -> str:
 
 
 def arguments_of(module: Module, plain: Plain) -> dict[str, Any]:
-    """What the constructor was called with."""
+    """Gives what an object's constructor was called with.
+
+    Args:
+        module: A stand-in.
+        plain: The file's own.
+
+    Returns:
+        Keyword → value, and positional arguments under `_init_args`.
+
+    Raises:
+        CheckpointError: If they are not such, or too many.
+    """
     keywords = plain(module.state.get("_init_kwargs") or {})
     if not isinstance(keywords, dict) or not all(type(name) is str for name in keywords):
         raise CheckpointError(f"a {module.class_name} whose constructor arguments are no dict of names")
@@ -71,7 +104,18 @@ def arguments_of(module: Module, plain: Plain) -> dict[str, Any]:
 
 
 def attributes_of(module: Module, plain: Plain) -> dict[str, Any]:
-    """Attributes that the class itself set: neither torch's own nor sub-modules and tensors."""
+    """Gives the attributes that an object's class itself set: neither torch's own nor sub-modules and tensors.
+
+    Args:
+        module: A stand-in.
+        plain: The file's own.
+
+    Returns:
+        Name → plain value.
+
+    Raises:
+        CheckpointError: If they are too many.
+    """
     return {
         name: plain(value)
         for name, value in module.state.items()
@@ -83,7 +127,14 @@ def attributes_of(module: Module, plain: Plain) -> dict[str, Any]:
 
 
 def network_of(module: Module) -> str | None:
-    """Class of the network that a preconditioner wraps."""
+    """Gives the class of the network that a preconditioner wraps.
+
+    Args:
+        module: Stand-in of the preconditioner.
+
+    Returns:
+        The class's name; None where there is no such network.
+    """
     children = module.state.get("_modules")
     for name in ("model", "unet"):
         child = children.get(name) if isinstance(children, dict) else None

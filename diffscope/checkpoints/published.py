@@ -13,6 +13,8 @@ from diffscope.errors import CheckpointError
 
 @dataclass(frozen=True)
 class Published:
+    """Where a published checkpoint is."""
+
     file: str
     """As its authors name it."""
     where: str
@@ -77,7 +79,17 @@ PUBLISHED: dict[str, Published] = {
 
 
 def resolve(name: str) -> str | None:
-    """The reference behind a short name; None if `name` is none. CheckpointError where no address is sure."""
+    """Looks up a published checkpoint.
+
+    Args:
+        name: A short name such as "sit:b-2-256", or anything else.
+
+    Returns:
+        The Hub reference behind it; None if `name` is no short name.
+
+    Raises:
+        CheckpointError: If no such checkpoint is known, or no address of it is sure.
+    """
     import difflib
 
     family, colon, _ = name.partition(":")

@@ -42,13 +42,22 @@ EXAMPLE_OF_A_MIXTURE = "mixture:classes=3,rank=4,side=8,delta=0.2"
 
 
 def read(path: str | os.PathLike[str], weights: str = "ema", outline: bool = False, verify: bool = False) -> Checkpoint:
-    """Reads a file, a diffusers folder, a Hub reference ("hf://OWNER/NAME@v1/a.pt"), a published model's
-    short name ("sit:b-2-256") or an analytic model ("toy:d=32,side=8", "mixture:classes=3").
+    """Reads a checkpoint as data; nothing in it is run.
 
-    `weights` is "ema" or "model"; of a file that holds one set, that set is taken and the record says so. An `outline`
-    has names, shapes and dtypes of all tensors and the contents of small ones: what a file is, in no time. `verify`
-    compares every checksum in the file, which reads all of it; those of a file from the Hub are compared as its weights
-    are read.
+    Args:
+        path: A file, a diffusers folder, a Hub reference ("hf://OWNER/NAME@v1/a.pt"), a published model's short name
+            ("sit:b-2-256") or an analytic model ("toy:d=32,side=8", "mixture:classes=3").
+        weights: "ema" or "model"; of a file that holds one set, that set is taken and the record says so.
+        outline: Read names, shapes and dtypes of all tensors, and the contents of small ones alone: what a file is, in
+            no time. Large tensors are then on the meta device.
+        verify: Compare every checksum in the file, which reads all of it; those of a file from the Hub are compared as
+            its weights are read in any case.
+
+    Returns:
+        Its tensors and what it says of itself.
+
+    Raises:
+        CheckpointError: If it cannot be read as a checkpoint (UnsafePickle: if its pickle asks for more than data).
     """
     path = os.fspath(path)
     if weights not in ("ema", "model"):
@@ -71,7 +80,7 @@ def read(path: str | os.PathLike[str], weights: str = "ema", outline: bool = Fal
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What `read` was asked for."""
+    """The options of `read`."""
 
     weights: str = "ema"
     outline: bool = False
@@ -82,6 +91,19 @@ class ReadOptions:
 
 
 def read_local(path: str, options: ReadOptions) -> Checkpoint:
+    """Reads a file or folder on this disk.
+
+    Args:
+        path: Of the file or folder.
+        options: What to read.
+
+    Returns:
+        Its record.
+
+    Raises:
+        CheckpointError: If it cannot be read as a checkpoint; the message does not name the path.
+        OSError: If the disk refuses.
+    """
     if os.path.isdir(path):
         checksums = 0
 
@@ -101,6 +123,19 @@ def read_local(path: str, options: ReadOptions) -> Checkpoint:
 
 
 def read_file(file: BinaryIO, path: str, options: ReadOptions) -> Checkpoint:
+    """Reads an open file of any kind.
+
+    Args:
+        file: At its beginning.
+        path: Its name, which may tell the step.
+        options: What to read.
+
+    Returns:
+        Its record.
+
+    Raises:
+        CheckpointError: If it cannot be read as a checkpoint.
+    """
     size = os.fstat(file.fileno()).st_size
     kind = sniff.kind_of(file.read(sniff.HEAD), size)
     if kind == "safetensors":
@@ -130,7 +165,20 @@ def read_file(file: BinaryIO, path: str, options: ReadOptions) -> Checkpoint:
 
 
 def read_objects(file: BinaryIO, size: int, archive: Archive | None) -> tuple[Any, bool]:
-    """(the file's top object, whether it is a plain pickle rather than torch.save's)."""
+    """Reads the objects of a file that holds a pickle.
+
+    Args:
+        file: Open for reading, in binary.
+        size: Of the file, in bytes.
+        archive: The same file where it is a zip file.
+
+    Returns:
+        (the file's top object, whether it is a plain pickle rather than torch.save's).
+
+    Raises:
+        CheckpointError: If the pickle is damaged.
+        UnsafePickle: If it asks for more than data.
+    """
     budget = Budget()
     table = table_of(budget)
     if archive is not None:
@@ -143,6 +191,16 @@ def read_objects(file: BinaryIO, size: int, archive: Archive | None) -> tuple[An
 
 
 def container_of(top: Any, choice: Choice, is_plain_pickle: bool) -> str:
+    """Tells what kind of file it was.
+
+    Args:
+        top: Its top object.
+        choice: The weights that were taken.
+        is_plain_pickle: Whether torch.save was not used.
+
+    Returns:
+        "edm-pickle", "training-state", "state-dict" or "train-dump".
+    """
     if choice.taken.module is not None:
         return "edm-pickle" if is_plain_pickle else "training-state"
     if not choice.taken.key:
@@ -151,6 +209,18 @@ def container_of(top: Any, choice: Choice, is_plain_pickle: bool) -> str:
 
 
 def training_args_of(top: Any, plain: Plain) -> dict[str, Any]:
+    """Gives the training script's options.
+
+    Args:
+        top: The file's top object.
+        plain: The file's own.
+
+    Returns:
+        Option → plain value; empty where there are none.
+
+    Raises:
+        CheckpointError: If an option's name is no text.
+    """
     for key in ARGUMENT_KEYS if isinstance(top, dict) else ():
         if isinstance(top.get(key), (dict, Namespace)):
             found: dict[Any, Any] = plain(top[key])
@@ -161,6 +231,17 @@ def training_args_of(top: Any, plain: Plain) -> dict[str, Any]:
 
 
 def read_toy(path: str) -> Checkpoint:
+    """Reads the spelling of an analytic model.
+
+    Args:
+        path: Such as "toy:d=32,side=8".
+
+    Returns:
+        A record without tensors, whose arguments are those of the spelling.
+
+    Raises:
+        CheckpointError: If a part of it is no KEY=NUMBER.
+    """
     kind, _, facts = path.partition(":")
     arguments: dict[str, int | float] = {}
     for part in filter(None, facts.split(",")):
@@ -180,6 +261,13 @@ def read_toy(path: str) -> Checkpoint:
 
 
 def one_line(text: str) -> str:
-    """Names come from the file: whatever is not printable in them must not reach a terminal, nor more than a line."""
+    """Makes a message printable: names come from the file, and must not reach a terminal as they are.
+
+    Args:
+        text: The message.
+
+    Returns:
+        At most MAX_LINE characters, with "?" for those that are not printable.
+    """
     shown = text if len(text) <= MAX_LINE else f"{text[:MAX_LINE]}…"
     return "".join(character if character.isprintable() else "?" for character in shown)

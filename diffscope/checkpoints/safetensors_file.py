@@ -30,6 +30,18 @@ MAX_FACT = 1 << 20  # characters of JSON under one key of the header
 
 
 def read_safetensors(path: str, outline: bool) -> Checkpoint:
+    """Reads a safetensors file.
+
+    Args:
+        path: Of the file.
+        outline: Leave large tensors unread, on the meta device.
+
+    Returns:
+        Its record.
+
+    Raises:
+        CheckpointError: If it is damaged, has no tensors, or its header is not what a conversion of ours writes.
+    """
     with opened(path) as file:
         metadata = dict(file.metadata() or {})
         tensors = {name: tensor_of(file, name, outline) for name in names_in(file)}
@@ -60,7 +72,17 @@ def read_safetensors(path: str, outline: bool) -> Checkpoint:
 
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[Any]:
-    """The library's own handle; CheckpointError where it finds the file damaged."""
+    """Opens a file by the format's own library.
+
+    Args:
+        path: Of the file.
+
+    Yields:
+        The library's handle.
+
+    Raises:
+        CheckpointError: If the library finds the file damaged.
+    """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             yield file
@@ -69,12 +91,34 @@ def opened(path: str) -> Iterator[Any]:
 
 
 def names_in(file: Any) -> list[str]:
-    """Of its tensors, in the file's order where safetensors is new enough to tell it."""
+    """Lists the tensors of a file.
+
+    Args:
+        file: From `opened`.
+
+    Returns:
+        Their names, in the file's order where safetensors is new enough to tell it.
+
+    Raises:
+        CheckpointError: If there are too many, or a name is not printable.
+    """
     return checked_names(getattr(file, "offset_keys", file.keys)())
 
 
 def tensor_of(file: Any, name: str, outline: bool = False) -> torch.Tensor:
-    """As it lies in the file; of an `outline`, a large one on the meta device, unread."""
+    """Reads one tensor.
+
+    Args:
+        file: From `opened`.
+        name: Of the tensor.
+        outline: Leave a large one unread, on the meta device.
+
+    Returns:
+        The tensor, in the dtype stored.
+
+    Raises:
+        CheckpointError: If it is complex.
+    """
     part = file.get_slice(name)
     refuse_complex(name, part.get_dtype())
     shape, dtype = part.get_shape(), DTYPES.get(part.get_dtype())
@@ -85,6 +129,18 @@ def tensor_of(file: Any, name: str, outline: bool = False) -> torch.Tensor:
 
 
 def header_dict(metadata: dict[str, str], key: str) -> dict[str, Any]:
+    """Reads a field of the header that our conversions write as JSON.
+
+    Args:
+        metadata: The header.
+        key: Name of the field.
+
+    Returns:
+        The object; empty where the field is missing or another writer's.
+
+    Raises:
+        CheckpointError: If it is too long or nested too deeply.
+    """
     text = metadata.get(key, "{}")
     try:
         if len(text) > MAX_FACT:

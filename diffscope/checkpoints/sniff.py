@@ -30,7 +30,18 @@ MAGICS = {
 
 
 def kind_of(head: bytes, size: int) -> str:
-    """'pickle', 'zip' or 'safetensors'. `head` is the first `HEAD` bytes of a file of `size` bytes."""
+    """Tells a file's kind from its first bytes.
+
+    Args:
+        head: The first `HEAD` bytes, or all where there are fewer.
+        size: Of the file, in bytes.
+
+    Returns:
+        "pickle", "zip" or "safetensors".
+
+    Raises:
+        CheckpointError: If it is anything else, which is named.
+    """
     if not size:
         raise CheckpointError(f"an empty file; {EXPECTED}; fetch or copy it again")
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
@@ -55,13 +66,22 @@ def kind_of(head: bytes, size: int) -> str:
 
 
 def refuse_irregular(path: str) -> None:
-    """Whatever could keep a reader waiting, or never ends. OSError where there is nothing."""
+    """Refuses whatever could keep a reader waiting, or never ends.
+
+    Args:
+        path: Of the file.
+
+    Raises:
+        CheckpointError: If it is a folder, pipe, socket or device.
+        OSError: If there is nothing.
+    """
     if (kind := irregular(path)) is not None:
         found = kind.replace("a pipe", "a named pipe")
         raise CheckpointError(f"{os.path.basename(path)} is {found} and not a file; {EXPECTED}: copy it into a file")
 
 
 def refuse_text(head: bytes) -> None:
+    """Names the text files that are given in place of a checkpoint; CheckpointError for each of them."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"a Git-LFS pointer instead of the file itself; {EXPECTED}; run `git lfs pull`")

@@ -25,39 +25,56 @@ TORCH_DTYPES = ("float16", "float32", "float64", "bfloat16", "uint8", "int8", "i
 
 
 class Module(Built):
-    """A network object, or another that the EDM persistence wraps: its class name and its attributes."""
+    """A network object, or another that the EDM persistence wraps: its class name and its attributes.
+
+    Args:
+        class_name: As the pickle spells it.
+        state: Its attributes.
+    """
 
     def __init__(self, class_name: str, state: dict[Any, Any] | None = None) -> None:
         self.class_name = class_name
         self.state = {} if state is None else state
 
     def build(self, state: object) -> None:
+        """Takes its attributes, a dict."""
         if not isinstance(state, dict):
             raise CheckpointError(f"a {self.class_name} whose state is no dict")
         self.state = state
 
 
 class Namespace(Built):
-    """argparse.Namespace: a record of options."""
+    """The stand-in of argparse.Namespace: a record of options."""
 
     def __init__(self) -> None:
         self.state: dict[Any, Any] = {}
 
     def build(self, state: object) -> None:
+        """Takes its options, a dict."""
         if not isinstance(state, dict):
             raise CheckpointError("an argparse.Namespace whose state is no dict")
         self.state = state
 
 
 class Dict(dict[Any, Any], Built):
-    """OrderedDict, EasyDict or Counter. State dicts carry module versions as an attribute, which nobody needs."""
+    """The stand-in of OrderedDict, EasyDict or Counter.
+
+    State dicts carry module versions as an attribute, which nobody needs.
+    """
 
     def build(self, state: object) -> None:
-        pass
+        """Ignores the state."""
 
 
 class DType(Built):
-    """numpy.dtype of one number."""
+    """The stand-in of numpy.dtype, of one number.
+
+    Args:
+        code: Such as "f4".
+
+    Raises:
+        CheckpointError: If it is no plain number.
+    """
 
     def __init__(self, code: object, _align: object = False, _copy: object = False) -> None:
         if not isinstance(code, str) or re.fullmatch(r"[iu][1248]|f[248]|b1", code) is None:
@@ -65,12 +82,13 @@ class DType(Built):
         self.value = np.dtype("<" + code)
 
     def build(self, state: object) -> None:
+        """Checks that it is little-endian."""
         if type(state) is not tuple or len(state) < 2 or state[1] not in ("<", "|", "="):
             raise CheckpointError("a NumPy value that is not little-endian")
 
 
 class Array(Built):
-    """numpy.ndarray of plain numbers, which may still lie in the file."""
+    """The stand-in of numpy.ndarray, of plain numbers that may still lie in the file."""
 
     def __init__(self) -> None:
         self.raw: bytes | Window = b""
@@ -79,12 +97,24 @@ class Array(Built):
         self.order: Literal["C", "F"] = "C"
 
     def build(self, state: object) -> None:
+        """Takes dtype, shape and bytes in the form of NumPy's own state."""
         if type(state) is not tuple or len(state) != 5:
             raise CheckpointError("a NumPy array whose state is not understood")
         _, shape, dtype, fortran, raw = state
         self.set(raw, dtype, shape, "F" if fortran is True else "C")
 
     def set(self, raw: object, dtype: object, shape: object, order: object) -> None:
+        """Takes dtype, shape and bytes.
+
+        Args:
+            raw: Bytes, or where they lie in the file.
+            dtype: A DType.
+            shape: A tuple of counts.
+            order: "C" or "F".
+
+        Raises:
+            CheckpointError: If one of them is of another kind, or they do not fit each other.
+        """
         if not isinstance(raw, (bytes, Window)) or not isinstance(dtype, DType) or order not in ("C", "F"):
             raise CheckpointError("a NumPy array that is not made of bytes")
         if type(shape) is not tuple or len(shape) > MAX_DIMENSIONS or not all(map(is_count, shape)):
@@ -100,11 +130,23 @@ class Array(Built):
         return math.prod(max(count, 1) for count in self.shape)
 
     def written_out(self) -> Any:
+        """Gives the numbers as nested lists, or as one number."""
         octets = self.raw if isinstance(self.raw, bytes) else self.raw.rewound().read(self.raw.end - self.raw.start)
         return np.frombuffer(octets, self.dtype).reshape(self.shape, order=self.order).tolist()
 
 
 def persistent_object(meta: object) -> Module:
+    """Makes the stand-in of an object that EDM or EDM2 wrote with its source text, which is not looked at.
+
+    Args:
+        meta: What the pickle holds of it.
+
+    Returns:
+        Its class name and attributes.
+
+    Raises:
+        CheckpointError: If it is not of the version that EDM and EDM2 write.
+    """
     if not isinstance(meta, dict) or meta.get("type") != "class" or meta.get("version") != PERSISTENCE_VERSION:
         raise CheckpointError(
             f"a persistent object that is not of version {PERSISTENCE_VERSION}, as EDM and EDM2 write"
@@ -116,74 +158,98 @@ def persistent_object(meta: object) -> Module:
 
 
 def parameter(tensor: object, *_: object) -> StoredTensor:
+    """Stands in for torch's rebuilding of a parameter: gives its tensor."""
     if not isinstance(tensor, StoredTensor):
         raise CheckpointError("a parameter that is no tensor")
     return tensor
 
 
 def tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: object) -> StoredTensor:
+    """Stands in for torch's rebuilding of a tensor: describes it, unread."""
     return StoredTensor(storage, offset, size, stride)
 
 
 class Containers:
-    """Dicts and sets that calls make, their keys charged to one file's budget."""
+    """Dicts and sets that calls make, their keys charged to one file's budget.
+
+    Args:
+        budget: Of the file.
+    """
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
 
     def ordered(self, items: object = ()) -> Dict:
-        """OrderedDict() or OrderedDict([[key, value], …]); Counter({key: count})."""
+        """Makes the stand-in of OrderedDict() or OrderedDict([[key, value], …]), or of Counter({key: count}).
+
+        Args:
+            items: Pairs, or a dict.
+
+        Returns:
+            A dict in the order of `items`.
+
+        Raises:
+            CheckpointError: If `items` are no pairs, or a key is not safe to hash.
+        """
         pairs = list(items.items()) if isinstance(items, dict) else items
         if not isinstance(pairs, (list, tuple)):
             raise CheckpointError("an ordered dict that is not made from pairs")
         return Dict({self.budget.key(key): value for key, value in pairs})
 
     def members(self, items: object = ()) -> set[Any]:
+        """Makes a set; CheckpointError where it is not made from a list of keys that are safe to hash."""
         if not isinstance(items, (list, tuple)):
             raise CheckpointError("a set that is not made from a list")
         return {self.budget.key(item) for item in items}
 
 
 def encoded(text: object, encoding: object) -> bytes:
-    """How protocol 2 writes bytes."""
+    """Makes bytes in the way that protocol 2 spells them: from text in latin1."""
     if type(text) is not str or encoding != "latin1":
         raise CheckpointError("bytes that are not written as latin1 text")
     return text.encode("latin1")
 
 
 def empty_bytes() -> bytes:
+    """Stands in for `bytes()`."""
     return b""
 
 
 def complex_number(real: object, imaginary: object) -> complex:
+    """Stands in for `complex`, of two floats."""
     if type(real) is not float or type(imaginary) is not float:
         raise CheckpointError("a complex number not made of two floats")
     return complex(real, imaginary)
 
 
 def number_of(dtype: object, raw: object) -> Any:
+    """Stands in for NumPy's scalars: one number, from its DType and bytes."""
     made = Array()
     made.set(raw, dtype, (), "C")
     return made.written_out()
 
 
 def new_array(*_: object) -> Array:
+    """Stands in for NumPy's rebuilding of an array, whose state follows."""
     return Array()
 
 
 def buffer_array(raw: object, dtype: object, shape: object, order: object) -> Array:
+    """Stands in for NumPy's array from a buffer, in the form of protocol 5."""
     made = Array()
     made.set(raw, dtype, shape, order)
     return made
 
 
 def size_of(numbers: object) -> tuple[Any, ...]:
+    """Stands in for `torch.Size`: a tuple."""
     if not isinstance(numbers, (list, tuple)):
         raise CheckpointError("a torch.Size that is not made from a list")
     return tuple(numbers)
 
 
 def device(kind: object, index: object = None) -> str:
+    """Stands in for `torch.device`: its name, such as "cuda:0"."""
     if type(kind) is not str or len(kind) > MAX_NAME or not (index is None or is_count(index)):
         raise CheckpointError("a torch.device that is not made from a name and an index")
     return kind if index is None else f"{kind}:{index}"
@@ -219,7 +285,14 @@ def _functions(budget: Budget) -> dict[str, Callable[..., Any]]:
 
 
 def table_of(budget: Budget) -> Table:
-    """All names, for the pickles of one file, whose `budget` is charged for what they make."""
+    """Makes the table of all names that a checkpoint's pickle may mention.
+
+    Args:
+        budget: Of one file; it is charged for what its pickles make.
+
+    Returns:
+        (module, name) → stand-in.
+    """
     new: dict[str, Callable[[], Any]] = {
         "torch.nn.modules.container ModuleDict": lambda: Module("ModuleDict"),
         "argparse Namespace": Namespace,

@@ -21,7 +21,18 @@ Step = tuple[int | None, str | None]
 
 
 def step_of(top: Any, path: str) -> Step:
-    """Of a pickle's top object, or of the file's name."""
+    """Finds how far training was in a pickle's top object, or in the file's name.
+
+    Args:
+        top: The file's top object.
+        path: Of the file.
+
+    Returns:
+        (step, "steps" or "images"), or (None, None).
+
+    Raises:
+        CheckpointError: If the file says a number beyond 2^53.
+    """
     if isinstance(top, dict):
         for key in KEYS:
             if type(top.get(key)) is int:
@@ -33,7 +44,20 @@ def step_of(top: Any, path: str) -> Step:
 
 
 def step_of_header(metadata: Mapping[str, str], path: str) -> Step:
-    """Of the header of a safetensors file, or of the file's name. Headers of others may mean something else by it."""
+    """Finds how far training was in the header of a safetensors file, or in its name.
+
+    Headers of others may mean something else by it.
+
+    Args:
+        metadata: The header.
+        path: Of the file.
+
+    Returns:
+        (step, "steps" or "images"), or (None, None).
+
+    Raises:
+        CheckpointError: If a header of ours says something that is no step.
+    """
     step, unit = metadata.get("step", ""), metadata.get("step_unit", "steps")
     if re.fullmatch("[0-9]{1,16}", step) and unit in UNITS:
         return checked("step", int(step)), unit
@@ -46,6 +70,14 @@ def step_of_header(metadata: Mapping[str, str], path: str) -> Step:
 
 
 def step_of_name(path: str) -> Step:
+    """Finds how far training was in a file's name.
+
+    Args:
+        path: Of the file.
+
+    Returns:
+        (step, "steps" or "images"), or (None, None) where the name does not tell.
+    """
     name = os.path.basename(path)
     if found := DUMP.fullmatch(name):
         return int(found[1]), "steps"
@@ -55,6 +87,7 @@ def step_of_name(path: str) -> Step:
 
 
 def checked(key: str, step: int) -> int:
+    """Gives a step from 0 to 2^53; CheckpointError for any other."""
     if not 0 <= step <= MAX_STEP:
         # Python refuses to write out an integer of thousands of digits.
         found = step if abs(step) < 10**40 else f"an integer of {step.bit_length()} bits"

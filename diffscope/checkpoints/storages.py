@@ -52,7 +52,10 @@ STORAGE_TABLE: Mapping[tuple[str, str], Global] = {
 
 
 class Source(Protocol):
-    def fill(self, buffer: memoryview) -> None: ...
+    """Where the bytes of a storage are."""
+
+    def fill(self, buffer: memoryview) -> None:
+        """Copies them into a buffer of their length."""
 
 
 @dataclass(eq=False)
@@ -65,9 +68,18 @@ class Storage:
 
     @property
     def nbytes(self) -> int:
+        """Its length, in bytes."""
         return self.numel * self.dtype.itemsize
 
     def load(self) -> torch.Tensor:
+        """Reads its elements.
+
+        Returns:
+            A flat tensor of `numel` elements.
+
+        Raises:
+            CheckpointError: If the file is damaged or ends before.
+        """
         assert self.source is not None
         flat = torch.empty(self.numel, dtype=self.dtype)
         octets = flat.view(torch.uint8)
@@ -104,7 +116,18 @@ class StoredTensor:
 
 
 def storage_of(identity: object, fields: int) -> tuple[str, Storage]:
-    """The (key, storage) that a persistent id describes: ('storage', type, key, location, numel[, view metadata])."""
+    """Reads the persistent id of a storage.
+
+    Args:
+        identity: As the pickle holds it.
+        fields: Its number of fields: 5 in a zip file, 6 in a stream.
+
+    Returns:
+        (its key, the storage, whose bytes are not yet found).
+
+    Raises:
+        CheckpointError: If it is not such an id.
+    """
     if type(identity) is not tuple or len(identity) != fields or identity[0] != "storage":
         raise CheckpointError(f"a reference to something else than a storage ({fields} fields expected)")
     kind, key, location, numel = identity[1:5]
@@ -118,7 +141,18 @@ def storage_of(identity: object, fields: int) -> tuple[str, Storage]:
 
 
 def materialise(tensors: Mapping[str, StoredTensor], outline: bool = False) -> dict[str, torch.Tensor]:
-    """The tensors themselves, in the given order; of an `outline`, large ones on the meta device, unread."""
+    """Reads the tensors that were chosen.
+
+    Args:
+        tensors: Name → description.
+        outline: Leave large ones unread, on the meta device.
+
+    Returns:
+        Name → tensor, in the given order; those that share a storage still share it.
+
+    Raises:
+        CheckpointError: If one is complex, or the file is damaged.
+    """
     loaded: dict[int, torch.Tensor] = {}
     result = {}
     total = 0
@@ -139,10 +173,19 @@ def materialise(tensors: Mapping[str, StoredTensor], outline: bool = False) -> d
 
 
 def refuse_complex(name: str, dtype: torch.dtype | str) -> None:
-    """`dtype` as torch or safetensors spell it."""
+    """Refuses tensors of complex numbers.
+
+    Args:
+        name: Of the tensor.
+        dtype: As torch or safetensors spell it.
+
+    Raises:
+        CheckpointError: If it is complex.
+    """
     if dtype in (torch.complex64, torch.complex128, "C64", "C128"):
         raise CheckpointError(f"tensor '{name}' is of type {dtype}; real numbers are read")
 
 
 def is_count(number: object) -> bool:
+    """Tells whether a number is an integer from 0 to below 2^62; a bool is none."""
     return type(number) is int and 0 <= number < MAX_INTEGER

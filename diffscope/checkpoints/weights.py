@@ -40,13 +40,26 @@ class WeightSet:
 
 @dataclass
 class Choice:
+    """The set of weights that was taken, and why."""
+
     taken: WeightSet
     weights: str
     reason: str
 
 
 def choose(top: Any, wanted: str) -> Choice:
-    """The set `wanted` ('ema' or 'model') of a file's top object."""
+    """Chooses a set of weights of a file's top object.
+
+    Args:
+        top: A dict of sets, a state dict, or a network object.
+        wanted: "ema" or "model"; of a file that holds one set, that set is taken.
+
+    Returns:
+        The set and the reason.
+
+    Raises:
+        CheckpointError: If there are no weights, or the model's own are wanted and there is only an EMA.
+    """
     if isinstance(top, Module):
         top = {"net": top}
     if not isinstance(top, dict):
@@ -62,6 +75,19 @@ def choose(top: Any, wanted: str) -> Choice:
 
 
 def with_reason(ema: WeightSet | None, model: WeightSet | None, wanted: str) -> Choice:
+    """Chooses between two sets, one of which may be missing.
+
+    Args:
+        ema: The EMA.
+        model: The model's own weights.
+        wanted: "ema" or "model".
+
+    Returns:
+        The set and the reason.
+
+    Raises:
+        CheckpointError: If the model's own are wanted and there is only an EMA.
+    """
     if wanted == "model" and model is None:
         assert ema is not None
         raise CheckpointError(f"holds EMA weights alone ('{ema.key}'), not the model's own; use --weights ema")
@@ -79,10 +105,12 @@ def with_reason(ema: WeightSet | None, model: WeightSet | None, wanted: str) -> 
 
 
 def default_reason(ema: WeightSet, model: WeightSet) -> str:
+    """Says why the EMA was taken where there are both."""
     return f"the file holds '{ema.key}' and '{model.key}'; the EMA is the default"
 
 
 def sentence(reason: str, taken: WeightSet) -> str:
+    """Joins the reason and the remarks on the set that was taken."""
     return "; ".join([reason, *taken.remarks])
 
 
@@ -90,6 +118,15 @@ def sentence(reason: str, taken: WeightSet) -> str:
 
 
 def first_set(top: dict[Any, Any], keys: tuple[str, ...]) -> WeightSet | None:
+    """Finds the first of several keys that holds weights.
+
+    Args:
+        top: The file's top object.
+        keys: In the order of preference.
+
+    Returns:
+        The set; None where no key holds one.
+    """
     for key in keys:
         if (found := set_of(key, top.get(key))) is not None:
             return found
@@ -97,6 +134,18 @@ def first_set(top: dict[Any, Any], keys: tuple[str, ...]) -> WeightSet | None:
 
 
 def set_of(key: str, value: Any) -> WeightSet | None:
+    """Reads a set of weights in any form that training codes write.
+
+    Args:
+        key: Its place in the file.
+        value: A network object, a state dict, or EDM2's several averages, of which the first is taken.
+
+    Returns:
+        The set; None where `value` is none.
+
+    Raises:
+        CheckpointError: If it holds tensors under names that are not fit.
+    """
     if isinstance(value, Module):
         tensors = stripped(StateDictWalk()(value))
         return WeightSet(key, tensors, value) if tensors else None
@@ -115,6 +164,18 @@ def set_of(key: str, value: Any) -> WeightSet | None:
 
 
 def plain_set(key: str, values: dict[Any, Any]) -> WeightSet | None:
+    """Reads a state dict.
+
+    Args:
+        key: Its place in the file; "" for the file itself.
+        values: Name → tensor; other values are left out, with a remark.
+
+    Returns:
+        The set; None where there are no tensors.
+
+    Raises:
+        CheckpointError: If a tensor's name is no text.
+    """
     tensors = [(name, value) for name, value in values.items() if isinstance(value, StoredTensor)]
     if not tensors:
         return None
@@ -128,7 +189,14 @@ def plain_set(key: str, values: dict[Any, Any]) -> WeightSet | None:
 
 
 def flat_sets(top: dict[Any, Any]) -> tuple[WeightSet | None, WeightSet | None]:
-    """(EMA, model) of a dict whose values are the tensors themselves."""
+    """Divides a dict whose values are the tensors themselves by their prefixes.
+
+    Args:
+        top: The file's top object.
+
+    Returns:
+        (EMA, model); each may be None.
+    """
     bare = plain_set("", top)
     if bare is None or not any(name.startswith(EMA_PREFIX) for name in bare.tensors):
         return None, bare
@@ -140,11 +208,23 @@ def flat_sets(top: dict[Any, Any]) -> tuple[WeightSet | None, WeightSet | None]:
 
 
 def below(bare: WeightSet, prefix: str) -> WeightSet | None:
+    """Takes the tensors under a prefix as a set of their own; None where there are none."""
     tensors = [(name.removeprefix(prefix), value) for name, value in bare.tensors.items() if name.startswith(prefix)]
     return WeightSet(prefix + "*", stripped(tensors), remarks=bare.remarks) if tensors else None
 
 
 def stripped(tensors: Iterable[tuple[str, StoredTensor]]) -> dict[str, StoredTensor]:
+    """Removes the prefixes of wrappers from names.
+
+    Args:
+        tensors: (name, tensor) in order.
+
+    Returns:
+        Name → tensor, at most one more than MAX_TENSORS.
+
+    Raises:
+        CheckpointError: If two have the same name then, or a name is not fit to be shown.
+    """
     result: dict[str, StoredTensor] = {}
     for name, value in tensors:
         while wrapper := next((w for w in WRAPPERS if name.startswith(w)), None):
@@ -159,7 +239,17 @@ def stripped(tensors: Iterable[tuple[str, StoredTensor]]) -> dict[str, StoredTen
 
 
 def checked_names(names: Collection[str]) -> list[str]:
-    """`names` of the tensors of one set, if they are fit to be shown and not too many."""
+    """Checks that the names of the tensors of one set are fit to be shown and not too many.
+
+    Args:
+        names: In order.
+
+    Returns:
+        The same names.
+
+    Raises:
+        CheckpointError: If they are not.
+    """
     if len(names) > MAX_TENSORS:
         raise CheckpointError(f"more than {MAX_TENSORS} tensors in one set of weights, which no network has")
     for name in names:
@@ -178,6 +268,19 @@ class StateDictWalk:
         self.visits = 0
 
     def __call__(self, module: Module, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, StoredTensor]]:
+        """Walks through a network object.
+
+        Args:
+            module: Its stand-in.
+            prefix: What stands before its names, with a dot.
+            depth: How deep it is nested.
+
+        Yields:
+            (full name, tensor).
+
+        Raises:
+            CheckpointError: If something in it is of the wrong kind, nested too deeply, or there is too much of it.
+        """
         if depth > MAX_DEPTH or len(prefix) > MAX_NAME:
             raise CheckpointError(f"modules nested deeper than {MAX_DEPTH}, or with longer names than {MAX_NAME}")
         transient = module.state.get("_non_persistent_buffers_set") or set()
@@ -197,6 +300,18 @@ class StateDictWalk:
                 raise CheckpointError(f"'{prefix}{name}' is no module")
 
     def part(self, module: Module, table: str) -> dict[str, Any]:
+        """Gives one of a module's tables.
+
+        Args:
+            module: A stand-in.
+            table: "_parameters", "_buffers" or "_modules".
+
+        Returns:
+            Name → value; empty where it has none.
+
+        Raises:
+            CheckpointError: If it is no dict of names, or there were too many visits.
+        """
         found = module.state.get(table, {})
         self.visits += 1 + len(found) if isinstance(found, dict) else 1
         if self.visits > MAX_VISITS:
@@ -207,9 +322,19 @@ class StateDictWalk:
 
 
 def keys_of(top: dict[Any, Any]) -> str:
+    """Names the keys of a dict for a message."""
     return f"the keys {listed([str(key) for key in top])}" if top else "an empty dict"
 
 
 def listed(names: list[str], limit: int = 12) -> str:
+    """Joins names for a message.
+
+    Args:
+        names: Each is cut to 60 characters.
+        limit: How many are named; the rest are counted.
+
+    Returns:
+        For example "a, b and 3 more".
+    """
     shown = ", ".join(name[:60] for name in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

@@ -15,7 +15,13 @@ CHUNK = 1 << 16  # opcodes are one byte each: they are served from a buffer of t
 
 
 class Window:
-    """Bytes `start` to `end` of `file`. Windows on one file do not disturb each other."""
+    """Bytes `start` to `end` of a file. Windows on one file do not disturb each other.
+
+    Args:
+        file: Open for reading, in binary.
+        start: First byte.
+        end: Behind the last byte.
+    """
 
     def __init__(self, file: BinaryIO, start: int, end: int) -> None:
         self._file = file
@@ -27,14 +33,26 @@ class Window:
 
     @classmethod
     def on_bytes(cls, data: bytes) -> Window:
+        """Makes a window on bytes in memory."""
         return cls(io.BytesIO(data), 0, len(data))
 
     @property
     def left(self) -> int:
+        """Number of bytes that are not read yet."""
         return self.end - self.position
 
     def read(self, count: int) -> bytes:
-        """The next `count` bytes."""
+        """Reads on.
+
+        Args:
+            count: Number of bytes.
+
+        Returns:
+            The next `count` bytes.
+
+        Raises:
+            CheckpointError: If fewer are left.
+        """
         self.expect(count)
         begin = self.position - self._origin
         piece = self._chunk[begin : begin + count]
@@ -51,7 +69,17 @@ class Window:
         return piece
 
     def line(self, limit: int) -> bytes:
-        """The bytes up to the next newline, which is dropped; at most `limit`."""
+        """Reads up to the next newline, which is dropped.
+
+        Args:
+            limit: Largest length, in bytes.
+
+        Returns:
+            The line.
+
+        Raises:
+            CheckpointError: If it is longer, or has no end.
+        """
         start = self.position
         piece = self.read(min(limit + 1, self.left))
         end = piece.find(b"\n")
@@ -63,18 +91,35 @@ class Window:
         return piece[:end]
 
     def rewound(self) -> Window:
-        """The same bytes, from their beginning."""
+        """Gives the same bytes, from their beginning."""
         return Window(self._file, self.start, self.end)
 
     def cut(self, count: int) -> Window:
-        """The next `count` bytes as a window of their own, unread."""
+        """Takes the next bytes as a window of their own, unread.
+
+        Args:
+            count: Number of bytes.
+
+        Returns:
+            The window.
+
+        Raises:
+            CheckpointError: If fewer are left.
+        """
         self.expect(count)
         piece = Window(self._file, self.position, self.position + count)
         self.position += count
         return piece
 
     def fill(self, buffer: memoryview) -> None:
-        """Copies the whole window, which must be as long as `buffer`, straight into it."""
+        """Copies the whole window straight into a buffer.
+
+        Args:
+            buffer: As long as the window.
+
+        Raises:
+            CheckpointError: If the file became shorter meanwhile.
+        """
         assert len(buffer) == self.end - self.start
         self._file.seek(self.start)
         done = 0
@@ -85,9 +130,11 @@ class Window:
             done += count
 
     def expect(self, count: int) -> None:
+        """Checks that `count` more bytes are left; CheckpointError otherwise."""
         if count < 0 or count > self.left:
             raise truncated(self.position, f"{count} more bytes are declared and {self.left} are there")
 
 
 def truncated(position: int, found: str) -> CheckpointError:
+    """Makes the error to raise where a file ends too early."""
     return CheckpointError(f"damaged or cut short at byte {position}: {found}; fetch or copy the file again")
