@@ -51,7 +51,7 @@ class Stored:
         """
         self.window.fill(buffer)
         if self.verify:
-            check_sum(self.info, zlib.crc32(buffer))
+            _check_sum(self.info, zlib.crc32(buffer))
 
 
 class Inflated:
@@ -95,11 +95,11 @@ class Inflated:
                 while left:
                     piece = member.read(min(left, PIECE))
                     if not piece:
-                        raise damaged(self.info, "it is shorter than declared")
+                        raise _damaged(self.info, "it is shorter than declared")
                     left -= len(piece)
                     yield piece
         except (zipfile.BadZipFile, zlib.error) as error:
-            raise damaged(self.info, str(error)) from error
+            raise _damaged(self.info, str(error)) from error
 
 
 class Directory:
@@ -308,11 +308,11 @@ class Archive:
             raise CheckpointError(f"a zip file whose {info.filename} has {info.file_size} bytes; {limit} are read")
         buffer = bytearray(info.file_size)
         self.placed(info).fill(memoryview(buffer))
-        check_sum(info, zlib.crc32(buffer))
+        _check_sum(info, zlib.crc32(buffer))
         return bytes(buffer)
 
 
-def check_sum(info: zipfile.ZipInfo, found: int) -> None:
+def _check_sum(info: zipfile.ZipInfo, found: int) -> None:
     """Compares a checksum; torch writes 0 for one that it was told not to compute.
 
     Args:
@@ -323,9 +323,9 @@ def check_sum(info: zipfile.ZipInfo, found: int) -> None:
         CheckpointError: If they differ.
     """
     if info.CRC not in (0, found):
-        raise damaged(info, f"its checksum is {found:08x} where {info.CRC:08x} is declared")
+        raise _damaged(info, f"its checksum is {found:08x} where {info.CRC:08x} is declared")
 
 
-def damaged(info: zipfile.ZipInfo, how: str) -> CheckpointError:
+def _damaged(info: zipfile.ZipInfo, how: str) -> CheckpointError:
     """Makes the error to raise for a damaged member."""
     return CheckpointError(f"member {info.filename} is damaged: {how}; fetch or copy the file again")

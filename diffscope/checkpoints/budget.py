@@ -84,7 +84,7 @@ class Budget:
         for part in parts:
             if isinstance(part, TEXT_OR_BYTES) and len(part) > MAX_KEY:
                 raise CheckpointError(f"a dict or set with a key of {len(part)} characters; {MAX_KEY} are read")
-        if type(key) is tuple or has_forgeable_hash(key):
+        if type(key) is tuple or _has_forgeable_hash(key):
             self.odd_keys += 1
             if self.odd_keys > MAX_ODD_KEYS:
                 raise CheckpointError(
@@ -93,7 +93,7 @@ class Budget:
         return key
 
 
-def has_forgeable_hash(key: object) -> bool:
+def _has_forgeable_hash(key: object) -> bool:
     """Tells whether a file could choose many keys of one hash.
 
     Python's hash of a number is its remainder by 2^61 - 1, so any number of numbers may share one; text has a secret in

@@ -87,8 +87,8 @@ def read_folder(path: str, weights: str, read_bin: BinReader) -> Checkpoint:
     Raises:
         CheckpointError: If there is no network, no weights, a class that no family knows, or code to be run.
     """
-    network, pipeline = find_network(path, weights)
-    config = read_json(os.path.join(network, "config.json"))
+    network, pipeline = _find_network(path, weights)
+    config = _read_json(os.path.join(network, "config.json"))
     class_name = config.get("_class_name", "model of an unnamed class")
     if type(class_name) is not str:
         raise CheckpointError(f"config.json has the _class_name {class_name!r:.60}; the name of a class was expected")
@@ -97,22 +97,22 @@ def read_folder(path: str, weights: str, read_bin: BinReader) -> Checkpoint:
     if not (native or legacy_dit or class_name in ("UNet2DModel", "DiTTransformer2DModel")):
         video = ", of a video model, where one of single images was expected" if VIDEO.search(class_name) else ""
         raise CheckpointError(f"the network is a {class_name}{video}; supported: {SUPPORTED}; others: {WRAP}")
-    tensors, files, reason = read_weights(network, read_bin)
+    tensors, files, reason = _read_weights(network, read_bin)
     found_step = STEP.findall(network)
-    vae = next((f for f in (os.path.join(pipeline, e) for e in ENCODERS) if is_model(f)), None)
+    vae = next((f for f in (os.path.join(pipeline, e) for e in ENCODERS) if _is_model(f)), None)
     return Checkpoint(
         path=path,
         container="diffusers",
-        tensors=without_prefix(tensors) if native else tensors,
+        tensors=_without_prefix(tensors) if native else tensors,
         weights="ema" if network.endswith("_ema") else "model",
         weights_reason=reason,
         class_name=class_name,
-        arguments=native_arguments(config) if native else config,
+        arguments=_native_arguments(config) if native else config,
         attributes={
-            "scheduler": read_scheduler(pipeline),
+            "scheduler": _read_scheduler(pipeline),
             "folder": network,
             "vae": vae,
-            "vae_config": read_json(os.path.join(vae, "config.json")) if vae else None,
+            "vae_config": _read_json(os.path.join(vae, "config.json")) if vae else None,
         },
         metadata={"family": "sit"} if native else {},
         step=int(found_step[-1]) if found_step else None,
@@ -121,7 +121,7 @@ def read_folder(path: str, weights: str, read_bin: BinReader) -> Checkpoint:
     )
 
 
-def find_network(path: str, weights: str) -> tuple[str, str]:
+def _find_network(path: str, weights: str) -> tuple[str, str]:
     """Finds the folder of the network.
 
     Args:
@@ -135,18 +135,18 @@ def find_network(path: str, weights: str) -> tuple[str, str]:
         CheckpointError: If there is no network in it, or the pipeline names code.
     """
     if os.path.exists(os.path.join(path, "model_index.json")):
-        refuse_code(path)
-    elif is_model(path):
+        _refuse_code(path)
+    elif _is_model(path):
         parent = os.path.dirname(os.path.abspath(path))
         return path, parent if os.path.exists(os.path.join(parent, "model_index.json")) else path
     names = [f"{name}_ema" for name in NETWORKS] if weights == "ema" else []
     for folder in (*(os.path.join(path, name) for name in (*names, *NETWORKS)), path):
-        if is_model(folder):
+        if _is_model(folder):
             return folder, path
-    raise CheckpointError(no_network(path))
+    raise CheckpointError(_no_network(path))
 
 
-def no_network(path: str) -> str:
+def _no_network(path: str) -> str:
     """Says what a folder is that is not one of diffusers, and what to give instead.
 
     Args:
@@ -168,7 +168,7 @@ def no_network(path: str) -> str:
     return f"a folder {what}; {EXPECTED}, or a diffusers folder; images go to --data"
 
 
-def refuse_code(pipeline: str) -> None:
+def _refuse_code(pipeline: str) -> None:
     """Refuses a pipeline with modules of its own, which would need its author's code.
 
     Args:
@@ -177,7 +177,7 @@ def refuse_code(pipeline: str) -> None:
     Raises:
         CheckpointError: If it names Python files.
     """
-    index = read_json(os.path.join(pipeline, "model_index.json"))
+    index = _read_json(os.path.join(pipeline, "model_index.json"))
     files = [
         os.path.relpath(os.path.join(folder, name), pipeline).replace(os.sep, "/")
         for folder, _, names in os.walk(pipeline)
@@ -191,12 +191,12 @@ def refuse_code(pipeline: str) -> None:
         )
 
 
-def is_model(folder: str) -> bool:
+def _is_model(folder: str) -> bool:
     """Tells whether a folder is that of one model: it has a `config.json`."""
     return os.path.exists(os.path.join(folder, "config.json"))
 
 
-def read_scheduler(pipeline: str) -> dict[str, Any] | None:
+def _read_scheduler(pipeline: str) -> dict[str, Any] | None:
     """Reads the scheduler's settings, beside the network or in their own folder.
 
     Args:
@@ -211,11 +211,11 @@ def read_scheduler(pipeline: str) -> dict[str, Any] | None:
     for name in ("scheduler/scheduler_config.json", "scheduler_config.json"):
         file = os.path.join(pipeline, *name.split("/"))
         if os.path.exists(file):
-            return read_json(file)
+            return _read_json(file)
     return None
 
 
-def read_json(path: str) -> dict[str, Any]:
+def _read_json(path: str) -> dict[str, Any]:
     """Reads a JSON object.
 
     Args:
@@ -241,7 +241,7 @@ def read_json(path: str) -> dict[str, Any]:
     return found
 
 
-def choose_weights(names: Sequence[str]) -> str | None:
+def _choose_weights(names: Sequence[str]) -> str | None:
     """Chooses the file to begin with, safetensors before `.bin`, plain names before variants such as fp16.
 
     Args:
@@ -271,7 +271,7 @@ def needed(names: Sequence[str]) -> list[str]:
     found = [n for n in names if n.endswith(".json") and n.count("/") <= 1]
     for folder in ("", *(f"{n}/" for n in (*NETWORKS, *(f"{n}_ema" for n in NETWORKS), *ENCODERS))):
         inside = [n[len(folder) :] for n in names if n.startswith(folder) and "/" not in n[len(folder) :]]
-        first = choose_weights(inside)
+        first = _choose_weights(inside)
         if first and first.endswith(".json"):
             suffix = ".safetensors" if ".safetensors" in first else ".bin"
             found += [folder + n for n in inside if SHARD.fullmatch(n) and n.endswith(suffix)]
@@ -280,7 +280,7 @@ def needed(names: Sequence[str]) -> list[str]:
     return sorted(set(found))
 
 
-def read_weights(folder: str, read_bin: BinReader) -> tuple[Mapping[str, Tensor], list[str], str]:
+def _read_weights(folder: str, read_bin: BinReader) -> tuple[Mapping[str, Tensor], list[str], str]:
     """Reads the weights in a model's folder.
 
     Args:
@@ -293,12 +293,12 @@ def read_weights(folder: str, read_bin: BinReader) -> tuple[Mapping[str, Tensor]
     Raises:
         CheckpointError: If there are none, or one of several files is missing or damaged.
     """
-    first = choose_weights(os.listdir(folder))
+    first = _choose_weights(os.listdir(folder))
     if first is None:
         raise CheckpointError(f"no weights beside the config.json: expected {STEM}.safetensors or {STEM}.bin")
     names = [first]
     if first.endswith(".json"):
-        names = shards(os.path.join(folder, first))
+        names = _shards(os.path.join(folder, first))
     files = [os.path.join(folder, name) for name in names]
     if absent := [name for name in names if not os.path.exists(os.path.join(folder, name))]:
         raise CheckpointError(f"'{absent[0]}', which {first} names, is missing; fetch or copy the folder again")
@@ -318,7 +318,7 @@ def read_weights(folder: str, read_bin: BinReader) -> tuple[Mapping[str, Tensor]
     return StoredTensors(places), files, f"the weights of {first}"
 
 
-def shards(index: str) -> list[str]:
+def _shards(index: str) -> list[str]:
     """Reads an index of weights.
 
     Args:
@@ -330,7 +330,7 @@ def shards(index: str) -> list[str]:
     Raises:
         CheckpointError: If it names no files, or others than weights beside it.
     """
-    table = read_json(index).get("weight_map")
+    table = _read_json(index).get("weight_map")
     found = list(table.values()) if isinstance(table, dict) else []
     names = sorted({name for name in found if type(name) is str})
     if not names or not all(type(name) is str and SHARD.fullmatch(name) for name in found):
@@ -338,7 +338,7 @@ def shards(index: str) -> list[str]:
     return names
 
 
-def without_prefix(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def _without_prefix(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Gives tensors the names of SiT's own code, which a conversion may have put under one prefix.
 
     Args:
@@ -362,7 +362,7 @@ def without_prefix(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     return {short: tensors[name] for short, name in renamed.items()}
 
 
-def native_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+def _native_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     """Translates a conversion's config into SiT's training arguments.
 
     Args:

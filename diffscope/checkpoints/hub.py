@@ -37,7 +37,7 @@ def locate(text: str) -> tuple[str, str]:
     below = repository.files()
     prefix = path + "/" if path else ""
     relative = [name[len(prefix) :] for name in below]
-    if is_diffusers(relative):
+    if _is_diffusers(relative):
         return str(repository.snapshot([glob.escape(name) for name in needed(relative)])), repository.commit
     found = [name for name in below if name.lower().endswith(CHECKPOINT_ENDINGS)]
     if len(found) != 1:
@@ -45,7 +45,7 @@ def locate(text: str) -> tuple[str, str]:
     return str(_found(repository, found[0])), repository.commit
 
 
-def is_diffusers(names: Sequence[str]) -> bool:
+def _is_diffusers(names: Sequence[str]) -> bool:
     """Tells whether a folder is a diffusers pipeline or model.
 
     Args:

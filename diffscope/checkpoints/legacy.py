@@ -113,13 +113,13 @@ def read_after_magic(window: Window, table: Table, budget: Budget) -> Any:
     ):
         raise CheckpointError("a torch stream whose list of storages does not fit its content")
     for key in keys:
-        place(window, storages[key])
+        _place(window, storages[key])
     if any(storage.source is None for storage in storages.values()):
         raise CheckpointError("a torch stream that lists a storage twice")
     return found
 
 
-def place(window: Window, storage: Storage) -> None:
+def _place(window: Window, storage: Storage) -> None:
     """Records where the next storage's bytes are, and steps over them.
 
     Args:

@@ -64,7 +64,7 @@ class Built:
 Table = Mapping[tuple[str, str], Global]
 
 
-def refuse_persistent(_: object) -> Any:
+def _refuse_persistent(_: object) -> Any:
     """Refuses every persistent id: for files whose pickles have no storages outside."""
     raise CheckpointError("the pickle refers to storages outside itself, which this kind of file does not have")
 
@@ -84,7 +84,7 @@ class Machine:
         window: Window,
         table: Table,
         budget: Budget,
-        persistent: Callable[[object], Any] = refuse_persistent,
+        persistent: Callable[[object], Any] = _refuse_persistent,
     ) -> None:
         self.window = window
         self.table = table

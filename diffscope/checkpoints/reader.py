@@ -66,7 +66,7 @@ def read(path: str | os.PathLike[str], weights: str = "ema", outline: bool = Fal
     local, revision = locate(reference) if hub.is_reference(reference) else (reference, None)
     try:
         if path.startswith(ANALYTIC):
-            return read_toy(path)
+            return _read_toy(path)
         found = read_local(local, ReadOptions(weights, outline, verify, downloaded=revision is not None))
         return replace(found, path=path, local=local, revision=revision)
     except CheckpointError as error:
@@ -119,10 +119,10 @@ def read_local(path: str, options: ReadOptions) -> Checkpoint:
         raise CheckpointError(hub.hint(path, "model") or f"no such file; {sniff.EXPECTED}")
     sniff.refuse_irregular(path)
     with open(path, "rb") as file:
-        return read_file(file, path, options)
+        return _read_file(file, path, options)
 
 
-def read_file(file: BinaryIO, path: str, options: ReadOptions) -> Checkpoint:
+def _read_file(file: BinaryIO, path: str, options: ReadOptions) -> Checkpoint:
     """Reads an open file of any kind.
 
     Args:
@@ -142,14 +142,14 @@ def read_file(file: BinaryIO, path: str, options: ReadOptions) -> Checkpoint:
         return replace(read_safetensors(path, options.outline), checksums=0 if options.verify else None)
     archive = Archive(file, size, options.downloaded) if kind == "zip" else None
     checksums = archive.verify_all() if archive and options.verify else 0
-    top, is_plain_pickle = read_objects(file, size, archive)
+    top, is_plain_pickle = _read_objects(file, size, archive)
     choice = choose(top, options.weights)
     module = choice.taken.module
     step, unit = step_of(top, path)
     plain = Plain()
     return Checkpoint(
         path=path,
-        container=container_of(top, choice, is_plain_pickle),
+        container=_container_of(top, choice, is_plain_pickle),
         tensors=materialise(choice.taken.tensors, options.outline),
         weights=choice.weights,
         weights_reason=one_line(choice.reason),
@@ -157,14 +157,14 @@ def read_file(file: BinaryIO, path: str, options: ReadOptions) -> Checkpoint:
         network_class=network_of(module) if module else None,
         arguments=arguments_of(module, plain) if module else {},
         attributes=attributes_of(module, plain) if module else {},
-        training_args=training_args_of(top, plain),
+        training_args=_training_args_of(top, plain),
         step=step,
         step_unit=unit,
         checksums=checksums if options.verify else None,
     )
 
 
-def read_objects(file: BinaryIO, size: int, archive: Archive | None) -> tuple[Any, bool]:
+def _read_objects(file: BinaryIO, size: int, archive: Archive | None) -> tuple[Any, bool]:
     """Reads the objects of a file that holds a pickle.
 
     Args:
@@ -190,7 +190,7 @@ def read_objects(file: BinaryIO, size: int, archive: Archive | None) -> tuple[An
     return top, True
 
 
-def container_of(top: Any, choice: Choice, is_plain_pickle: bool) -> str:
+def _container_of(top: Any, choice: Choice, is_plain_pickle: bool) -> str:
     """Tells what kind of file it was.
 
     Args:
@@ -208,7 +208,7 @@ def container_of(top: Any, choice: Choice, is_plain_pickle: bool) -> str:
     return "training-state" if "net" in top and "state" in top else "train-dump"
 
 
-def training_args_of(top: Any, plain: Plain) -> dict[str, Any]:
+def _training_args_of(top: Any, plain: Plain) -> dict[str, Any]:
     """Gives the training script's options.
 
     Args:
@@ -230,7 +230,7 @@ def training_args_of(top: Any, plain: Plain) -> dict[str, Any]:
     return {}
 
 
-def read_toy(path: str) -> Checkpoint:
+def _read_toy(path: str) -> Checkpoint:
     """Reads the spelling of an analytic model.
 
     Args:

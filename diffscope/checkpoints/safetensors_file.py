@@ -61,9 +61,9 @@ def read_safetensors(path: str, outline: bool) -> Checkpoint:
         weights_reason=reason,
         class_name=metadata.get("class_name"),
         network_class=metadata.get("network_class"),
-        arguments=header_dict(metadata, "arguments"),
-        attributes=header_dict(metadata, "attributes"),
-        training_args=header_dict(metadata, "training_args"),
+        arguments=_header_dict(metadata, "arguments"),
+        attributes=_header_dict(metadata, "attributes"),
+        training_args=_header_dict(metadata, "training_args"),
         metadata=metadata,
         step=step,
         step_unit=unit,
@@ -128,7 +128,7 @@ def tensor_of(file: Any, name: str, outline: bool = False) -> torch.Tensor:
     return tensor
 
 
-def header_dict(metadata: dict[str, str], key: str) -> dict[str, Any]:
+def _header_dict(metadata: dict[str, str], key: str) -> dict[str, Any]:
     """Reads a field of the header that our conversions write as JSON.
 
     Args:

@@ -59,7 +59,7 @@ def kind_of(head: bytes, size: int) -> str:
         raise CheckpointError(f"an ONNX file, which holds a program; {EXPECTED}; save the weights as safetensors")
     if head[257:262] == b"ustar":
         raise CheckpointError(f"a tar file; unpack it first (tar -x); {EXPECTED}")
-    refuse_text(head)
+    _refuse_text(head)
     raise CheckpointError(
         f"begins with bytes {head[:4].hex(' ')}, which no known format does; {EXPECTED}; fetch or copy the file again"
     )
@@ -80,7 +80,7 @@ def refuse_irregular(path: str) -> None:
         raise CheckpointError(f"{os.path.basename(path)} is {found} and not a file; {EXPECTED}: copy it into a file")
 
 
-def refuse_text(head: bytes) -> None:
+def _refuse_text(head: bytes) -> None:
     """Names the text files that are given in place of a checkpoint; CheckpointError for each of them."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith(b"version https://git-lfs"):

@@ -36,11 +36,11 @@ def step_of(top: Any, path: str) -> Step:
     if isinstance(top, dict):
         for key in KEYS:
             if type(top.get(key)) is int:
-                return checked(key, top[key]), "steps"
+                return _checked(key, top[key]), "steps"
         state = top.get("state")
         if isinstance(state, dict) and type(state.get("cur_nimg")) is int:  # EDM2's training state
-            return checked("cur_nimg", state["cur_nimg"]), "images"
-    return step_of_name(path)
+            return _checked("cur_nimg", state["cur_nimg"]), "images"
+    return _step_of_name(path)
 
 
 def step_of_header(metadata: Mapping[str, str], path: str) -> Step:
@@ -60,16 +60,16 @@ def step_of_header(metadata: Mapping[str, str], path: str) -> Step:
     """
     step, unit = metadata.get("step", ""), metadata.get("step_unit", "steps")
     if re.fullmatch("[0-9]{1,16}", step) and unit in UNITS:
-        return checked("step", int(step)), unit
+        return _checked("step", int(step)), unit
     if step and "diffscope" in metadata:
         raise CheckpointError(
             f"its header says step '{step[:40]}', counted in '{unit[:40]}'; a number up to 2^53 of steps or images was "
             "expected"
         )
-    return step_of_name(path)
+    return _step_of_name(path)
 
 
-def step_of_name(path: str) -> Step:
+def _step_of_name(path: str) -> Step:
     """Finds how far training was in a file's name.
 
     Args:
@@ -86,7 +86,7 @@ def step_of_name(path: str) -> Step:
     return None, None
 
 
-def checked(key: str, step: int) -> int:
+def _checked(key: str, step: int) -> int:
     """Gives a step from 0 to 2^53; CheckpointError for any other."""
     if not 0 <= step <= MAX_STEP:
         # Python refuses to write out an integer of thousands of digits.

@@ -64,17 +64,17 @@ def choose(top: Any, wanted: str) -> Choice:
         top = {"net": top}
     if not isinstance(top, dict):
         raise CheckpointError(f"a {type(top).__name__} was found where a dict of weights was expected")
-    ema, model = first_set(top, EMA_KEYS), first_set(top, MODEL_KEYS)
+    ema, model = _first_set(top, EMA_KEYS), _first_set(top, MODEL_KEYS)
     if ema is None and model is None:
-        ema, model = flat_sets(top)
+        ema, model = _flat_sets(top)
     if ema is None and model is None:
         raise CheckpointError(
-            f"holds no weights: a state dict, or a dict with 'ema' or 'model', was expected; found {keys_of(top)}"
+            f"holds no weights: a state dict, or a dict with 'ema' or 'model', was expected; found {_keys_of(top)}"
         )
-    return with_reason(ema, model, wanted)
+    return _with_reason(ema, model, wanted)
 
 
-def with_reason(ema: WeightSet | None, model: WeightSet | None, wanted: str) -> Choice:
+def _with_reason(ema: WeightSet | None, model: WeightSet | None, wanted: str) -> Choice:
     """Chooses between two sets, one of which may be missing.
 
     Args:
@@ -92,8 +92,8 @@ def with_reason(ema: WeightSet | None, model: WeightSet | None, wanted: str) -> 
         assert ema is not None
         raise CheckpointError(f"holds EMA weights alone ('{ema.key}'), not the model's own; use --weights ema")
     if ema is not None and (wanted == "ema" or model is None):
-        reason = f"the file holds '{ema.key}' alone" if model is None else default_reason(ema, model)
-        return Choice(ema, "ema", sentence(reason, ema))
+        reason = f"the file holds '{ema.key}' alone" if model is None else _default_reason(ema, model)
+        return Choice(ema, "ema", _sentence(reason, ema))
     assert model is not None
     if ema is not None:
         reason = f"the file holds '{ema.key}' and '{model.key}'; the model's own weights were asked for"
@@ -101,15 +101,15 @@ def with_reason(ema: WeightSet | None, model: WeightSet | None, wanted: str) -> 
         reason = f"the file has no EMA; '{model.key}' was taken"
     else:
         reason = "the file holds one set of weights and does not say whether it is an EMA"
-    return Choice(model, "model", sentence(reason, model))
+    return Choice(model, "model", _sentence(reason, model))
 
 
-def default_reason(ema: WeightSet, model: WeightSet) -> str:
+def _default_reason(ema: WeightSet, model: WeightSet) -> str:
     """Says why the EMA was taken where there are both."""
     return f"the file holds '{ema.key}' and '{model.key}'; the EMA is the default"
 
 
-def sentence(reason: str, taken: WeightSet) -> str:
+def _sentence(reason: str, taken: WeightSet) -> str:
     """Joins the reason and the remarks on the set that was taken."""
     return "; ".join([reason, *taken.remarks])
 
@@ -117,7 +117,7 @@ def sentence(reason: str, taken: WeightSet) -> str:
 # From a file's objects to flat dicts
 
 
-def first_set(top: dict[Any, Any], keys: tuple[str, ...]) -> WeightSet | None:
+def _first_set(top: dict[Any, Any], keys: tuple[str, ...]) -> WeightSet | None:
     """Finds the first of several keys that holds weights.
 
     Args:
@@ -128,12 +128,12 @@ def first_set(top: dict[Any, Any], keys: tuple[str, ...]) -> WeightSet | None:
         The set; None where no key holds one.
     """
     for key in keys:
-        if (found := set_of(key, top.get(key))) is not None:
+        if (found := _set_of(key, top.get(key))) is not None:
             return found
     return None
 
 
-def set_of(key: str, value: Any) -> WeightSet | None:
+def _set_of(key: str, value: Any) -> WeightSet | None:
     """Reads a set of weights in any form that training codes write.
 
     Args:
@@ -147,23 +147,23 @@ def set_of(key: str, value: Any) -> WeightSet | None:
         CheckpointError: If it holds tensors under names that are not fit.
     """
     if isinstance(value, Module):
-        tensors = stripped(StateDictWalk()(value))
+        tensors = _stripped(StateDictWalk()(value))
         return WeightSet(key, tensors, value) if tensors else None
     if not isinstance(value, dict):
         return None
     emas = value.get("emas")
     if isinstance(emas, list) and emas:  # EDM2 trains several averages at once
         first = emas[0]
-        found = plain_set(key, first) if isinstance(first, dict) else set_of(key, first)
+        found = _plain_set(key, first) if isinstance(first, dict) else _set_of(key, first)
         if found is not None:
             widths = value.get("stds")
             named = [str(w) for w in widths if type(w) is float] if isinstance(widths, list) else []
             found.remarks.append(f"of its {len(emas)} averages ({listed(named)}) the first was taken")
         return found
-    return plain_set(key, value)
+    return _plain_set(key, value)
 
 
-def plain_set(key: str, values: dict[Any, Any]) -> WeightSet | None:
+def _plain_set(key: str, values: dict[Any, Any]) -> WeightSet | None:
     """Reads a state dict.
 
     Args:
@@ -182,13 +182,13 @@ def plain_set(key: str, values: dict[Any, Any]) -> WeightSet | None:
     if not all(type(name) is str for name, _ in tensors):
         raise CheckpointError(f"'{key}' holds tensors whose names are not text")
     others = [str(name) for name, value in values.items() if not isinstance(value, StoredTensor)]
-    found = WeightSet(key, stripped(tensors))
+    found = WeightSet(key, _stripped(tensors))
     if others:
         found.remarks.append(f"beside tensors it holds {listed(others)}")
     return found
 
 
-def flat_sets(top: dict[Any, Any]) -> tuple[WeightSet | None, WeightSet | None]:
+def _flat_sets(top: dict[Any, Any]) -> tuple[WeightSet | None, WeightSet | None]:
     """Divides a dict whose values are the tensors themselves by their prefixes.
 
     Args:
@@ -197,23 +197,23 @@ def flat_sets(top: dict[Any, Any]) -> tuple[WeightSet | None, WeightSet | None]:
     Returns:
         (EMA, model); each may be None.
     """
-    bare = plain_set("", top)
+    bare = _plain_set("", top)
     if bare is None or not any(name.startswith(EMA_PREFIX) for name in bare.tensors):
         return None, bare
     prefix = next((p for p in MODEL_PREFIXES if any(name.startswith(p) for name in bare.tensors)), MODEL_PREFIXES[0])
     aside = [name for name in bare.tensors if not name.startswith((EMA_PREFIX, prefix))]
     if aside:
         bare.remarks.append(f"outside of its sets it holds {listed(aside)}")
-    return below(bare, EMA_PREFIX), below(bare, prefix)
+    return _below(bare, EMA_PREFIX), _below(bare, prefix)
 
 
-def below(bare: WeightSet, prefix: str) -> WeightSet | None:
+def _below(bare: WeightSet, prefix: str) -> WeightSet | None:
     """Takes the tensors under a prefix as a set of their own; None where there are none."""
     tensors = [(name.removeprefix(prefix), value) for name, value in bare.tensors.items() if name.startswith(prefix)]
-    return WeightSet(prefix + "*", stripped(tensors), remarks=bare.remarks) if tensors else None
+    return WeightSet(prefix + "*", _stripped(tensors), remarks=bare.remarks) if tensors else None
 
 
-def stripped(tensors: Iterable[tuple[str, StoredTensor]]) -> dict[str, StoredTensor]:
+def _stripped(tensors: Iterable[tuple[str, StoredTensor]]) -> dict[str, StoredTensor]:
     """Removes the prefixes of wrappers from names.
 
     Args:
@@ -321,7 +321,7 @@ class StateDictWalk:
         return found
 
 
-def keys_of(top: dict[Any, Any]) -> str:
+def _keys_of(top: dict[Any, Any]) -> str:
     """Names the keys of a dict for a message."""
     return f"the keys {listed([str(key) for key in top])}" if top else "an empty dict"
 

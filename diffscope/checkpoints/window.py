@@ -64,7 +64,7 @@ class Window:
             if count > CHUNK:
                 self._chunk = b""
         if len(piece) < count:
-            raise truncated(self.position, "the file became shorter while it was read")
+            raise _truncated(self.position, "the file became shorter while it was read")
         self.position += count
         return piece
 
@@ -86,7 +86,7 @@ class Window:
         if end < 0 and len(piece) > limit:
             raise CheckpointError(f"damaged pickle at byte {start}: a name of more than {limit} bytes")
         if end < 0:
-            raise truncated(start, "a name without an end")
+            raise _truncated(start, "a name without an end")
         self.position = start + end + 1
         return piece[:end]
 
@@ -126,15 +126,15 @@ class Window:
         while done < len(buffer):
             count = self._file.readinto(buffer[done:])  # type: ignore[attr-defined]
             if not count:
-                raise truncated(self.start + done, "the file became shorter while it was read")
+                raise _truncated(self.start + done, "the file became shorter while it was read")
             done += count
 
     def expect(self, count: int) -> None:
         """Checks that `count` more bytes are left; CheckpointError otherwise."""
         if count < 0 or count > self.left:
-            raise truncated(self.position, f"{count} more bytes are declared and {self.left} are there")
+            raise _truncated(self.position, f"{count} more bytes are declared and {self.left} are there")
 
 
-def truncated(position: int, found: str) -> CheckpointError:
+def _truncated(position: int, found: str) -> CheckpointError:
     """Makes the error to raise where a file ends too early."""
     return CheckpointError(f"damaged or cut short at byte {position}: {found}; fetch or copy the file again")

@@ -65,7 +65,7 @@ def build_on_meta(make: Callable[[], Network], path: str, tensors: Mapping[str, 
             f"{path}: no network can be built with the file's constructor arguments: {_short(error)}"
         ) from None
     if tensors is not None:
-        check_fit(network, tensors, path)
+        _check_fit(network, tensors, path)
     return network
 
 
@@ -141,12 +141,12 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: str) -
     Raises:
         WeightsMismatch: If one is missing, surplus, of another shape or no floating-point number.
     """
-    check_fit(network, tensors, path)
+    _check_fit(network, tensors, path)
     network.load_state_dict({name: _placed(tensors[name].float()) for name in network.state_dict()}, assign=True)
     network.requires_grad_(False)
 
 
-def check_fit(network: nn.Module, tensors: Mapping[str, Tensor], path: str) -> None:
+def _check_fit(network: nn.Module, tensors: Mapping[str, Tensor], path: str) -> None:
     """Compares a network's parameters and buffers with the tensors of a file.
 
     Args:

@@ -112,11 +112,11 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> RE
         WeightsMismatch: If they do not fit the network.
         UsageError: If `config` has an unknown key or value.
     """
-    tensors = native_names(checkpoint.tensors)
+    tensors = _native_names(checkpoint.tensors)
     return build_interpolant(REPADenoiser, PATHS, "linear", "v", checkpoint, tensors, config, match)
 
 
-def native_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _native_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Gives tensors the names of SiT's transformer, without projectors.
 
     Older files count the blocks behind the aligned one separately, from 0.
