@@ -255,6 +255,10 @@ $ diffscope convert ckpt.pkl
 [2] Missing argument 'OUT.safetensors' ... for example: diffscope convert
 $ diffscope merge
 [2] Missing argument 'PARTS...' ... for example: diffscope merge shard-*/
+$ diffscope help windwo
+[2] no topic 'windwo' in the manual ... did you mean window? (diffscope help window)
+$ diffscope help window training
+[2] help takes TOPIC ... found training
 """
 
 CALL = re.compile(r"\$ diffscope (.+)\n\[(\d)\] (.+)\n")

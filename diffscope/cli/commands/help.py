@@ -19,7 +19,7 @@ ENTRY = re.compile(r"^- \[(\w+)\]\(\1\.md\): (.+)$", re.MULTILINE)
 def run(
     context: typer.Context,
     topic: Annotated[
-        str | None, typer.Argument(metavar="[TOPIC]", help="A page of the manual.", show_default="the list of topics")
+        str | None, typer.Argument(metavar="TOPIC", help="A page of the manual.", show_default="the list of topics")
     ] = None,
 ) -> None:
     """The manual: how to use diffscope, what its numbers mean, how it is built.
