@@ -18,7 +18,7 @@ from diffscope.measure.pieces import whole_blocks
 from diffscope.measure.portions import Portion, described, memory_limit, passes_of, portions
 from diffscope.measure.progress import Listener
 from diffscope.measure.rows import Beside, Outline, all_rows, outline, read_rows, require_one
-from diffscope.metrics.icr import size_problem
+from diffscope.moments import size_problem
 from diffscope.protocol import Protocol
 from diffscope.ranks import world
 from diffscope.results import Row

@@ -16,8 +16,7 @@ import torch
 from diffscope.cache.sizes import in_bytes
 from diffscope.errors import MemoryLimit
 from diffscope.measure.job import Job, with_layers
-from diffscope.metrics._guards import size_problem
-from diffscope.moments import accumulator_nbytes, nbytes
+from diffscope.moments import accumulator_nbytes, nbytes, size_problem
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,7 @@ import numpy as np
 
 from diffscope import registry
 from diffscope.errors import EstimationError
-from diffscope.metrics._guards import guarded, size_problem
-from diffscope.moments import Moments, PooledMoments
+from diffscope.moments import Moments, PooledMoments, guarded
 from diffscope.numerics import jackknife_se, threads_for
 
 __all__ = [
@@ -37,7 +36,6 @@ __all__ = [
     "jackknifed",
     "measure_all",
     "merged",
-    "size_problem",
     "standard_error",
 ]
 

@@ -29,8 +29,8 @@ import numpy as np
 from scipy.linalg import hadamard
 
 from diffscope.errors import EstimationError, TooFewImages
-from diffscope.metrics.base import Context, Measurement, Value, size_problem
-from diffscope.moments import Moments
+from diffscope.metrics.base import Context, Measurement, Value
+from diffscope.moments import Moments, size_problem
 from diffscope.numerics import (
     FloatArray,
     jackknife_se,
@@ -40,7 +40,7 @@ from diffscope.numerics import (
     trace_of_product,
 )
 
-__all__ = ["KEYS", "IcrEstimate", "estimate", "measure", "size_problem"]
+__all__ = ["KEYS", "IcrEstimate", "estimate", "measure"]
 
 KEYS = {
     "icr": "Invariant Contamination Ratio, cross-fitted and extrapolated to infinitely many images [share]",

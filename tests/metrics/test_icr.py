@@ -12,8 +12,8 @@ from vectors import case_moments, expected, features, moments_of
 from diffscope.errors import EstimationError, IllConditioned, TooFewImages
 from diffscope.metrics import icr
 from diffscope.metrics.base import Context
-from diffscope.metrics.icr import _CrossFit, _notes, estimate, measure, size_problem
-from diffscope.moments import BlockAccumulator, Moments
+from diffscope.metrics.icr import _CrossFit, _notes, estimate, measure
+from diffscope.moments import BlockAccumulator, Moments, size_problem
 from diffscope.numerics import FloatArray
 
 VECTOR_NAMES = {

@@ -27,9 +27,8 @@ from diffscope.measure.pieces import Piece
 from diffscope.measure.portions import portions, total_passes
 from diffscope.measure.progress import Listener
 from diffscope.measure.rows import Outline, all_rows, read_rows, require_one
-from diffscope.metrics._guards import guarded
 from diffscope.metrics.icr import estimate
-from diffscope.moments import Moments
+from diffscope.moments import Moments, guarded
 from diffscope.numerics import threads_for
 from diffscope.ranks import world
 from diffscope.results import Result, Row, WindowRow

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from diffscope.errors import EstimationError
-from diffscope.metrics._guards import guarded
 from diffscope.metrics.icr import estimate
-from diffscope.moments import Moments
+from diffscope.moments import Moments, guarded
 from diffscope.numerics import student_quantile
 from diffscope.results import Row
 

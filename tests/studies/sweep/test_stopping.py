@@ -16,8 +16,8 @@ import torch
 from scipy.linalg import hadamard
 
 from diffscope.errors import EstimationError, UsageError
-from diffscope.metrics.icr import estimate, size_problem
-from diffscope.moments import BlockAccumulator, Moments
+from diffscope.metrics.icr import estimate
+from diffscope.moments import BlockAccumulator, Moments, size_problem
 from diffscope.numerics import FloatArray, student_quantile
 from diffscope.studies.sweep.stopping import ALPHA, Decision, Reading, Rule, curve, decide, interval, looks, rule
 from diffscope.studies.sweep.window import semantic_window

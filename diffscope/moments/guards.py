@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh, qr
 
 from diffscope.errors import IllConditioned, RankDeficient, TooFewImages, ZeroNoise
-from diffscope.moments import Moments
+from diffscope.moments.pooled import Moments
 from diffscope.numerics import FloatArray, eigenvalues, f_tail, reciprocal_condition
 
 DEAD = 1e-6

@@ -9,10 +9,9 @@ from scipy.linalg import hadamard
 from vectors import case_moments, expected, features, moments_of
 
 from diffscope.errors import IllConditioned, NeedTwoViews, NonFinite, RankDeficient, TooFewImages, ZeroNoise
-from diffscope.metrics import _guards
-from diffscope.metrics._guards import _unit_scale, exchangeability, guarded, quantisation_share, size_problem
 from diffscope.metrics.icr import estimate
-from diffscope.moments import BlockAccumulator, Moments
+from diffscope.moments import BlockAccumulator, Moments, guards
+from diffscope.moments.guards import _unit_scale, exchangeability, guarded, quantisation_share, size_problem
 from diffscope.numerics import FloatArray, student_quantile
 
 FP32 = 2.0**-23
@@ -228,7 +227,7 @@ def test_dependent_channels_are_told_from_dependent_residuals(factor: float, err
         checked(two_channels(1e-8, 1.0, apart))
     # Once combinations were projected away, what is left is no longer called one.
     with pytest.raises(IllConditioned):
-        _guards._conditioning(moments_of(two_channels(1e-8, 1.0, apart), 8), reduced=True)
+        guards._conditioning(moments_of(two_channels(1e-8, 1.0, apart), 8), reduced=True)
 
 
 def test_dependent_channels_that_can_still_be_told_apart_are_noted() -> None:
@@ -275,8 +274,8 @@ def test_a_difference_between_views_with_a_p_of_a_millionth(p: float, noted: boo
 
 def test_several_views_share_the_millionth(monkeypatch: pytest.MonkeyPatch) -> None:
     for p, words in (([0.5, 0.6e-6], None), ([0.5, 0.4e-6], "views 1 and 3 has p = 8.0e-07 (limit 1e-06)")):
-        monkeypatch.setattr(_guards, "exchangeability", lambda _, p=p: (np.zeros(2), np.array(p)))
-        notes = _guards._exchangeability(case_moments("A"))
+        monkeypatch.setattr(guards, "exchangeability", lambda _, p=p: (np.zeros(2), np.array(p)))
+        notes = guards._exchangeability(case_moments("A"))
         assert len(notes) == (words is not None)
         assert words is None or words in notes[0]
 
