@@ -1,6 +1,6 @@
 """The few pieces of linear algebra and statistics that all numbers of this program share.
 
-Everything is float64. A symmetric matrix is inverted from its Cholesky factor and kept as one triangle:
+Everything is float64. A symmetric matrix is inverted from its Cholesky factor, and the inverse is kept as one triangle:
 tr(S_W⁻¹ S_B) then costs one inverse and one elementwise sum, 2–10 times less than eigenvalues.
 SciPy's special functions stand in for scipy.stats, whose import alone takes longer than most commands.
 """
@@ -28,7 +28,11 @@ all metrics at d = 64 took 0.02 s on one thread and 1.6 s on two, beside a train
 
 @contextmanager
 def threads_for(d: int) -> Iterator[None]:
-    """Linear algebra of d × d matrices inside, on as many threads as pay."""
+    """Runs linear algebra of d × d matrices inside on as many threads as pay: one up to ONE_THREAD_UP_TO channels.
+
+    Args:
+        d: Channels.
+    """
     if d > ONE_THREAD_UP_TO:
         yield
         return
@@ -42,17 +46,38 @@ def _pools() -> ThreadpoolController:
 
 
 def symmetrise(a: FloatArray) -> FloatArray:
-    """(a + aᵀ)/2, exactly symmetric; a is (..., d, d)."""
+    """Averages matrices with their transposes.
+
+    Args:
+        a: [..., d, d].
+
+    Returns:
+        (a + aᵀ)/2 [..., d, d], exactly symmetric.
+    """
     return np.asarray((a + np.swapaxes(a, -1, -2)) / 2)
 
 
 def pack_lower(a: FloatArray) -> FloatArray:
-    """The lower triangle of a symmetric [d, d] matrix, row by row, [d(d+1)/2]."""
+    """Packs a symmetric matrix for storage.
+
+    Args:
+        a: Symmetric [d, d].
+
+    Returns:
+        Its lower triangle row by row, [d(d + 1)/2].
+    """
     return np.asarray(a[np.tril_indices(len(a))])
 
 
 def unpack_lower(packed: FloatArray) -> FloatArray:
-    """The symmetric [d, d] matrix of a packed lower triangle."""
+    """Undoes `pack_lower`, bit for bit.
+
+    Args:
+        packed: Lower triangle row by row, [d(d + 1)/2].
+
+    Returns:
+        Symmetric [d, d].
+    """
     d = int((np.sqrt(8 * len(packed) + 1) - 1) / 2)
     full = np.zeros((d, d))
     full[np.tril_indices(d)] = packed
@@ -60,10 +85,18 @@ def unpack_lower(packed: FloatArray) -> FloatArray:
 
 
 def spd_inverse(a: FloatArray) -> FloatArray:
-    """Inverse of a symmetric positive definite matrix [d, d]: its lower triangle, zeros above.
+    """Inverts a symmetric positive definite matrix.
 
-    Cholesky's error does not depend on the scale of single channels, so no equilibration comes before it.
-    Raises IllConditioned if the matrix is not positive definite.
+    Cholesky's error does not depend on the scale of single channels, so that no equilibration comes before it.
+
+    Args:
+        a: Symmetric [d, d]; unchanged.
+
+    Returns:
+        The lower triangle of a⁻¹ with zeros above, [d, d].
+
+    Raises:
+        IllConditioned: `a` is not positive definite.
     """
     # The transpose of a symmetric C-ordered array is the Fortran-ordered array that LAPACK reads without a copy.
     factor, info = lapack.dpotrf(a.T, lower=1, clean=1)
@@ -78,24 +111,51 @@ def spd_inverse(a: FloatArray) -> FloatArray:
 
 
 def mirrored(lower: FloatArray) -> FloatArray:
-    """The full symmetric matrix of a lower triangle with zeros above."""
+    """Completes a symmetric matrix of which one triangle is known.
+
+    Args:
+        lower: Lower triangle with zeros above, [d, d].
+
+    Returns:
+        Symmetric [d, d].
+    """
     return np.asarray(lower + np.tril(lower, -1).T)
 
 
 def trace_of_product(lower: FloatArray, symmetric: FloatArray) -> float:
-    """tr(P S) for P given as its lower triangle with zeros above, and S symmetric in full, both [d, d]."""
+    """Computes tr(P S) in O(d²).
+
+    Args:
+        lower: P as its lower triangle with zeros above, [d, d].
+        symmetric: S, both triangles, [d, d].
+    """
     # Order "K" walks each array as it lies in memory: transposing S changes nothing, as S is symmetric.
     half = np.dot(lower.ravel(order="K"), symmetric.ravel(order="K"))
     return float(2 * half - np.dot(np.diagonal(lower), np.diagonal(symmetric)))
 
 
 def symmetric_product(lower: FloatArray, columns: FloatArray) -> FloatArray:
-    """P X for P given as its lower triangle [d, d], and X [d, k]."""
+    """Computes P X.
+
+    Args:
+        lower: P as its lower triangle, [d, d].
+        columns: X [d, k].
+
+    Returns:
+        [d, k].
+    """
     return np.asarray(blas.dsymm(1.0, lower, columns, lower=1))
 
 
 def reciprocal_condition(a: FloatArray) -> float:
-    """Estimated reciprocal condition number (1-norm) of a symmetric [d, d]; 0 if it is not positive definite."""
+    """Estimates the reciprocal condition number of a matrix in the 1-norm.
+
+    Args:
+        a: Symmetric [d, d].
+
+    Returns:
+        From 0, for a matrix that is not positive definite, to 1.
+    """
     factor, info = lapack.dpotrf(a.T, lower=1, clean=1)
     if info != 0:
         return 0.0
@@ -104,12 +164,30 @@ def reciprocal_condition(a: FloatArray) -> float:
 
 
 def eigenvalues(a: FloatArray) -> FloatArray:
-    """Eigenvalues [d] of a symmetric matrix, in decreasing order."""
+    """Computes the eigenvalues of a symmetric matrix.
+
+    Args:
+        a: Symmetric [d, d].
+
+    Returns:
+        [d], decreasing.
+    """
     return np.asarray(eigvalsh(a, check_finite=False)[::-1])
 
 
 def generalised_eigenvalues(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Eigenvalues [d] of b⁻¹a for symmetric a and positive definite b, in decreasing order."""
+    """Computes the eigenvalues of b⁻¹a.
+
+    Args:
+        a: Symmetric [d, d].
+        b: Symmetric positive definite [d, d].
+
+    Returns:
+        [d], decreasing.
+
+    Raises:
+        IllConditioned: `b` is not positive definite.
+    """
     try:
         return np.asarray(eigh(a, b, eigvals_only=True, check_finite=False)[::-1])
     except np.linalg.LinAlgError as error:
@@ -117,30 +195,67 @@ def generalised_eigenvalues(a: FloatArray, b: FloatArray) -> FloatArray:
 
 
 def student_quantile(probability: float, dof: float) -> float:
-    """Quantile of Student's t: the t with P(T ≤ t) = probability."""
+    """Computes a quantile of Student's t.
+
+    Args:
+        probability: From 0 to 1.
+        dof: Degrees of freedom, above 0.
+
+    Returns:
+        The t with P(T ≤ t) = probability.
+    """
     return float(stdtrit(dof, probability))
 
 
 def student_two_sided(t: float, dof: float) -> float:
-    """P(|T| ≥ |t|) for Student's t."""
+    """Computes a two-sided p-value of Student's t.
+
+    Args:
+        t: The statistic.
+        dof: Degrees of freedom, above 0.
+
+    Returns:
+        P(|T| ≥ |t|).
+    """
     return float(2 * stdtr(dof, -abs(t)))
 
 
 def f_tail(f: float, dof1: float, dof2: float) -> float:
-    """P(F ≥ f) for Snedecor's F."""
+    """Computes a p-value of Snedecor's F.
+
+    Args:
+        f: The statistic, at least 0.
+        dof1: Degrees of freedom of the numerator, above 0.
+        dof2: Degrees of freedom of the denominator, above 0.
+
+    Returns:
+        P(F ≥ f).
+    """
     return float(fdtrc(dof1, dof2, f))
 
 
 def jackknife_se(replicates: ArrayLike) -> FloatArray:
-    """Delete-a-block standard error sqrt((G−1)/G Σ (x_g − x̄)²) over the first axis of [G, ...]."""
+    """Computes delete-a-block standard errors, sqrt((G − 1)/G Σ_g (x_g − x̄)²).
+
+    Args:
+        replicates: [G, ...], one estimate without each block.
+
+    Returns:
+        [...], in the unit of the replicates.
+    """
     x = np.asarray(replicates, dtype=np.float64)
     return np.asarray(np.sqrt((len(x) - 1) / len(x) * ((x - x.mean(0)) ** 2).sum(0)))
 
 
 def entropy_rank(weights: FloatArray, floor: float = 0.0) -> float:
-    """exp(−Σ p log p) with p = w/Σw + floor: the number of equal weights with the same entropy.
+    """Computes exp(−Σ p log p) with p = w/Σw + floor: the number of equal weights with the same entropy.
 
-    `weights` [d] are ≥ 0 with a positive sum; `floor` keeps the logarithm finite as RankMe does (0 log 0 is 0).
+    Args:
+        weights: w [d], at least 0, with a positive sum.
+        floor: Keeps the logarithm finite, as RankMe's definition does; at 0, 0 log 0 is 0.
+
+    Returns:
+        From 1 (one weight holds all) to d (all are equal).
     """
     p = weights / weights.sum() + floor
     p = p[p > 0]
@@ -148,13 +263,31 @@ def entropy_rank(weights: FloatArray, floor: float = 0.0) -> float:
 
 
 def power_law(d: int, exponent: float) -> FloatArray:
-    """Variances j^−exponent for j = 1…d: the common known spectrum of the toy network and the synthetic images."""
+    """Lists variances that fall as a power law, the known spectrum of the toy network and of the synthetic images.
+
+    Args:
+        d: Channels.
+        exponent: Above 0 the variances fall, at 0 they are equal.
+
+    Returns:
+        j^−exponent for j = 1…d, [d].
+    """
     return np.asarray(np.arange(1, d + 1, dtype=np.float64) ** -exponent)
 
 
 def orthogonal_bases(count: int, rank: int, d: int) -> FloatArray:
-    """`count` subspaces of R^d, orthogonal to one another, as [count, d, rank] with orthonormal columns: always the
-    same ones, known to the mixture's network and to its images. count · rank ≤ d."""
+    """Makes subspaces that are orthogonal to one another, the same ones at every call.
+
+    They are what the mixture's network and the mixture's images have in common.
+
+    Args:
+        count: Number of subspaces.
+        rank: Directions of each; count · rank ≤ d.
+        d: Dimensions of the space.
+
+    Returns:
+        Orthonormal columns, [count, d, rank].
+    """
     matrix = np.random.Generator(np.random.Philox(key=0)).standard_normal((d, count * rank))
     return np.asarray(np.linalg.qr(matrix)[0].T.reshape(count, rank, d).transpose(0, 2, 1))
 

@@ -1,8 +1,8 @@
-"""Several processes at one run, as torchrun starts them: who this one is, and what they tell one another.
+"""Several processes in one run, as torchrun starts them: which one this is, and what they tell one another.
 
-All processes run the same program. Work that can be parted is dealt to them and gathered by the first, which alone has
-a disk, as far as the run is concerned: what it decides from its files, all others are told. Moments travel as the bytes
-of their float64 numbers, so that a figure does not depend on how many processes there were.
+All processes run the same program. Work that can be divided is dealt out to them and gathered by the first, which alone
+reads and writes the run's files: what it decides from them, it tells all others. Moments travel as the bytes of their
+float64 numbers, so that a figure does not depend on how many processes there were.
 
 Nothing is joined unless the program asks for it: a library user's own process group is left alone.
 """
@@ -40,6 +40,7 @@ class World:
     """The processes of this run; this one alone unless `join` found others."""
 
     rank, size = 0, 1
+    """Number of this process, from 0, and how many there are."""
     device: str | None = None
     """Where this process of several computes; None where it is alone and may choose."""
 
@@ -54,13 +55,32 @@ class World:
         to_json: Callable[[Value], Json] = lambda value: value,
         from_json: Callable[[Json], Value] = lambda value: value,
     ) -> Value:
-        """What `decide` returns in the first process, or the error that it raises, in all of them."""
+        """Lets the first process decide and tells all others.
+
+        Args:
+            decide: Called in the first process alone.
+            to_json: Makes plain JSON of what it returns.
+            from_json: Undoes `to_json` in the other processes.
+
+        Returns:
+            What `decide` returned, in all processes.
+
+        Raises:
+            DiffscopeError: What `decide` raised, in all processes.
+            RankLost: Another process has ended.
+        """
         return decide()
 
     def gather(self, mine: tuple[Arrays, Json] | DiffscopeError | None, take: Take) -> None:
-        """The first process takes (rank, arrays, record) of each that has some, in the order of ranks.
+        """Brings arrays and a record of each process to the first, which takes them in the order of ranks.
 
-        An error of one process, or of `take`, is raised in all.
+        Args:
+            mine: (arrays, plain JSON) of this process, None if it has none, or the error that it met.
+            take: Called in the first process with (rank, arrays, record) of each process that has some.
+
+        Raises:
+            DiffscopeError: The error of one process, or of `take`, in all processes.
+            RankLost: Another process has ended.
         """
         if isinstance(mine, DiffscopeError):
             raise mine
@@ -115,7 +135,7 @@ class _Group(World):
             raise failure if self.leads and failure else _error(said["error"])
 
     def _told(self, message: Json | None) -> Json:
-        """A message of the first process, in all."""
+        """Sends a message of the first process to all, and returns it in all."""
         import torch.distributed as dist
 
         text = b"" if message is None else json.dumps(message).encode()
@@ -184,7 +204,7 @@ def _described(error: DiffscopeError) -> Json:
 
 
 def _error(described: Json) -> DiffscopeError:
-    """Of the same class, so that it has the same meaning and exit code everywhere."""
+    """An error of the same class, so that it has the same meaning and exit code everywhere."""
     kind = getattr(errors, described["class"], DiffscopeError)
     error: DiffscopeError = kind.__new__(kind, described["message"])
     return error
@@ -192,6 +212,7 @@ def _error(described: Json) -> DiffscopeError:
 
 @contextlib.contextmanager
 def _connected() -> Iterator[None]:
+    """Turns a broken connection into RankLost."""
     try:
         yield
     except RuntimeError as error:
@@ -211,13 +232,21 @@ _world = World()
 
 
 def world() -> World:
+    """Returns the processes of this run: this one alone unless `join` was called."""
     return _world
 
 
 def join(device: str | None) -> World:
-    """Meet the other processes that torchrun has started: gloo on CPUs, NCCL on CUDA; RankLost if they do not come.
+    """Meets the other processes that torchrun has started: gloo on CPUs, NCCL on CUDA.
 
-    `device` is the user's choice; without one, CUDA where it is.
+    Args:
+        device: The user's choice; None or `auto` takes CUDA where it is.
+
+    Returns:
+        All processes, which `world` returns from now on.
+
+    Raises:
+        RankLost: The others do not come within five minutes.
     """
     import torch
     import torch.distributed as dist
@@ -243,7 +272,7 @@ def join(device: str | None) -> World:
 
 
 def leave() -> None:
-    """Part from the others, at the end."""
+    """Leaves the other processes at the end of a run; afterwards `world` is this one alone."""
     import torch.distributed as dist
 
     global _world

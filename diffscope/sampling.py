@@ -6,8 +6,8 @@ the Design Space of Diffusion-Based Generative Models", 2022, https://arxiv.org/
 σ(t) = t. A flow model's own ODE is this one in another time and scale, so that its samples for a given noise agree but
 for the error of the steps.
 
-The ODE starts from noise alone, where the data at σ_max would be data + σ_max · noise: a model whose noise does not go
-far beyond its data's spread gives samples that are off by that much.
+The ODE starts from noise alone, whereas data at σ_max are data + σ_max · noise: samples of a model whose noise does not
+go far beyond the spread of its data are off by that much.
 """
 
 from __future__ import annotations
@@ -42,19 +42,31 @@ def sample(
     batch_size: int = 64,
     device: str = "cpu",
 ) -> Iterator[Tensor]:
-    """Samples in the network's input space, float32 (B, C, S, S) on the device, batch by batch in order of `numbers`.
+    """Draws samples in the network's input space, batch by batch in the order of `numbers`.
 
-    numbers: which samples, each ≥ 0. Sample i is a function of (seed, i), to rounding, whatever is drawn beside it:
-        `range(64)` now and `range(64, 128)` later or elsewhere are `range(128)`.
-    steps: noise levels above 0, at least 2; the network runs 2 · steps - 1 times. Error falls as 1/steps².
-    sigma_min, sigma_max: cut to the model's own range. Where its levels are discrete, the nearest of them are taken,
-        each once, so that there may be fewer steps.
-    rho: above 1, levels crowd at low noise; 1 spaces them evenly.
-    label: a class for all samples, or one for each number; None is the null class.
-    batch_size: samples in memory at a time.
+    Pixels are meant to lie in [-1, 1] and are not cut to it; latents are left to their decoder. All arguments are
+    checked before anything is computed.
 
-    Pixels are meant to lie in [-1, 1] and are not cut to it; latents are left to their decoder.
-    Raises UsageError, and NoiseLevelError where the model has no such noise, before anything is computed.
+    Args:
+        denoiser: Moved to `device`.
+        numbers: Which samples, each at least 0. Sample i is a function of (seed, i), to rounding, whatever is drawn
+            beside it: `range(64)` now and `range(64, 128)` later or elsewhere are `range(128)`.
+        seed: At least 0.
+        steps: Noise levels above 0, at least 2; the network runs 2 · steps − 1 times. The error falls as 1/steps².
+        sigma_min: Lowest level, raised to the model's own range.
+        sigma_max: Highest level, cut to the model's own range. Where a model's levels are discrete, the nearest of them
+            are taken, each once, so that there may be fewer steps.
+        rho: Above 0. Above 1, levels crowd at low noise; 1 spaces them evenly.
+        label: A class for all samples, or one for each number; None is the null class.
+        batch_size: Samples in memory at a time, at least 1.
+        device: Where the network runs, by torch's name.
+
+    Returns:
+        An iterator over float32 (B, C, S, S) on the device.
+
+    Raises:
+        UsageError: An argument is out of range, or the model has no such class.
+        NoiseLevelError: The model has no noise levels in the range.
     """
     if batch_size < 1:
         raise UsageError(f"batch size {batch_size}: expected at least 1")
@@ -83,9 +95,23 @@ def levels(
     sigma_max: float = SIGMA_MAX,
     rho: float = RHO,
 ) -> list[float]:
-    """The noise levels that `sample` visits: falling, all above 0; σ = 0, where it ends, is left out.
+    """Lists the noise levels that `sample` visits.
 
     σ_i^(1/ρ) runs linearly from σ_max^(1/ρ) to σ_min^(1/ρ): Karras et al. 2022, equation 5.
+
+    Args:
+        noise: The model's noise convention.
+        steps: At least 2.
+        sigma_min: Raised to the model's own range.
+        sigma_max: Cut to the model's own range.
+        rho: Above 0.
+
+    Returns:
+        σ, falling, all above 0; σ = 0, where sampling ends, is left out. Fewer than `steps` where levels are discrete.
+
+    Raises:
+        UsageError: `steps` or `rho` is out of range.
+        NoiseLevelError: The model has no noise levels in the range.
     """
     if steps < 2:
         raise UsageError(f"{steps} steps: expected at least 2")
@@ -128,7 +154,7 @@ def _noise(denoiser: Denoiser, numbers: Sequence[int], seed: int) -> Tensor:
 
 @torch.no_grad()
 def _heun(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], label: Tensor | None) -> Tensor:
-    """x (B, C, S, S) at the first of the levels → at σ = 0."""
+    """Follows x (B, C, S, S) from the first of the levels to σ = 0."""
     for now, then in itertools.pairwise(sigmas):
         slope = _slope(denoiser, x, now, label)
         ahead = x + (then - now) * slope
@@ -138,8 +164,10 @@ def _heun(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], label: Tensor 
 
 
 def _slope(denoiser: Denoiser, x: Tensor, sigma: float, label: Tensor | None) -> Tensor:
+    """dx/dσ at one level."""
     return (x - _mean(denoiser, x, sigma, label)) / sigma
 
 
 def _mean(denoiser: Denoiser, x: Tensor, sigma: float, label: Tensor | None) -> Tensor:
+    """D(x; σ) in the dtype of x."""
     return denoiser.denoise(x, x.new_full((1,), sigma), label).to(x.dtype)

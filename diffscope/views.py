@@ -1,8 +1,9 @@
 """Augmented views and noise, each a pure function of (seed, image index, view).
 
 A view is made in the order crop, flip, jitter, rotate, center; an augmentation is how far along that chain it goes.
-The default, "crop+flip+jitter", is the third augmentation of the paper. Every parameter of a view has its own
-place in one vector of uniform numbers, so that a longer chain starts with exactly what the shorter one does.
+The default, "crop+flip+jitter", is level 3 of the five in Li et al. 2026, https://arxiv.org/abs/2606.09718, appendix
+B.6. Every parameter of a view has its own place in one vector of uniform numbers, so that a longer chain starts with
+exactly what the shorter one does.
 All steps are batched and run on the images' device; on CPU, a view does not depend on its batch by a single bit.
 Colours follow Pillow's ImageEnhance, but in floats: nothing is rounded to 8 bits in between.
 """
@@ -45,14 +46,17 @@ class Draw(IntEnum):
 class Augmentation:
     """How views are made.
 
-    name: one of AUGMENTATIONS.
-    strength: multiplies all ranges (padding, colour factors, hue, angle, margin), 0 to 2.5; flips keep their ½.
+    Raises:
+        UsageError: The name is unknown, or the strength out of range.
     """
 
     name: str = DEFAULT_AUGMENTATION
+    """One of AUGMENTATIONS."""
     strength: float = 1.0
+    """Multiplies all ranges (padding, colour factors, hue, angle, margin), from 0 to 2.5; flips keep their ½."""
 
     def __post_init__(self) -> None:
+        """Checks both fields."""
         if self.name not in AUGMENTATIONS:
             raise UsageError(f"No augmentation {self.name!r}. Choose --augment from: {', '.join(AUGMENTATIONS)}.")
         if not 0 <= self.strength <= MAX_STRENGTH:
@@ -60,16 +64,26 @@ class Augmentation:
 
     @property
     def steps(self) -> frozenset[str]:
+        """Which of crop, flip, jitter, rotate and center are taken."""
         return frozenset(self.name.split("+")) - {"none"}
 
 
 def augmented_view(images: Tensor, indices: Sequence[int], view: int, augmentation: Augmentation, seed: int) -> Tensor:
-    """One view of every image, float32 (B, C, H, W) in [-1, 1], on the device of `images`.
+    """Makes one view of every image.
 
-    images: uint8 (B, C, H, W), C of 1 or 3; left unchanged. Floats, which generated sources give in data units,
-        are let through as they are and take no augmentation.
-    indices: of the images in their source, B of them; they key the draws together with `view` and `seed`.
-    Raises UsageError where floats, or images of other than 1 or 3 channels, should be augmented.
+    Args:
+        images: uint8 (B, C, H, W), C of 1 or 3; unchanged. Floats, which generated sources give in data units, pass
+            through as they are and take no augmentation.
+        indices: Numbers of the images in their source, B of them; they key the draws together with `view` and `seed`.
+        view: Number of the view, from 0.
+        augmentation: The steps and their strength.
+        seed: At least 0.
+
+    Returns:
+        float32 (B, C, H, W) in [-1, 1], on the device of `images`.
+
+    Raises:
+        UsageError: Floats, or images of other than 1 or 3 channels, should be augmented.
     """
     steps, strength = augmentation.steps, augmentation.strength
     if not steps:
@@ -94,7 +108,18 @@ def augmented_view(images: Tensor, indices: Sequence[int], view: int, augmentati
 def view_noise(
     indices: Sequence[int], view: int, shape: tuple[int, ...], seed: int, stream: Stream = Stream.NOISE
 ) -> Tensor:
-    """Standard normal float32 (B, *shape) on the CPU, one independent draw for every (seed, stream, index, view)."""
+    """Draws the noise of one view of every image, independent for each (seed, stream, index, view).
+
+    Args:
+        indices: Numbers of the images in their source, B of them.
+        view: Number of the view, from 0.
+        shape: Of one image in the network's input space.
+        seed: At least 0.
+        stream: What the noise is for.
+
+    Returns:
+        Standard normal float32 (B, *shape) on the CPU.
+    """
     noise = np.empty((len(indices), *shape), dtype=np.float32)
     for row, index in enumerate(indices):
         noise[row] = seeding.noise(seed, stream, int(index), view, shape)
@@ -102,6 +127,7 @@ def view_noise(
 
 
 def _in_data_units(images: Tensor) -> Tensor:
+    """uint8 (B, C, H, W) as float32 in [-1, 1]."""
     # A tensor as divisor: by a plain number, CUDA multiplies with the rounded reciprocal and is off by one bit.
     return images.float() / images.new_full((), 127.5, dtype=torch.float32) - 1
 
@@ -138,7 +164,7 @@ def _crop_and_flip(images: Tensor, draws: np.ndarray, strength: float, *, flip: 
 
 
 def _window(uniform: np.ndarray, side: int, strength: float) -> tuple[np.ndarray, np.ndarray]:
-    """(source positions (B, side) held within the image, whether each was inside it) of a cut along one axis."""
+    """(Source positions (B, side) held within the image, whether each was inside it) of a cut along one axis."""
     margin = math.floor(side * strength / 8 + 0.5)
     offset = np.floor(uniform * (2 * margin + 1)).astype(np.int64) - margin
     positions = offset[:, None] + np.arange(side)
@@ -157,6 +183,7 @@ def _jitter(pixels: Tensor, draws: np.ndarray, strength: float) -> Tensor:
 
 
 def _blend(pixels: Tensor, other: Tensor, factor: Tensor) -> Tensor:
+    """`other` where factor is 0, `pixels` where it is 1, beyond them elsewhere; held in [0, 1]."""
     # Written out: torch.lerp rounds differently in the vectorised part and the rest of a batch.
     return (other + (pixels - other) * factor).clamp(0, 1)
 
@@ -212,6 +239,7 @@ def _center(pixels: Tensor, strength: float) -> Tensor:
 
 
 def _stretch_middle(pixels: Tensor, dim: int, strength: float) -> Tensor:
+    """The middle 7/8 of one dimension at strength 1, back to full size, bilinear."""
     # Written out: torch's interpolate differs in the last bit with the number of threads.
     side = pixels.shape[dim]
     middle = math.floor(side * (1 - strength / 8) + 0.5)

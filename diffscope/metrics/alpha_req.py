@@ -13,11 +13,11 @@ from __future__ import annotations
 import numpy as np
 
 from diffscope.errors import EstimationError
-from diffscope.metrics.base import Context, Measurement, jackknifed, merged
+from diffscope.metrics.base import Context, Measurement, jackknifed, merged, with_errors
 from diffscope.moments import Moments, PooledMoments
 
 KEYS = {
-    "alpha_req": "decay exponent of the covariance spectrum of one view over the ranks of the fit [1]",
+    **with_errors({"alpha_req": "decay exponent of the covariance spectrum of one view over the ranks of the fit [1]"}),
     "alpha_req_first": "first rank of the fit, from 1 [rank]",
     "alpha_req_last": "last rank of the fit [rank]",
 }
@@ -27,6 +27,7 @@ FEWEST = 5
 
 
 def measure(moments: Moments, context: Context) -> Measurement:
+    """Measures the keys above over the ranks that `context` asks for; `metrics/base.py` states the contract."""
     first, last = context.alpha_req_ranks or (5, min(100, moments.d // 2))
 
     def exponent(pooled: PooledMoments) -> float:
@@ -43,7 +44,19 @@ def measure(moments: Moments, context: Context) -> Measurement:
 
 
 def alpha_req(pooled: PooledMoments, first: int, last: int) -> float:
-    """Minus the weighted slope over the ranks first…last, counted from 1."""
+    """Fits the decay exponent of the eigenvalues of S_z.
+
+    Args:
+        pooled: Moments of d channels.
+        first: First rank of the fit, from 1. Lower ranks measure the few largest variances.
+        last: Last rank, at most d. Higher ranks reach into the tail that noise and sampling shape.
+
+    Returns:
+        Minus the slope of log w_k on log k, weighted by 1/k.
+
+    Raises:
+        EstimationError: An eigenvalue in the range is missing or not above 0.
+    """
     spectrum = pooled.view_eigenvalues[first - 1 : last]
     if len(spectrum) < last - first + 1 or not np.all(spectrum > 0):
         raise EstimationError(

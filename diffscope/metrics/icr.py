@@ -3,7 +3,7 @@
 The share of a feature's variation that changes with noise and augmentation, in units of that variation: 0 for a
 feature that depends on the image alone, 1 for one in which nothing is common to the views.
 Li et al., "Evaluating the representation space of diffusion models via self-supervised principles", 2026,
-https://arxiv.org/abs/2606.09718 (definition of ICR).
+https://arxiv.org/abs/2606.09718, equation 5; the two-view estimate of its appendix B.6 is `icr_raw`.
 
 All estimates go through one statistic, with V views, N images, ν = N(V − 1):
 
@@ -29,7 +29,7 @@ import numpy as np
 from scipy.linalg import hadamard
 
 from diffscope.errors import EstimationError, TooFewImages
-from diffscope.metrics.base import Context, Measurement, Value
+from diffscope.metrics.base import Context, Measurement, Value, with_errors
 from diffscope.moments import Moments, size_problem
 from diffscope.numerics import (
     FloatArray,
@@ -43,19 +43,26 @@ from diffscope.numerics import (
 __all__ = ["KEYS", "IcrEstimate", "estimate", "measure"]
 
 KEYS = {
-    "icr": "Invariant Contamination Ratio, cross-fitted and extrapolated to infinitely many images [share]",
-    "icr_low": "lower end of its 95 % interval [share]",
-    "icr_high": "upper end of its 95 % interval [share]",
-    "icr_raw": "plug-in ICR as in the paper; comparable only at equal n, views and d [share]",
-    "icr_gauss": "ICR debiased for Gaussian residuals [share]",
-    "icr_cf": "ICR cross-fitted, not extrapolated [share]",
-    "nc1_fisher": "icr/(1 − icr), within- over between-image variation with images as classes [ratio]",
+    **with_errors(
+        {"icr": "Invariant Contamination Ratio, cross-fitted and extrapolated to infinitely many images [share]"}
+    ),
+    "icr_low": "lower end of the 95 % interval of icr [share]",
+    "icr_high": "upper end of the 95 % interval of icr [share]",
+    **with_errors(
+        {
+            "icr_raw": "plug-in ICR as in the paper; comparable only at equal n, views and d [share]",
+            "icr_gauss": "ICR debiased for Gaussian residuals [share]",
+            "icr_cf": "ICR cross-fitted, not extrapolated [share]",
+            "nc1_fisher": "icr/(1 − icr), within- over between-image variation with images as classes [ratio]",
+        }
+    ),
     "kappa_ratio": "measured inflation of S_W⁻¹ over its Gaussian value; above 1 where images differ in noise [ratio]",
     "se_ratio": "jackknife standard error over the Gaussian one; above 1 for heavy tails [ratio]",
     "replicates": "block replicates of log ICR, for paired comparisons [G numbers]",
     "n": "images [count]",
     "d": "channels that entered, after dead or dependent ones [count]",
 }
+LISTS = ("replicates",)
 
 LEVEL = 0.95
 EXTRAPOLATION_FREE_OF_BIAS, EXTRAPOLATION_POSSIBLE = 4.0, 2.5
@@ -66,7 +73,7 @@ NON_GAUSSIAN = 1.05
 
 @dataclass(frozen=True)
 class IcrEstimate:
-    """All estimates of one layer at one noise level; None where the sample sizes do not give them."""
+    """All estimates of one layer at one noise level; None where there are too few images for one."""
 
     n: int
     """N, images."""
@@ -85,7 +92,7 @@ class IcrEstimate:
     extrapolated: float | None
     """X."""
     kappa_ratio: float | None
-    """Measured over Gaussian inflation of S_W⁻¹."""
+    """Inflation of S_W⁻¹ as measured, over that of Gaussian residuals; above 1 where images differ in noise."""
     log_left_out: FloatArray | None
     """[G] L_g = log(T/c) without block g."""
     se_log: float | None
@@ -95,20 +102,33 @@ class IcrEstimate:
     theta: FloatArray | None
     """[G] block replicates of the debiased T, centred on the estimate."""
     icr_raw: float
+    """From T."""
     icr_gauss: float
+    """From T/c."""
     icr_cf: float | None
+    """From R1."""
     icr: float
-    """By sample size: from X, from R1, or from T/c."""
+    """From X, R1 or T/c: the best that the number of images allows. Above 1 where sampling outweighs the signal."""
     low: float | None
+    """Lower end of the 95 % interval of `icr`."""
     high: float | None
+    """Upper end of the 95 % interval of `icr`."""
     se: float | None
+    """Jackknife standard error of `icr`."""
     replicates: FloatArray | None
     """[G] y_g, block replicates of log ICR."""
     notes: tuple[str, ...]
+    """Which estimate `icr` is where it is not the best one, and what would make it that; `code: sentence` each."""
 
 
 def measure(moments: Moments, context: Context) -> Measurement:
-    """The keys above, from moments of at least d + 2 residual degrees of freedom."""
+    """Measures the keys above; `metrics/base.py` states the contract.
+
+    Raises:
+        TooFewImages: ν ≤ d + 1.
+        IllConditioned: S_W is singular.
+        EstimationError: The number of blocks is no power of two from 4.
+    """
     found = estimate(moments)
     values: dict[str, Value] = {
         "icr": found.icr,
@@ -142,7 +162,20 @@ def measure(moments: Moments, context: Context) -> Measurement:
 
 
 def estimate(moments: Moments) -> IcrEstimate:
-    """ICR of G blocks (a power of two from 4); TooFewImages where ν ≤ d + 1, IllConditioned where S_W is singular."""
+    """Estimates ICR in all ways that the number of images allows.
+
+    Args:
+        moments: G blocks, a power of two from 4, that have passed `moments.guarded`.
+
+    Returns:
+        The estimates, each a share: near 0 for a feature that depends on the image alone, 1 for one in which nothing is
+        common to the views. `icr` needs ν ≥ 2.5 d for its extrapolation, and 4 d to be free of bias.
+
+    Raises:
+        TooFewImages: ν ≤ d + 1.
+        IllConditioned: S_W is singular, of all blocks or of those on one side of a split.
+        EstimationError: G is no power of two from 4.
+    """
     n, views, d, blocks = moments.total.n, moments.views, moments.d, moments.blocks
     problem = size_problem(n, views, d)
     if problem:

@@ -12,14 +12,16 @@ from __future__ import annotations
 import numpy as np
 
 from diffscope.errors import EstimationError
-from diffscope.metrics.base import Context, Measurement, jackknifed, merged
+from diffscope.metrics.base import Context, Measurement, jackknifed, merged, with_errors
 from diffscope.moments import Moments, PooledMoments
 from diffscope.numerics import entropy_rank, generalised_eigenvalues
 
-KEYS = {
-    "lidar": "exp entropy of the discriminant spectrum, 1…d; compare at equal views and n [directions]",
-    "lidar_signal": "the same for signal over noise without the offset 1/V, 1…d [directions]",
-}
+KEYS = with_errors(
+    {
+        "lidar": "exp entropy of the discriminant spectrum, 1…d; compare at equal views and n [directions]",
+        "lidar_signal": "the same for signal over noise without the offset 1/V, 1…d [directions]",
+    }
+)
 
 RIDGE = 1e-4
 """δ added to the within-class covariance."""
@@ -28,6 +30,7 @@ FLOOR = 1e-7
 
 
 def measure(moments: Moments, context: Context) -> Measurement:
+    """Measures the keys above; `metrics/base.py` states the contract."""
     return merged(
         [
             jackknifed("lidar", moments, lidar, spectral=True),
@@ -37,12 +40,28 @@ def measure(moments: Moments, context: Context) -> Measurement:
 
 
 def lidar(pooled: PooledMoments) -> float:
+    """Computes exp of the entropy of the discriminant spectrum, with δ = RIDGE and ε = FLOOR.
+
+    Returns:
+        A number of directions, from 1 to d.
+
+    Raises:
+        IllConditioned: S_W + δI is not positive definite.
+    """
     within = pooled.cov_residual + RIDGE * np.eye(pooled.moments.d)
     spectrum = generalised_eigenvalues(pooled.cov_between / pooled.moments.views, within)
     return entropy_rank(np.maximum(spectrum, 0), FLOOR)
 
 
 def lidar_signal(pooled: PooledMoments) -> float:
+    """Computes the same for the positive eigenvalues of S_W⁻¹Σ̂s, without δ and ε.
+
+    Returns:
+        A number of directions, from 1 to d.
+
+    Raises:
+        EstimationError: No eigenvalue is above 0, or S_W is singular.
+    """
     spectrum = np.maximum(pooled.fisher_eigenvalues, 0)
     if not spectrum.any():
         raise EstimationError("0 directions with a positive signal, expected at least one; take more images")

@@ -14,20 +14,23 @@ from collections.abc import Callable
 import numpy as np
 
 from diffscope.errors import EstimationError
-from diffscope.metrics.base import Context, Measurement, jackknifed, merged, standard_error
+from diffscope.metrics.base import Context, Measurement, jackknifed, merged, standard_error, with_errors
 from diffscope.moments import Moments, PooledMoments
 from diffscope.numerics import FloatArray
 
-KEYS = {
-    "participation_ratio": "(tr S_z)²/tr(S_z²) of one view's covariance, 1…d; biased low by about its square/n"
-    " [directions]",
-    "participation_s": "participation ratio of the invariant covariance, unbiased sums [directions]",
-    "participation_xi": "participation ratio of the residual covariance, unbiased sums [directions]",
-    "pr_fisher": "(Σλ⁺)²/Σ(λ⁺)², directions that carry the signal-to-noise ratio [directions]",
-}
+KEYS = with_errors(
+    {
+        "participation_ratio": "(tr S_z)²/tr(S_z²) of one view's covariance, 1…d; biased low by about its square/n"
+        " [directions]",
+        "participation_s": "participation ratio of the invariant covariance, unbiased sums [directions]",
+        "participation_xi": "participation ratio of the residual covariance, unbiased sums [directions]",
+        "pr_fisher": "(Σλ⁺)²/Σ(λ⁺)², directions that carry the signal-to-noise ratio [directions]",
+    }
+)
 
 
 def measure(moments: Moments, context: Context) -> Measurement:
+    """Measures the keys above; `metrics/base.py` states the contract."""
     return merged(
         [
             jackknifed("participation_ratio", moments, participation_ratio),
@@ -39,11 +42,24 @@ def measure(moments: Moments, context: Context) -> Measurement:
 
 
 def participation_ratio(pooled: PooledMoments) -> float:
+    """Computes (tr S_z)²/tr(S_z²) of one view's covariance.
+
+    Returns:
+        A number of directions, from 1 to d.
+    """
     cov = pooled.cov_view
     return float(np.trace(cov) ** 2 / np.vdot(cov, cov))
 
 
 def pr_fisher(pooled: PooledMoments) -> float:
+    """Computes (Σλ⁺)²/Σ(λ⁺)² of the positive eigenvalues of S_W⁻¹Σ̂s.
+
+    Returns:
+        A number of directions, from 1 to d.
+
+    Raises:
+        EstimationError: No eigenvalue is above 0, or S_W is singular.
+    """
     spectrum = np.maximum(pooled.fisher_eigenvalues, 0)
     if not spectrum.any():
         raise EstimationError("0 directions with a positive signal, expected at least one; take more images")
@@ -61,10 +77,12 @@ def _cov_invariant(moments: Moments, g: int) -> FloatArray:
 
 
 def _cov_residual(moments: Moments, g: int) -> FloatArray:
+    """S_W of one block."""
     return np.asarray(moments.within[g] / (moments.n[g] * (moments.views - 1)))
 
 
 def _cross_block(key: str, moments: Moments, covariance: Callable[[Moments, int], FloatArray]) -> Measurement:
+    """A ratio of sums over pairs of different blocks and its jackknife error, or None with the reason."""
     try:
         value, *replicates = _ratios(moments, covariance)
     except EstimationError as reason:

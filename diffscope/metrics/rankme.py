@@ -10,19 +10,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffscope.metrics.base import Context, Measurement, jackknifed
+from diffscope.metrics.base import Context, Measurement, jackknifed, with_errors
 from diffscope.moments import Moments, PooledMoments
 from diffscope.numerics import eigenvalues, entropy_rank
 
-KEYS = {"rankme": "exp entropy of the uncentred singular values, 1…d; compare at equal n [directions]"}
+KEYS = with_errors({"rankme": "exp entropy of the uncentred singular values, 1…d; compare at equal n [directions]"})
 
 FLOOR = 1e-7
 """ε of the definition, for float32."""
 
 
 def measure(moments: Moments, context: Context) -> Measurement:
+    """Measures the key above; `metrics/base.py` states the contract."""
     return jackknifed("rankme", moments, rankme, spectral=True)
 
 
 def rankme(pooled: PooledMoments) -> float:
+    """Computes exp of the entropy of the normalised singular values of the uncentred features.
+
+    Returns:
+        A number of directions, from 1 to d.
+    """
     return entropy_rank(np.sqrt(np.maximum(eigenvalues(pooled.second_moment), 0)), FLOOR)

@@ -10,17 +10,28 @@ from __future__ import annotations
 import numpy as np
 
 from diffscope.errors import EstimationError
-from diffscope.metrics.base import Context, Measurement, jackknifed
+from diffscope.metrics.base import Context, Measurement, jackknifed, with_errors
 from diffscope.moments import Moments, PooledMoments
 
-KEYS = {"uniformity": "log mean Gaussian kernel between images, on unit features; −4 spread out … 0 collapsed [nats]"}
+KEYS = with_errors(
+    {"uniformity": "log mean Gaussian kernel between images, on unit features; −4 spread out … 0 collapsed [nats]"}
+)
 
 
 def measure(moments: Moments, context: Context) -> Measurement:
+    """Measures the key above; `metrics/base.py` states the contract."""
     return jackknifed("uniformity", moments, uniformity)
 
 
 def uniformity(pooled: PooledMoments) -> float:
+    """Computes the log mean Gaussian kernel over pairs of images, averaged over views.
+
+    Returns:
+        Nats, at most 0: about −4 where features are spread out, 0 where all are alike; equation 7 of arXiv 2606.09718.
+
+    Raises:
+        EstimationError: No block holds two images.
+    """
     pairs = float(pooled.sum("pairs"))
     if pairs <= 0:
         raise EstimationError("0 pairs of images within blocks, expected at least one; take more images")

@@ -11,11 +11,11 @@ and from sums over N images, with ν = N(V − 1):
     S_W = W/ν                                 expectation Σξ
     Σ̂s = (S_B − S_W)/V                        unbiased, may be indefinite
 
-The one-way random-effects decomposition; b and r are formed before any product, in float64, because products of the
-views themselves lose a small residual covariance to cancellation. Images are summed by the same 64 at a time, however
-they arrive. Features are not kept (but for these, and 256 images of the block in work for the pairs of `uniformity`):
-blocks give the jackknife its errors, and stacking blocks is the one operation behind streaming, several devices and
-resumption.
+This is the one-way random-effects decomposition, at V = 2 that of Li et al. 2026, https://arxiv.org/abs/2606.09718,
+appendix B.6. b and r are formed before any product, in float64, because products of the views themselves lose a small
+residual covariance to cancellation. Images are summed in the same groups of 64, however they arrive. Features are not
+kept (but for such a group, and 256 images of the block in work for the pairs of `uniformity`): blocks give the
+jackknife its errors, and stacking blocks is the one operation behind streaming, several devices and resumption.
 """
 
 from __future__ import annotations

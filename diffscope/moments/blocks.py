@@ -19,9 +19,14 @@ GROUP = 64
 
 
 class NonFiniteFeature(NonFinite):
-    """A feature is NaN or infinite; `position` is the place of an image with one among those added (from 0)."""
+    """A feature is NaN or infinite."""
 
     def __init__(self, position: int) -> None:
+        """Names the image.
+
+        Args:
+            position: Place of the first image with such a feature among those added to the block, from 0.
+        """
         super().__init__(
             f"the features of image {position} of the block are not finite; expected finite numbers; "
             "use a wider precision (fp32)"
@@ -39,7 +44,7 @@ class BlockMoments:
     """
 
     n: int
-    """Images in the block."""
+    """Number of images in the block."""
     view_sum: FloatArray
     """[V, d] Σ_i z_iv."""
     between: FloatArray
@@ -58,19 +63,27 @@ class BlockMoments:
     """Ordered pairs in `pair_kernel`, per view."""
 
     def to_arrays(self) -> dict[str, FloatArray]:
-        """For files: every field as a float64 array, the symmetric matrices as packed lower triangles."""
+        """Returns every field as a float64 array for files, the symmetric matrices as packed lower triangles."""
         arrays = {name: np.asarray(value, dtype=np.float64) for name, value in vars(self).items()}
         return arrays | {"between": pack_lower(self.between), "within": pack_lower(self.within)}
 
     def __add__(self, other: BlockMoments) -> BlockMoments:
-        """With further images of the same block; pairs are those within either."""
+        """Adds the sums of further images of the same block; pairs are those within either part.
+
+        Raises:
+            EstimationError: The other part has other views or channels.
+        """
         if self.view_sum.shape != other.view_sum.shape:
             raise EstimationError(f"{other.view_sum.shape} (views, channels); expected {self.view_sum.shape}")
         return BlockMoments(**{name: value + getattr(other, name) for name, value in vars(self).items()})
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, FloatArray]) -> BlockMoments:
-        """The block that `to_arrays` wrote, bit for bit."""
+        """Rebuilds the block that `to_arrays` wrote, bit for bit.
+
+        Args:
+            arrays: Field → array, as `to_arrays` returns them.
+        """
         fields: dict[str, Any] = {name: arrays[name] for name in cls.__dataclass_fields__}
         fields |= {name: unpack_lower(arrays[name]) for name in ("between", "within")}
         fields |= {name: int(arrays[name]) for name in ("n", "pairs")}
@@ -79,23 +92,43 @@ class BlockMoments:
 
 
 def nbytes(views: int, d: int) -> int:
-    """Bytes of one finished block: 17 MB for 16 blocks at d = 256, 340 MB at d = 1152."""
+    """Counts the bytes of one finished block: 17 MB for 16 blocks at d = 256, 340 MB at d = 1152.
+
+    Args:
+        views: V.
+        d: Channels.
+    """
     return 8 * (2 * d * d + (views + 1) * d + views + 4)
 
 
 def accumulator_nbytes(views: int, d: int) -> int:
-    """Bytes of one block in work, on the device of its features: the block and the images held (float32, unit)."""
+    """Counts the bytes of one block in work on the device of its features: the block, and the images held with it.
+
+    Args:
+        views: V.
+        d: Channels, of features in float32.
+    """
     return nbytes(views, d) + (8 * PAIR_IMAGES + 4 * GROUP) * views * d
 
 
 class BlockAccumulator:
     """Adds up one block: `update` with each batch in image order, then `finish`.
 
-    The same features give the same bytes, whatever the batches. `deferred` is for devices that compute while the host
-    goes on: they are asked at the end whether all features were finite, not with each batch.
+    The same features give the same bytes, whatever the batches.
     """
 
     def __init__(self, views: int, d: int, deferred: bool = False) -> None:
+        """Starts an empty block.
+
+        Args:
+            views: V, at least 2.
+            d: Channels.
+            deferred: Whether `finish` checks that all features were finite instead of each `update`: for devices that
+                compute while the host goes on, which a check would have to wait for.
+
+        Raises:
+            NeedTwoViews: `views` is below 2.
+        """
         if views < 2:
             raise NeedTwoViews(f"{views} view per image; expected at least 2, as noise is what differs between views")
         self.views = views
@@ -109,9 +142,14 @@ class BlockAccumulator:
         self._bad: list[torch.Tensor] = []
 
     def update(self, z: torch.Tensor) -> None:
-        """Add the features [B, V, d] of B further images, on any device.
+        """Adds the features of further images.
 
-        NonFiniteFeature leaves the sums unchanged; deferred, it is raised by `finish`.
+        Args:
+            z: Features [B, V, d] of B images, on any device; unchanged.
+
+        Raises:
+            EstimationError: `z` has another shape.
+            NonFiniteFeature: A feature is NaN or infinite; the sums are unchanged. If `deferred`, `finish` raises it.
         """
         if z.ndim != 3 or z.shape[1:] != (self.views, self.d):
             raise EstimationError(f"features of shape {tuple(z.shape)}; expected (images, {self.views}, {self.d})")
@@ -132,7 +170,11 @@ class BlockAccumulator:
             self._rest = held[whole:].clone() if whole < len(held) else None
 
     def merge(self, other: BlockAccumulator) -> None:
-        """Add the images of `other`, which follow this accumulator's in the order of the block."""
+        """Adds the images of `other`, which follow this accumulator's in the order of the block.
+
+        Raises:
+            EstimationError: `other` has other views or channels.
+        """
         if (other.views, other.d) != (self.views, self.d):
             raise EstimationError(f"{other.views} views × {other.d} channels; expected {self.views} × {self.d}")
         with torch.inference_mode():
@@ -147,7 +189,12 @@ class BlockAccumulator:
             self._bad += other._bad
 
     def finish(self) -> BlockMoments:
-        """What was added so far; EstimationError if nothing was."""
+        """Returns the sums over all images added so far; more may be added afterwards.
+
+        Raises:
+            EstimationError: No image was added.
+            NonFiniteFeature: A feature was NaN or infinite, and the block is `deferred`.
+        """
         if not self._n:
             raise EstimationError("a block without images; expected at least one image in every block")
         with torch.inference_mode():
@@ -173,7 +220,7 @@ class BlockAccumulator:
             )
 
     def _add(self, sums: list[torch.Tensor], unit: torch.Tensor) -> None:
-        """What `_sums` says of further images."""
+        """Adds what `_sums` returned for further images."""
         if self._sums:
             for total, part in zip(self._sums, sums, strict=True):
                 total += part.to(total.device)
@@ -195,6 +242,7 @@ def _sums(z: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
 
 
 def _between_within(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(b [images, d], r [images · V, d]) of z [images, V, d]."""
     mean = z.mean(1, keepdim=True)
     return mean[:, 0] * z.shape[1] ** 0.5, (z - mean).flatten(0, 1)
 

@@ -1,4 +1,4 @@
-"""What must hold before any number is read from moments, in the order in which it is asked.
+"""What must hold before any number is read from moments, in the order in which it is checked.
 
 size · deterministic features · dead channels (dropped) · noiseless channels · rank (an error, or a reduction where one
 is asked for) · conditioning · exchangeable views · quantisation.
@@ -28,13 +28,22 @@ RANK_TOLERANCE = 1e-10
 ILL_CONDITIONED, SINGULAR = 1e-8, 1e-12
 """Reciprocal condition numbers: below the first results lose half their digits, below the second all."""
 NOT_EXCHANGEABLE = 1e-6
-"""p-value below which a difference between views is no chance."""
+"""p-value below which a difference between views is not put down to chance."""
 QUANTISED = 0.01
 """Expected relative error of ICR from the rounding of features above which a note is given."""
 
 
 def size_problem(images: int, views: int, d: int) -> str | None:
-    """Why `images` × `views` cannot determine d channels (ν = N(V − 1) ≤ d + 1), in one line; None if they can."""
+    """Says whether images and views are enough to determine the covariance of d channels, ν = N(V − 1) > d + 1.
+
+    Args:
+        images: N.
+        views: V.
+        d: Channels.
+
+    Returns:
+        None if they are; otherwise one line with the numbers found, those needed and recommended (ν ≥ 4d).
+    """
     if views < 2:
         return f"{views} view per image; expected at least 2, as noise is what differs between views; use --views 2"
     if images * (views - 1) > d + 1:
@@ -49,11 +58,23 @@ def size_problem(images: int, views: int, d: int) -> str | None:
 def guarded(
     moments: Moments, feature_eps: float, pooled_positions: int, reduce: bool
 ) -> tuple[Moments, tuple[str, ...]]:
-    """The moments that numbers may be read from, and notes on what was found; raises an EstimationError otherwise.
+    """Checks moments, and drops or projects away channels that no number can be read from.
 
-    `feature_eps` is the spacing at 1 of the coarsest dtype that the features passed through, `pooled_positions` how
-    many positions were averaged in float32 after that, `reduce` whether linearly dependent channels may be projected
-    away.
+    Args:
+        moments: G blocks of one layer at one noise level; unchanged.
+        feature_eps: Spacing at 1 of the coarsest dtype that the features passed through, such as 2⁻⁷ for bf16.
+        pooled_positions: Positions that were averaged in float32 after that dtype.
+        reduce: Whether linearly dependent channels are projected away instead of refused. d then becomes the rank, and
+            the numbers are no longer those of all channels.
+
+    Returns:
+        (moments of the channels that remain, notes on what was found, each `code: sentence`)
+
+    Raises:
+        TooFewImages: ν ≤ d + 1.
+        ZeroNoise: Views are identical, in all channels or in one, or all channels are constant.
+        RankDeficient: Channels depend on each other linearly and `reduce` is not set.
+        IllConditioned: The residual covariance is singular to working precision.
     """
     problem = size_problem(moments.total.n, moments.views, moments.d)
     if problem:
@@ -102,7 +123,7 @@ def _without_dead_channels(moments: Moments) -> tuple[Moments, tuple[str, ...]]:
 
 
 def _reduced(moments: Moments, tolerance: float) -> tuple[Moments, tuple[str, ...]]:
-    """Project onto the eigenvectors of the unit-diagonal S_B + S_W above tolerance × the largest eigenvalue."""
+    """Projects onto the eigenvectors of the unit-diagonal S_B + S_W with eigenvalues above tolerance × the largest."""
     scale = _unit_scale(moments)
     values, vectors = eigh((moments.total.cov_between + moments.total.cov_residual) * np.outer(scale, scale))
     kept = values > tolerance * values[-1]
@@ -119,7 +140,7 @@ def _reduced(moments: Moments, tolerance: float) -> tuple[Moments, tuple[str, ..
 
 
 def _conditioning(moments: Moments, reduced: bool) -> tuple[str, ...]:
-    """Dependent channels are named as such unless they were projected away already."""
+    """Refuses a singular residual covariance, as one of dependent channels where these were not projected away."""
     scale = _unit_scale(moments)
     unit_residual = moments.total.cov_residual * np.outer(scale, scale)
     condition = reciprocal_condition(unit_residual)
@@ -145,11 +166,20 @@ def _conditioning(moments: Moments, reduced: bool) -> tuple[str, ...]:
 
 
 def exchangeability(moments: Moments) -> tuple[FloatArray, FloatArray]:
-    """Hotelling tests of E[z_1 − z_v] = 0 for v = 2…V: F [V − 1] and p [V − 1], not corrected for their number.
+    """Tests E[z_1 − z_v] = 0 for v = 2…V, which holds where all views have the same noise level and noise of their own.
 
     For y = √N·mean_i (z_i1 − z_iv)/√2, one of the ν residual directions that make up νS_W, h = yᵀ(νS_W)⁻¹y and
-    F = (ν − d)/d · h/(1 − h) ~ F(d, ν − d) for Gaussian noise; at V = 2 the usual paired test. Noise that is shared
-    between images, or of another mean in one of the views, is what it finds.
+    F = (ν − d)/d · h/(1 − h) ~ F(d, ν − d) for Gaussian noise; at V = 2 this is Hotelling's paired test. It finds noise
+    that is shared between images, and noise of another mean in one of the views.
+
+    Args:
+        moments: Of d channels, with ν > d.
+
+    Returns:
+        (F [V − 1], p [V − 1], not corrected for their number)
+
+    Raises:
+        IllConditioned: S_W is singular.
     """
     total, d = moments.total, moments.d
     views = total.sum("view_sum")
@@ -171,9 +201,20 @@ def _exchangeability(moments: Moments) -> tuple[str, ...]:
 
 
 def quantisation_share(moments: Moments, feature_eps: float, pooled_positions: int) -> float:
-    """ρ_q = (1/d) Σ_j P_jj (0.2 eps)² rms_j²/k: rounding variance over residual variance, P = S_W⁻¹.
+    """Estimates how much of the residual variance is rounding, ρ_q = (1/d) Σ_j P_jj (0.2 eps)² rms_j²/k with P = S_W⁻¹.
 
     0.2 is the measured ratio of the rounding error's standard deviation to eps · rms.
+
+    Args:
+        moments: Of d channels.
+        feature_eps: Spacing at 1 of the coarsest dtype that the features passed through.
+        pooled_positions: k, positions averaged in float32 after that dtype.
+
+    Returns:
+        ρ_q, a share of at least 0. ICR is too large by about ρ_q(1 − ICR), relatively.
+
+    Raises:
+        IllConditioned: S_W is singular.
     """
     rounding = (0.2 * feature_eps) ** 2 * moments.total.mean_square / pooled_positions
     return float(np.mean(np.diagonal(moments.inverse_residual) * rounding))
@@ -190,6 +231,7 @@ def _quantisation(moments: Moments, feature_eps: float, pooled_positions: int) -
 
 
 def _unit_scale(moments: Moments) -> FloatArray:
+    """1/√diag S_W [d]."""
     return np.asarray(1 / np.sqrt(moments.total.variance_residual))
 
 

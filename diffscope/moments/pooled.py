@@ -1,4 +1,4 @@
-"""Blocks stacked, and the covariances read from all of them or from all but one."""
+"""Blocks stacked, and the covariances of all of them or of all but one."""
 
 from __future__ import annotations
 
@@ -26,27 +26,34 @@ class Moments:
     """G blocks of one layer at one noise level, stacked; the fields are those of `BlockMoments`, with [G] in front."""
 
     n: FloatArray
-    """[G] images."""
+    """[G] numbers of images."""
     view_sum: FloatArray
-    """[G, V, d]."""
+    """[G, V, d] Σ_i z_iv."""
     between: FloatArray
     """[G, d, d] B."""
     within: FloatArray
     """[G, d, d] W."""
     l2_sum: FloatArray
-    """[G, channels]; all channels, also where d has shrunk by a projection."""
+    """[G, channels] Σ_i b_i of the unit features; all channels, also where a projection has made d smaller."""
     l2_between: FloatArray
-    """[G]."""
+    """[G] Σ_i ‖b_i‖² of the unit features."""
     l2_within: FloatArray
-    """[G]."""
+    """[G] Σ_i Σ_v ‖r_iv‖² of the unit features."""
     pair_kernel: FloatArray
-    """[G, V]."""
+    """[G, V] Σ_{i≠j} exp(−2‖f_iv − f_jv‖²) over pairs within each block."""
     pairs: FloatArray
-    """[G]."""
+    """[G] numbers of ordered pairs in `pair_kernel`, per view."""
 
     @classmethod
     def from_blocks(cls, blocks: Sequence[BlockMoments]) -> Moments:
-        """Stack blocks in their order; EstimationError where their shapes differ."""
+        """Stacks blocks in their order.
+
+        Args:
+            blocks: G blocks of the same views and channels.
+
+        Raises:
+            EstimationError: Their shapes differ, or there is none.
+        """
         shapes = {block.view_sum.shape for block in blocks}
         if len(shapes) != 1:
             raise EstimationError(f"blocks of (views, channels) {sorted(shapes)}; expected one shape for all blocks")
@@ -55,17 +62,17 @@ class Moments:
 
     @property
     def blocks(self) -> int:
-        """G."""
+        """G, the number of blocks."""
         return len(self.n)
 
     @property
     def views(self) -> int:
-        """V."""
+        """V, the number of views of each image."""
         return int(self.view_sum.shape[1])
 
     @property
     def d(self) -> int:
-        """Channels."""
+        """Number of channels."""
         return int(self.view_sum.shape[2])
 
     # Made when asked for: kept, it would close a cycle that holds 340 MB until the garbage collector comes by.
@@ -75,12 +82,16 @@ class Moments:
         return PooledMoments(self, None)
 
     def without(self, block: int) -> PooledMoments:
-        """All blocks but one: a replicate of the jackknife."""
+        """Returns all blocks but one, a replicate of the jackknife.
+
+        Args:
+            block: Number of the block that is left out, from 0.
+        """
         return PooledMoments(self, block)
 
     @cached_property
     def spectra(self) -> dict[tuple[str, int | None], FloatArray]:
-        """Eigenvalues that were computed so far, by name and block left out: several metrics share them."""
+        """Eigenvalues computed so far, by (name, block left out): several metrics share them."""
         return {}
 
     @cached_property
@@ -90,11 +101,19 @@ class Moments:
 
     @cached_property
     def inverse_residual(self) -> FloatArray:
-        """[d, d] S_W⁻¹ of all blocks, in full; IllConditioned if S_W is singular."""
+        """S_W⁻¹ [d, d] of all blocks, both triangles.
+
+        Raises:
+            IllConditioned: S_W is singular.
+        """
         return mirrored(spd_inverse(self.total.cov_residual))
 
     def selected(self, channels: NDArray[np.intp]) -> Moments:
-        """The moments of some channels. The unit features keep all of theirs."""
+        """Returns the moments of some channels; the unit features keep all of theirs.
+
+        Args:
+            channels: Numbers of the channels that stay, [d'].
+        """
         square = (slice(None), channels[:, None], channels[None, :])
         return replace(
             self,
@@ -104,7 +123,11 @@ class Moments:
         )
 
     def projected(self, matrix: FloatArray) -> Moments:
-        """The moments of z·matrix, matrix [d, d']. The unit features stay as they were."""
+        """Returns the moments of z·matrix; the unit features stay as they were.
+
+        Args:
+            matrix: [d, d'].
+        """
         return replace(
             self,
             view_sum=self.view_sum @ matrix,
@@ -122,10 +145,16 @@ class PooledMoments:
     """
 
     moments: Moments
+    """All G blocks."""
     left_out: int | None
+    """Number of the block that is left out; None for all blocks."""
 
     def sum(self, name: str) -> FloatArray:
-        """A field of `Moments`, summed over the blocks in question."""
+        """Returns a field of `Moments` summed over these blocks.
+
+        Args:
+            name: Of the field.
+        """
         total = self.moments.sums[name]
         return total if self.left_out is None else np.asarray(total - getattr(self.moments, name)[self.left_out])
 
@@ -136,69 +165,69 @@ class PooledMoments:
 
     @property
     def n(self) -> int:
-        """N, images."""
+        """N, the number of images."""
         return int(self.sum("n"))
 
     @property
     def nu(self) -> int:
-        """ν = N(V − 1), degrees of freedom of S_W."""
+        """ν = N(V − 1), the degrees of freedom of S_W."""
         return self.n * (self.moments.views - 1)
 
     @property
     def b_sum(self) -> FloatArray:
-        """[d] s = Σ b_i."""
+        """s = Σ b_i, [d]."""
         return np.asarray(self.sum("view_sum").sum(0) / np.sqrt(self.moments.views))
 
     @property
     def mean(self) -> FloatArray:
-        """[d] mean feature μ̂."""
+        """Mean feature μ̂, [d]."""
         return np.asarray(self.sum("view_sum").sum(0) / (self.n * self.moments.views))
 
     @property
     def variance_between(self) -> FloatArray:
-        """[d] diagonal of S_B."""
+        """Diagonal of S_B, [d]."""
         return np.asarray((self._diagonal("between") - self.b_sum**2 / self.n) / (self.n - 1))
 
     @property
     def variance_residual(self) -> FloatArray:
-        """[d] diagonal of S_W."""
+        """Diagonal of S_W, [d]."""
         return np.asarray(self._diagonal("within") / self.nu)
 
     @property
     def mean_square(self) -> FloatArray:
-        """[d] mean of z² over images and views."""
+        """Mean of z² over images and views, [d]."""
         return np.asarray((self._diagonal("between") + self._diagonal("within")) / (self.n * self.moments.views))
 
     @property
     def cov_between(self) -> FloatArray:
-        """[d, d] S_B, divisor N − 1."""
+        """S_B, [d, d], with divisor N − 1."""
         s = self.b_sum
         return np.asarray((self.sum("between") - np.outer(s, s) / self.n) / (self.n - 1))
 
     @property
     def cov_residual(self) -> FloatArray:
-        """[d, d] S_W, divisor ν; not centred, as views that are exchangeable have residuals of mean zero."""
+        """S_W, [d, d], with divisor ν; not centred, as residuals of exchangeable views have mean zero."""
         return np.asarray(self.sum("within") / self.nu)
 
     @property
     def cov_invariant(self) -> FloatArray:
-        """[d, d] Σ̂s = (S_B − S_W)/V, unbiased, may be indefinite."""
+        """Σ̂s = (S_B − S_W)/V, [d, d]; unbiased, may be indefinite."""
         return np.asarray((self.cov_between - self.cov_residual) / self.moments.views)
 
     @property
     def cov_view(self) -> FloatArray:
-        """[d, d] S_z = (S_B + (V − 1)S_W)/V, the covariance of one view."""
+        """S_z = (S_B + (V − 1)S_W)/V, [d, d], the covariance of one view."""
         views = self.moments.views
         return np.asarray((self.cov_between + (views - 1) * self.cov_residual) / views)
 
     @property
     def second_moment(self) -> FloatArray:
-        """[d, d] mean of z zᵀ over images and views, not centred."""
+        """Mean of z zᵀ over images and views, [d, d], not centred."""
         return np.asarray((self.sum("between") + self.sum("within")) / (self.n * self.moments.views))
 
     @property
     def view_eigenvalues(self) -> FloatArray:
-        """[d] eigenvalues of S_z, decreasing, rounding below zero clamped."""
+        """Eigenvalues of S_z, [d], decreasing; those that rounding makes negative are 0."""
         key = ("view", self.left_out)
         if key not in self.moments.spectra:
             self.moments.spectra[key] = np.maximum(eigenvalues(self.cov_view), 0)
@@ -206,7 +235,11 @@ class PooledMoments:
 
     @property
     def fisher_eigenvalues(self) -> FloatArray:
-        """[d] eigenvalues λ̂ of S_W⁻¹Σ̂s, decreasing; sample values, spread by sampling, some may be negative."""
+        """Eigenvalues λ̂ of S_W⁻¹Σ̂s, [d], decreasing; sample values, spread by sampling, some may be negative.
+
+        Raises:
+            IllConditioned: S_W is singular.
+        """
         key = ("fisher", self.left_out)
         if key not in self.moments.spectra:
             raw = generalised_eigenvalues(self.cov_between, self.cov_residual)

@@ -10,7 +10,17 @@ from vectors import case_moments, moments_of
 
 from diffscope import registry
 from diffscope.errors import EstimationError
-from diffscope.metrics.base import Context, Measurement, jackknifed, measure_all, merged, standard_error
+from diffscope.metrics.base import (
+    Context,
+    Measurement,
+    jackknifed,
+    measure_all,
+    merged,
+    row_keys,
+    scalar_keys,
+    standard_error,
+    with_errors,
+)
 
 MEMBERS = registry.members("diffscope.metrics")
 
@@ -20,9 +30,8 @@ MEMBERS = registry.members("diffscope.metrics")
 def test_a_member_gives_its_keys_and_finite_numbers(name: str, case: str) -> None:
     module = registry.load("diffscope.metrics")[name]
     found = module.measure(case_moments(case), Context())
-    assert module.KEYS.keys() <= found.values.keys()
+    assert list(found.values) == list(module.KEYS)
     for key, value in found.values.items():
-        assert key in module.KEYS or key.removesuffix("_se") in module.KEYS
         if value is None:
             assert any(key.removesuffix("_se").split("_")[0] in note for note in found.notes), key
         else:
@@ -45,6 +54,36 @@ def test_a_member_does_not_change_the_moments(name: str) -> None:
     registry.load("diffscope.metrics")[name].measure(moments, Context())
     for key, value in before.items():
         np.testing.assert_array_equal(getattr(moments, key), value)
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_member_names_its_lists(name: str) -> None:
+    module = registry.load("diffscope.metrics")[name]
+    values = module.measure(case_moments("B"), Context()).values
+    assert [key for key, value in values.items() if isinstance(value, list)] == list(getattr(module, "LISTS", ()))
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_member_gives_its_keys_where_numbers_cannot_be_had(name: str) -> None:
+    """Four images, each a block: no cross-fit, no pairs, no fit of a power law."""
+    z = np.random.default_rng(0).standard_normal((4, 2, 2))
+    module = registry.load("diffscope.metrics")[name]
+    assert list(module.measure(moments_of(z, 4), Context()).values) == list(module.KEYS)
+
+
+@pytest.mark.parametrize("case", ["A", "B", "C", "D"])
+def test_a_row_has_the_keys_that_the_folder_declares(case: str) -> None:
+    values = measure_all(case_moments(case), Context()).values
+    assert list(values) == list(row_keys())
+    assert [key for key, value in values.items() if not isinstance(value, list)] == scalar_keys()
+
+
+def test_errors_follow_their_keys_with_the_same_unit() -> None:
+    found = with_errors({"a": "first [m]", "b": "second, of [0, 1] [share]"})
+    assert list(found) == ["a", "a_se", "b", "b_se"]
+    assert found["a"] == "first [m]"
+    assert found["a_se"] == "standard error of a [m]"
+    assert found["b_se"] == "standard error of b [share]"
 
 
 def test_keys_are_unique() -> None:
