@@ -20,11 +20,22 @@ ALIASES = {
     "apple": "mps",
     "cuda0": "cuda:0",
 }
-"""What devices are called elsewhere, and by torch."""
+"""Names that devices have elsewhere → torch's."""
 
 
 def resolve_device(name: str | None) -> str:
-    """`cuda` where there is one, of several processes each its own, else `cpu`; UsageError for one that is not here."""
+    """Chooses where the network computes.
+
+    Args:
+        name: By torch's name, such as `cuda:1`; None or `auto` takes CUDA where it is. Each of several processes has
+            its own device, which `auto` and `cuda` mean there.
+
+    Returns:
+        A device that computes.
+
+    Raises:
+        UsageError: There is no such device here.
+    """
     mine = world().device
     if name in (None, "auto") or (mine is not None and name == "cuda"):
         return mine or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -37,7 +48,7 @@ def resolve_device(name: str | None) -> str:
 
 
 def _why(name: str, error: Exception) -> str:
-    """What is wrong with a device, and which there are."""
+    """What is wrong with a device, and which ones there are."""
     kind = name.split(":")[0].lower()
     here = "cpu" if not torch.cuda.is_available() else "cpu, cuda and cuda:0 to cuda:{}"
     here = here.format(torch.cuda.device_count() - 1)
@@ -51,7 +62,18 @@ def _why(name: str, error: Exception) -> str:
 
 
 def resolve_precision(name: str, device: str) -> str:
-    """What `auto` becomes: fp32 on a CPU, tf32 on CUDA, fp32 elsewhere."""
+    """Chooses what the network computes in.
+
+    Args:
+        name: A key of DTYPES or `auto`: tf32 on CUDA, fp32 elsewhere.
+        device: By torch's name.
+
+    Returns:
+        A key of DTYPES.
+
+    Raises:
+        UsageError: The name is unknown, or the device has no such precision.
+    """
     if name == "auto":
         return "tf32" if device.startswith("cuda") else "fp32"
     if name not in DTYPES:
@@ -62,17 +84,21 @@ def resolve_precision(name: str, device: str) -> str:
 
 
 def cpu_capabilities() -> dict[str, bool]:
-    """Instruction sets by torch's names; empty where torch cannot tell."""
+    """Returns which instruction sets the CPU has, by torch's names; empty where torch cannot tell."""
     query = getattr(torch.cpu, "get_capabilities", None)
     return {} if query is None else {str(k): bool(v) for k, v in query().items()}
 
 
 @contextlib.contextmanager
 def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
-    """How float32 products are computed inside, restored after: TF32 as asked on CUDA, oneDNN's on a CPU without AMX.
+    """Sets how float32 products are computed inside, and restores it after.
 
-    On CPUs without AMX "medium" still computes in float32 (error 6e-7), on AMD twice as fast; with AMX it would
-    round to bfloat16.
+    On CUDA, TF32 is on if asked for. On CPUs without AMX, "medium" still computes in float32 (error 6e-7), on AMD twice
+    as fast; with AMX it would round to bfloat16, and is left alone.
+
+    Args:
+        precision: A key of DTYPES.
+        device: Where the network computes.
     """
     matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     medium = device.type == "cpu" and precision == "fp32" and cpu_capabilities().get("amx_bf16") is False

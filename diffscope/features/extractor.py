@@ -1,4 +1,6 @@
-"""Level by level, signal and noise are scaled, the network is walked to the deepest layer asked for and no further, and
+"""Prepared batches → pooled features of all layers and noise levels.
+
+Level by level, signal and noise are added up, the network is walked to the deepest layer asked for and no further, and
 every layer is pooled as it passes.
 """
 
@@ -20,29 +22,45 @@ from diffscope.sources.base import Source
 class Extractor:
     """Streams features of the images that `inputs` reads.
 
-    Where a device runs out of memory, batches are halved until they fit, and stay so.
+    Where a device runs out of memory, batches are halved until they fit, and later ones are as small.
     """
 
     def __init__(self, denoiser: Denoiser, inputs: Inputs, plan: Plan) -> None:
+        """Moves the network to its device and sets its precision.
+
+        Args:
+            denoiser: Changed in place.
+            inputs: Reads the images, for the same plan.
+            plan: What to extract.
+        """
         self.denoiser, self.inputs, self.plan = denoiser, inputs, plan
         self.device = inputs.device
         self._most: int | None = None
-        """Images that the device holds, once more were too many."""
+        """Images in a batch that the device holds; None until one was too large."""
         denoiser.to(self.device)
         denoiser.network.set_precision(DTYPES[plan.precision])
         if plan.compile:
             denoiser.network.compile_blocks()
 
     def run(self, indices: Sequence[int]) -> Iterator[Features]:
-        """Features of the images at `indices`, batch by batch, level by level, in the order of execution.
+        """Extracts features batch by batch, level by level, layer by layer in the order of execution.
 
-        MemoryLimit where one image is too much for the device.
+        Args:
+            indices: Of the images in their source.
+
+        Yields:
+            Features of one layer at one noise level for one batch, or part of it.
+
+        Raises:
+            MemoryLimit: One image is too much for the device.
+            DataError: An image cannot be read, and the inputs are strict.
         """
         for batch in self.inputs.batches(self.denoiser, indices):
             for level in range(len(self.plan.sigmas)):
                 yield from self._level(batch, level)
 
     def _level(self, batch: Batch, level: int) -> Iterator[Features]:
+        """Features of one batch at one level, in parts that the device holds."""
         left = batch.split(self._most, self.plan.views)
         while left:
             try:
@@ -70,7 +88,14 @@ class Extractor:
         return pooled
 
     def back_off(self, batch: Batch) -> None:
-        """The device did not hold this one; called while that error is handled."""
+        """Makes batches smaller; called while the device's error is handled.
+
+        Args:
+            batch: The one that the device did not hold.
+
+        Raises:
+            MemoryLimit: It is a single image.
+        """
         images = len(batch.indices)
         if images == 1:
             raise MemoryLimit(
@@ -83,6 +108,7 @@ class Extractor:
         self.inputs.say(f"{self.device} is out of memory at {images} images a batch; going on with {self._most}")
 
     def _pooled(self, activation: Tensor) -> Tensor:
+        """Activations (B·V, …) as float32 (B·V, d)."""
         if self.plan.pool == "flatten":
             z = activation.flatten(1).float()
         elif activation.dim() == 4:
@@ -93,7 +119,17 @@ class Extractor:
 
 
 def batch_label(denoiser: Denoiser, source: Source, plan: Plan, indices: Sequence[int]) -> Tensor | None:
-    """What the network is told of the classes of these images, one for each view."""
+    """Makes what the network is told of the classes of some images.
+
+    Args:
+        denoiser: The network.
+        source: Whose labels are taken where the plan says `label`.
+        plan: Its `class_label` decides.
+        indices: Of the images in their source, B of them.
+
+    Returns:
+        A label for each of the B · V views, one for all of them, or None where the network takes none.
+    """
     chosen, device = plan.class_label, torch.device(plan.device)
     if chosen == "null":
         return denoiser.label(None, device)

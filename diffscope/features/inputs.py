@@ -29,10 +29,10 @@ from diffscope.views import augmented_view, view_noise
 class Inputs:
     """Decodes, augments and encodes images; unreadable ones are left out and collected in `skipped` as {file, why}.
 
-    What was made is kept, up to `keep` bytes, for further checkpoints of the same protocol: they are given the same
-    images, views and noise without any of it being made again. What a VAE encoded is kept on disk as well, for further
-    runs (`cache/latents.py`). Views of pixels are not: reading them back would save little. The image is decoded in any
-    case, to know that it is the same one, and augmenting takes 0.1 to 9 ms an image (32² to 256²), at 25 kB to 1.6 MB.
+    Finished batches are kept in memory, up to `keep` bytes, for further checkpoints of the same protocol, which need
+    the same images, views and noise. Latents from a VAE are kept on disk as well, for further runs (`cache/latents.py`). Views of pixels
+    are not, as reading them back would save little: the image is decoded in any case, to know that it is the same one,
+    and augmenting takes 0.1 to 9 ms an image (32² to 256²), at 25 kB to 1.6 MB.
     """
 
     def __init__(
@@ -43,7 +43,18 @@ class Inputs:
         keep: int = 0,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """say: told once, where latents cannot be kept on disk. UsageError where $DIFFSCOPE_CACHE_SIZE is no size."""
+        """Prepares to read; no image is read yet.
+
+        Args:
+            source: Of images or latents.
+            plan: Says how views are made.
+            strict: Whether an unreadable image ends the run instead of being skipped.
+            keep: Bytes of finished batches that may stay in memory.
+            say: Called once with a sentence where latents cannot be kept on disk.
+
+        Raises:
+            UsageError: $DIFFSCOPE_CACHE_SIZE is no size.
+        """
         self.source, self.plan, self.strict = source, plan, strict
         self.device = torch.device(plan.device)
         self._upload = Uploads(self.device)
@@ -54,10 +65,21 @@ class Inputs:
         self._on_disk: tuple[dict[str, Any], Latents] | None = None
 
     _fingerprints: ClassVar[WeakKeyDictionary[Any, str]] = WeakKeyDictionary()
-    """Of encoders hashed before: a quarter of a second for a published one."""
+    """Hashes of encoders, each made once: a published one takes a quarter of a second."""
 
     def batches(self, denoiser: Denoiser, indices: Sequence[int]) -> Iterator[Batch]:
-        """The images at `indices` as `denoiser` takes them."""
+        """Reads images as a network takes them.
+
+        Args:
+            denoiser: Whose input space they are brought to.
+            indices: Of the images in their source.
+
+        Yields:
+            Batches of readable images, in order.
+
+        Raises:
+            DataError: An image cannot be read, and `strict` is set.
+        """
         key = tuple(indices)
         if key in self._kept:
             batches, skipped = self._kept[key]
@@ -85,7 +107,7 @@ class Inputs:
         return signal, self._drawn(denoiser, batch, Stream.NOISE) if self.plan.input == "noisy" else None
 
     def _signal(self, denoiser: Denoiser, batch: tuple[int, ...], images: np.ndarray) -> Tensor:
-        """Latents come from the disk where they are kept; those that are not are encoded together, and kept."""
+        """Data in the network's input space; latents that are not on disk yet are encoded together, and kept."""
         views = self.plan.views
         if self.source.kind == "latents":
             pixels = self._upload(torch.from_numpy(images))
@@ -107,7 +129,7 @@ class Inputs:
     def _encoded(
         self, denoiser: Denoiser, batch: tuple[int, ...], images: np.ndarray, rows: Sequence[int] | None = None
     ) -> Tensor:
-        """Views augmented and brought to the network's input space; all B·V, or those at `rows`."""
+        """Makes augmented views in the network's input space: all B·V, or those at `rows`."""
         plan, pixels = self.plan, self._upload(torch.from_numpy(images))
         views = [augmented_view(pixels, batch, v, plan.augmentation, plan.seed) for v in range(plan.views)]
         x, noise = torch.stack(views, 1).flatten(0, 1), self._latent_noise(denoiser, batch)
@@ -117,17 +139,18 @@ class Inputs:
         return denoiser.encode(x, noise).contiguous()
 
     def _latent_noise(self, denoiser: Denoiser, batch: tuple[int, ...]) -> Tensor | None:
-        """What draws from the VAE's posterior; None takes its mean."""
+        """Noise that draws from the VAE's posterior; None takes its mean."""
         wanted = self.plan.input == "noisy" and denoiser.space.kind == "latents"
         return self._drawn(denoiser, batch, Stream.LATENT) if wanted else None
 
     def _drawn(self, denoiser: Denoiser, batch: tuple[int, ...], stream: Stream) -> Tensor:
+        """Noise (B·V, C, S, S) of one stream."""
         shape = (denoiser.space.channels, denoiser.space.side, denoiser.space.side)
         views = [view_noise(batch, view, shape, self.plan.seed, stream) for view in range(self.plan.views)]
         return self._upload(torch.stack(views, 1).flatten(0, 1))
 
     def _latents(self, denoiser: Denoiser) -> Latents:
-        """The set on disk of what this denoiser's encoder makes of views like these."""
+        """The latents on disk that this denoiser's encoder makes of such views."""
         about = self._provenance(denoiser)
         if self._on_disk is None or self._on_disk[0] != about:
             assert denoiser.encoder is not None
@@ -136,10 +159,10 @@ class Inputs:
         return self._on_disk[1]
 
     def _provenance(self, denoiser: Denoiser) -> dict[str, Any]:
-        """All that a latent depends on but for the image, its index and the view.
+        """All that a latent depends on besides the image, its index and the view.
 
-        Versions and the device are in it: what they change is rounding, but figures are to be the same bits with and
-        without what is kept.
+        Versions and the device are in it: they change rounding alone, but figures are to be the same bits whether
+        latents were kept or not.
         """
         encoder, plan, space = denoiser.encoder, self.plan, denoiser.space
         assert encoder is not None
@@ -180,6 +203,8 @@ class Inputs:
     def _ahead(
         self, pool: ThreadPoolExecutor, chunks: Sequence[Sequence[int]], target: Target
     ) -> Iterator[list[np.ndarray | DataError]]:
+        """Decodes the next chunk while the one before is used."""
+
         def submit(chunk: Sequence[int]) -> list[Future[np.ndarray | DataError]]:
             return [pool.submit(self._read, int(i), target) for i in chunk]
 
@@ -191,6 +216,7 @@ class Inputs:
     def _readable(
         self, chunks: Sequence[Sequence[int]], decoded: Iterator[list[np.ndarray | DataError]]
     ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+        """(indices, images) of each chunk without unreadable images, which are collected in `skipped`."""
         for chunk, images in zip(chunks, decoded, strict=False):
             kept: list[tuple[int, np.ndarray]] = []
             for index, image in zip(chunk, images, strict=True):
@@ -204,6 +230,7 @@ class Inputs:
                 yield tuple(index for index, _ in kept), np.stack([image for _, image in kept])
 
     def _read(self, index: int, target: Target) -> np.ndarray | DataError:
+        """An image, or why it cannot be read."""
         try:
             return self.source.read(index, target)
         except DataError as error:
@@ -211,6 +238,6 @@ class Inputs:
 
 
 def target_of(denoiser: Denoiser) -> Target:
-    """What a source must bring its images to for this model."""
+    """Returns what a source must bring its images to for this model."""
     space = denoiser.space
     return Target(space.image_side, space.image_channels, space.resize)

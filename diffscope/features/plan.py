@@ -1,4 +1,4 @@
-"""What to extract, and what comes of it."""
+"""What to extract, and the records that pass through this folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diffscope.views import Augmentation
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SPACING = {"fp32": 2.0**-23, "tf32": 2.0**-10, "bf16": 2.0**-7, "fp16": 2.0**-10}
-"""Distance of neighbouring numbers at 1, of what the network computes in."""
+"""Distance of neighbouring numbers at 1, by the precision that the network computes in."""
 
 
 def cure(precision: str) -> str:
@@ -25,31 +25,39 @@ def cure(precision: str) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to extract; part of the protocol but for the last three fields."""
+    """What to extract; all but the last four fields are part of the protocol."""
 
     layers: tuple[Layer, ...]
+    """In the order of execution."""
     sigmas: tuple[float, ...]
+    """Noise levels σ."""
     views: int
+    """V, of each image."""
     augmentation: Augmentation
+    """How views are made."""
     input: str
-    """noisy or clean."""
+    """`noisy`, or `clean`: the clean image with the noise level's conditioning."""
     pool: str
-    """mean or flatten."""
+    """`mean` over positions, or `flatten`."""
     normalize: bool
+    """Whether features are divided by their norm."""
     class_label: str
+    """`null`, `label` (the image's own) or a class index."""
     seed: int
+    """Of views and noise."""
     precision: str
     """A key of DTYPES."""
     device: str
+    """By torch's name."""
     batch_size: int
     """Images per batch; a forward pass holds batch_size × views."""
     workers: int
-    """Threads that decode ahead; 0 decodes in between."""
+    """Threads that decode the next batch; 0 decodes between batches."""
     compile: bool = False
     """Whether the network's blocks are compiled first."""
 
     def width(self, layer: Layer) -> int:
-        """Number of features of a layer, pooled."""
+        """Returns the number of features of a layer, pooled."""
         return layer.width if self.pool == "mean" else math.prod(layer.shape)
 
 
@@ -58,10 +66,11 @@ class Features:
     """One layer at one noise level for one batch."""
 
     indices: tuple[int, ...]
-    """Of the images in their source."""
+    """Of the images in their source, B of them."""
     level: int
+    """Number of the noise level, from 0 in the plan's order."""
     layer: int
-    """Both count from 0 in the plan's order."""
+    """Number of the layer, from 0 in the plan's order."""
     z: Tensor
     """float32 (B, V, d) on the device."""
 
@@ -78,11 +87,26 @@ class Batch:
     """The same shape, standard normal; None for clean input."""
 
     def at(self, sigma: float) -> Tensor:
-        """data + sigma · noise."""
+        """Adds noise of one level.
+
+        Args:
+            sigma: σ.
+
+        Returns:
+            signal + σ · noise, (B·V, C, S, S); the signal alone for clean input.
+        """
         return self.signal if self.noise is None else torch.add(self.signal, self.noise, alpha=sigma)
 
     def split(self, most: int | None, views: int) -> list[Batch]:
-        """In order, in parts of at most so many images of V views."""
+        """Cuts the batch into parts.
+
+        Args:
+            most: Images in a part; None leaves it whole.
+            views: V.
+
+        Returns:
+            Parts in order, which share the batch's memory.
+        """
         if most is None or len(self.indices) <= most:
             return [self]
         parts = []

@@ -1,4 +1,4 @@
-"""Host → device. On CUDA, a batch travels on a stream of its own, from pinned memory, while another is computed."""
+"""Copies from host to device; on CUDA on a stream of their own, from pinned memory, while another batch is computed."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ AHEAD = 2
 
 
 class Uploads:
-    """Nothing but a copy where the device computes at once."""
+    """Moves batches to a device; elsewhere than on CUDA a plain copy."""
 
     def __init__(self, device: torch.device) -> None:
+        """Makes a stream on CUDA."""
         self.device = device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._begun: deque[torch.cuda.Event] = deque()
 
     def __call__(self, tensor: Tensor) -> Tensor:
-        """The tensor on the device; what is computed there next waits for it, the host does not."""
+        """Returns the tensor on the device; what is computed there next waits for it, the host does not."""
         if self._stream is None:
             return tensor.to(self.device)
         with torch.cuda.stream(self._stream):
@@ -31,7 +32,7 @@ class Uploads:
         return moved
 
     def pace(self) -> None:
-        """Call it before each batch: waits until the device has come to the batch before the last."""
+        """Waits until the device has come to the batch before the last; call it before each batch."""
         if self._stream is None:
             return
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]

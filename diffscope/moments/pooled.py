@@ -175,7 +175,7 @@ class PooledMoments:
 
     @property
     def b_sum(self) -> FloatArray:
-        """s = Σ b_i, [d]."""
+        """Sum s of all b_i, [d]."""
         return np.asarray(self.sum("view_sum").sum(0) / np.sqrt(self.moments.views))
 
     @property

@@ -3,7 +3,7 @@
 A picture comes out as its viewer sees it: turned upright by its EXIF orientation, transparency laid over white,
 16-bit grey scaled to 8 bits (not clipped). All resizing is done on the 8-bit picture, as both crops' authors do.
 
-What is larger than a source admits is told by its header and never decoded; of the rest few at a time.
+A picture larger than a source admits is known by its header and never decoded; of the others few are at a time.
 """
 
 from __future__ import annotations
@@ -34,12 +34,26 @@ LARGEST_BLOCK = 2**31 - 2  # bytes of a TIFF's strip or tile that Pillow unpacks
 
 
 def most_bytes(max_pixels: int) -> int:
-    """Of a stored picture: more than any format needs for so many pixels, with 64 MB for what is not pixels."""
+    """Most bytes of a stored picture: more than any format needs for so many pixels, and 64 MB for all else."""
     return 4 * max_pixels + (64 << 20)
 
 
 def decode(data: bytes, name: str, target: Target, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """The picture in `data` as uint8 [C, side, side]; raises DataError naming `name` where it cannot be read."""
+    """Decodes a picture.
+
+    Args:
+        data: The stored file.
+        name: What errors call it.
+        target: What it is cropped and resized to.
+        max_pixels: Of the stored picture.
+
+    Returns:
+        uint8 [channels, side, side].
+
+    Raises:
+        DataError: It cannot be read, or is too large.
+        Exhausted: Memory ran out, which is no fault of the picture.
+    """
     _check_channels(target)
     try:
         with Image.open(io.BytesIO(data), formats=_formats(max_pixels)) as stored:
@@ -68,7 +82,19 @@ def decode(data: bytes, name: str, target: Target, max_pixels: int = MAX_PIXELS)
 
 
 def fit(picture: Image.Image, target: Target, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """An 8-bit picture (L, RGB or RGBA) as uint8 [C, side, side], cropped and resized as `target` says."""
+    """Crops and resizes an 8-bit picture.
+
+    Args:
+        picture: In mode L, RGB or RGBA, which is laid over white.
+        target: What it is cropped and resized to.
+        max_pixels: Most pixels that it may be stretched to before it is cut.
+
+    Returns:
+        uint8 [channels, side, side].
+
+    Raises:
+        DataError: The network takes other than 1 or 3 channels, or the picture is too narrow to be stretched.
+    """
     _check_channels(target)
     if picture.mode == "RGBA":
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
@@ -80,6 +106,7 @@ def fit(picture: Image.Image, target: Target, max_pixels: int = MAX_PIXELS) -> n
 
 
 def _check_channels(target: Target) -> None:
+    """DataError where a network takes other than 1 or 3 channels."""
     if target.channels not in (1, 3):
         raise DataError(
             f"Pictures give 1 or 3 channels, the network takes {target.channels}. Give latents (.npz with `mean`)."
@@ -87,7 +114,7 @@ def _check_channels(target: Target) -> None:
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
-    """DataError of a picture that is too large."""
+    """DataError where a picture is too large."""
     if width * height > max_pixels:
         raise DataError(
             f"it has {width} × {height} pixels. Expected at most {max_pixels}; shrink it or raise --max-pixels."
@@ -95,7 +122,7 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def _check_blocks(stored: TiffImagePlugin.TiffImageFile, max_pixels: int) -> None:
-    """The same of the strips or tiles of a TIFF, of which one at a time is unpacked."""
+    """DataError where the strips or tiles of a TIFF, unpacked one at a time, are too large."""
     tags = stored.tag_v2
     rows = tags.get(TiffImagePlugin.ROWSPERSTRIP, WHOLE)
     tile = tags.get(TiffImagePlugin.TILEWIDTH, 0) * tags.get(TiffImagePlugin.TILELENGTH, 0)
@@ -106,7 +133,7 @@ def _check_blocks(stored: TiffImagePlugin.TiffImageFile, max_pixels: int) -> Non
 
 
 def _formats(max_pixels: int) -> tuple[str, ...]:
-    """What Pillow may take a picture for; its own limit is lifted where the user has said so."""
+    """Formats that Pillow may try; its own limit on pixels is lifted where the user has set a higher one."""
     if max_pixels > MAX_PIXELS and Image.MAX_IMAGE_PIXELS is not None:
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)
     return _harmless_formats()
@@ -114,8 +141,9 @@ def _formats(max_pixels: int) -> tuple[str, ...]:
 
 @cache
 def _harmless_formats() -> tuple[str, ...]:
-    """In Pillow's order, the common ones first. Left out are a program that Ghostscript or Windows would run, and FITS,
-    which is inflated without a limit.
+    """All formats but three, in Pillow's order, the common ones first.
+
+    Left out are EPS and WMF, programs that Ghostscript or Windows would run, and FITS, which is inflated without limit.
     """
     Image.preinit()
     Image.init()

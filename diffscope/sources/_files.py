@@ -1,4 +1,4 @@
-"""Bytes of a file on disk. Only a regular file is ever opened: a pipe would wait for ever, a device has no end."""
+"""Reads files on disk. Only a regular file is ever opened: a pipe would wait for ever, a device has no end."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from diffscope.errors import DataError, Exhausted
 from diffscope.textfile import irregular
 
 _OURS = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
-"""What is no fault of the file."""
+"""Errors that are no fault of the file."""
 
 
 def read(path: str | os.PathLike[str], name: str, most: int) -> bytes:
-    """The whole file; DataError, with `name`, where it cannot be read or has more than `most` bytes."""
+    """Reads a whole file; DataError, with `name`, where it cannot be read or has more than `most` bytes."""
     try:
         if (kind := irregular(path)) is not None:
             raise DataError(f"Cannot read {name}: it is {kind}, no file. Replace or remove it.")
@@ -27,13 +27,14 @@ def read(path: str | os.PathLike[str], name: str, most: int) -> bytes:
 
 
 def unreadable(name: str, error: OSError) -> DataError | Exhausted:
-    """What to raise where the system does not give a file."""
+    """Makes the error for a file that the system does not give."""
     if error.errno in _OURS:
         return Exhausted(f"{name} could not be opened: {error.strerror}. Leaving it out would change the numbers.")
     return DataError(f"Cannot read {name}: {error.strerror or error}. Replace or remove the file.")
 
 
 def too_large(name: str, size: int, most: int) -> DataError:
+    """Makes the error for a file of more than `most` bytes."""
     return DataError(
         f"Cannot read {name} ({size} bytes): expected at most {most}. Replace or remove it; pictures grow with "
         "--max-pixels."

@@ -1,4 +1,4 @@
-"""What a tree of files says: which names are images, and their classes. Shared by folders and zips."""
+"""Which names of a tree of files are images, and what their classes are. Shared by folders and zips."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LARGEST_LABEL = 2**31 - 1
 
 
 def most_bytes(images: int) -> int:
-    """Of `dataset.json`, which takes up to twenty times its size in memory: an entry has some 30 bytes an image."""
+    """Most bytes of `dataset.json`: an image takes some 30, and up to twenty times as many in memory."""
     return (16 << 20) + 256 * images
 
 
@@ -26,23 +26,31 @@ def is_image(name: str) -> bool:
 
 
 def is_hidden(part: str) -> bool:
-    """Hidden files and folders, and what macOS adds to zips."""
+    """Whether a part of a name is hidden, or what macOS adds to zips."""
     return part.startswith(".") or part == "__MACOSX"
 
 
 def no_images(path: str, files: int) -> DataError:
-    """What to raise where a tree of `files` files holds no image."""
+    """Makes the error for a tree of `files` files that holds no image."""
     endings = " ".join(ending[1:] for ending in PICTURE_ENDINGS)
     found = f"{files} files, none of them {endings}" if files else f"nothing at all. Expected {endings}"
     return DataError(f"No images in {path}: {found}. Point --data at the images.")
 
 
 def classes(names: list[str], label_file: bytes | None, path: str) -> tuple[np.ndarray | None, list[str] | None]:
-    """(labels int64 [count] or None, class names or None) of images with these names.
+    """Finds the classes of images by their names.
 
-    `label_file`: the contents of `dataset.json`, which goes first where it speaks of labels. Without it, the
-    folders of the first level are the classes, in sorted order, if no image lies beside them.
-    Raises DataError where `dataset.json` is broken or leaves an image out.
+    Args:
+        names: Paths in the tree, with forward slashes.
+        label_file: Contents of `dataset.json`, which goes first where it has labels. Without them, the folders of the
+            first level are the classes, in sorted order, if no image lies beside them.
+        path: Of the tree, for errors.
+
+    Returns:
+        (labels int64 [count] or None, class names or None)
+
+    Raises:
+        DataError: `dataset.json` is broken or leaves an image out.
     """
     if label_file is not None:
         content = _parse(label_file, path)
@@ -57,6 +65,7 @@ def classes(names: list[str], label_file: bytes | None, path: str) -> tuple[np.n
 
 
 def _parse(label_file: bytes, path: str) -> object:
+    """The contents of `dataset.json`."""
     try:
         content: object = json.loads(label_file)
     except (ValueError, RecursionError) as error:
@@ -90,7 +99,7 @@ def _listed_labels(listed: object, names: list[str], path: str) -> np.ndarray | 
 
 
 def check_range(least: int, largest: int, where: str) -> None:
-    """DataError where labels are not the numbers of classes."""
+    """DataError where labels are no numbers of classes."""
     wrong = least if least < 0 else largest
     if not 0 <= wrong <= LARGEST_LABEL:
         shown = f"{wrong}" if abs(wrong) < 10**20 else f"{wrong:.3g}" if abs(wrong) < 10**300 else "beyond 10^300"

@@ -1,6 +1,6 @@
 """Reading `.npy` and `.npz` without ever unpickling, for the sources that keep arrays in them.
 
-What an array is, its header tells before any of it is read. Arrays of up to `IN_MEMORY` bytes are read into memory.
+Its header tells what an array is before any of it is read. Arrays of up to `IN_MEMORY` bytes are read into memory.
 Larger ones are mapped: where they lie, or, compressed ones, in a nameless file on the disk of the cache.
 """
 
@@ -38,10 +38,10 @@ class Stored(ABC):
 
     @abstractmethod
     def read(self) -> np.ndarray:
-        """Raises DataError where it cannot be read, or is shorter than its header says."""
+        """Reads or maps the array; DataError where it cannot be read, or is shorter than its header says."""
 
     def _mapped(self, file: BinaryIO, start: int = 0) -> np.ndarray:
-        """What of an open file begins with the header at `start`."""
+        """Maps the array whose header begins at `start` of an open file."""
         order = "F" if self.fortran else "C"
         if (size := os.fstat(file.fileno()).st_size - start) < self.offset + self.nbytes:
             raise self._wrong_size(size)
@@ -52,6 +52,7 @@ class Stored(ABC):
             raise _files.unreadable(self.path, error) from error
 
     def _wrong_size(self, found: int) -> DataError:
+        """An error on bytes that are not those of the header."""
         what = f"{self.dtype} {list(self.shape)}, {self.nbytes} bytes"
         return DataError(
             f"Cannot read {self.path}: its header says {what}, and there are {found - self.offset}. Save it anew."
@@ -59,6 +60,8 @@ class Stored(ABC):
 
 
 class _Npy(Stored):
+    """The array of an `.npy`."""
+
     def read(self) -> np.ndarray:
         with open(self.path, "rb") as file:
             return self._mapped(file)
@@ -91,7 +94,7 @@ class _Member(Stored):
         return array.reshape(self.shape, order="F" if self.fortran else "C")
 
     def _unpacked(self, chunks: Iterator[bytes], info: zipfile.ZipInfo) -> np.ndarray:
-        """On disk, in a file that is gone when this process is."""
+        """Unpacks to a file on disk that is gone when this process is."""
         folder = cache_folder()
         what = f"{self.path}: {self._name} has {info.file_size} bytes when unpacked"
         if info.file_size > DEFLATE * info.compress_size + _zip.CHUNK:
@@ -114,7 +117,7 @@ class _Member(Stored):
 
 
 def npy(path: str) -> Stored:
-    """The array of an `.npy`; DataError where it is none."""
+    """Opens the array of an `.npy`; DataError where it is none."""
     try:
         with open(path, "rb") as file:
             return _Npy(path, file.read(HEADER))
@@ -123,7 +126,7 @@ def npy(path: str) -> Stored:
 
 
 def member(path: str, *alternatives: str) -> Stored | None:
-    """The array under the first of `alternatives` that an `.npz` has, None where it has none of them; DataError."""
+    """Opens the array under the first of `alternatives` in an `.npz`, None without any; DataError where it is none."""
     with _zip.opened(path) as archive:
         infos = _arrays(archive)
         found = next((infos[key] for key in alternatives if key in infos), None)
@@ -131,7 +134,7 @@ def member(path: str, *alternatives: str) -> Stored | None:
 
 
 def keys(path: str) -> list[str]:
-    """Names of the arrays in an `.npz`; empty where the file cannot be read as one."""
+    """Lists the names of the arrays in an `.npz`; none where the file cannot be read as one."""
     try:
         with _zip.opened(path) as archive:
             return list(_arrays(archive))
@@ -140,7 +143,7 @@ def keys(path: str) -> list[str]:
 
 
 def labels(path: str, count: int, *alternatives: str) -> np.ndarray | None:
-    """Labels of an `.npz` as int64 [count]: integers [N] or [N, 1]; None where it has none or they are not classes."""
+    """Reads labels of an `.npz`, integers [N] or [N, 1], as int64 [count]; None where there are none of that kind."""
     stored = member(path, *alternatives)
     if stored is None or stored.dtype.kind not in "iu":
         return None
@@ -154,11 +157,12 @@ def labels(path: str, count: int, *alternatives: str) -> np.ndarray | None:
 
 
 def _arrays(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Members of an open `.npz` by the names of their arrays."""
     return {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
 
 
 def _layout(path: str, head: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:
-    """(shape, whether in Fortran's order, dtype, length of the header)"""
+    """(shape, whether in Fortran's order, dtype, length of the header) of an array of numbers; DataError for others."""
     stream = io.BytesIO(head[:HEADER])
     try:
         with warnings.catch_warnings():

@@ -1,7 +1,7 @@
 """Images in Parquet, as the Hub keeps data sets: a column of encoded pictures and, if any, one of classes.
 
 Parquet is read in row groups, so the pictures of a few groups are kept in memory while their neighbours are asked for.
-pyarrow is imported at the first use: it is an extra of the installation.
+pyarrow, an extra of the installation, is imported at the first use.
 """
 
 from __future__ import annotations
@@ -47,6 +47,15 @@ class ParquetSource(Source):
     kind = "images"
 
     def __init__(self, path: str, files: Sequence[Path]) -> None:
+        """Reads what the files say of themselves, and the labels; no picture is read.
+
+        Args:
+            path: What messages call the source.
+            files: On disk, of one schema.
+
+        Raises:
+            DataError: pyarrow is not installed, a file is damaged, or it has no column of pictures.
+        """
         require(path)
         self.path = path
         self._lock = threading.Lock()
@@ -69,12 +78,15 @@ class ParquetSource(Source):
         self.labels, self.class_names = self._read_labels(features)
 
     def __len__(self) -> int:
+        """Returns the number of rows."""
         return self._starts[-1]
 
     def name(self, index: int) -> str:
+        """Returns the index as eight digits."""
         return f"{index:08d}"
 
     def read(self, index: int, target: Target) -> np.ndarray:
+        """Decodes the picture of one row to uint8 [channels, side, side]."""
         data = self._bytes(index)
         if len(data) > (most := most_bytes(self.max_pixels)):
             raise too_large(f"row {index} of {self.path}", len(data), most)
@@ -82,12 +94,19 @@ class ParquetSource(Source):
             return decode(data, f"row {index} of {self.path}", target, self.max_pixels)
 
     def size(self, index: int) -> int:
-        return 0  # known only once all pictures have been read; names and count already decide a subset
+        """Returns 0: sizes are known only once all pictures have been read; names and count already decide a subset."""
+        return 0
 
     def checksum(self, index: int) -> int:
+        """Returns the CRC-32 of the stored picture.
+
+        Raises:
+            DataError: The row cannot be read or holds no picture.
+        """
         return zlib.crc32(self._bytes(index))
 
     def _bytes(self, index: int) -> bytes:
+        """The stored picture of one row."""
         number = bisect.bisect_right(self._starts, index) - 1
         with self._lock:  # a ParquetFile is not made for threads; they decode outside
             group = self._group(number)
@@ -111,7 +130,7 @@ class ParquetSource(Source):
         return column
 
     def _read_group(self, file: int, group: int) -> Any:
-        """In small steps, until it is more than pictures of a file of this size can be."""
+        """Reads a row group in small steps; DataError once it is larger than the pictures of such a file can be."""
         import pyarrow
 
         most, size, columns = GROUP + self._sizes[file], 0, []
@@ -128,7 +147,7 @@ class ParquetSource(Source):
             raise _unreadable(self.path, error) from error
 
     def _read_labels(self, features: dict[str, Any]) -> tuple[np.ndarray | None, list[str] | None]:
-        """Classes of all rows and their names; None where there is no such column or a row of it has no class."""
+        """(classes of all rows, their names); None without such a column or where a row has no class."""
         import pyarrow
 
         schema = self._files[0].schema_arrow
@@ -154,6 +173,7 @@ class ParquetSource(Source):
 
 
 def _opened(path: str, file: Path) -> Any:
+    """Opens a Parquet file; DataError where it is none."""
     import pyarrow.parquet
 
     try:
@@ -165,6 +185,7 @@ def _opened(path: str, file: Path) -> Any:
 
 
 def _unreadable(path: str, error: Exception) -> DataError:
+    """An error on a file that pyarrow cannot read."""
     reason = " ".join(str(error).split())[:200]
     return DataError(f"Cannot read {path} as Parquet: {reason}. Fetch or copy it again.")
 
@@ -179,7 +200,7 @@ def _features(schema: Any) -> dict[str, Any]:
 
 
 def _image_column(path: str, schema: Any, features: dict[str, Any]) -> str:
-    """The column that says that it is one of images, else the one whose type and name do."""
+    """The column that is marked as one of images, else the one that its type and name show to be."""
     import pyarrow
 
     said = [name for name, feature in features.items() if feature.get("_type") == "Image" and name in schema.names]
@@ -204,4 +225,5 @@ def _is_picture(kind: Any, types: Any) -> bool:
 
 
 def _is(test: Any, schema: Any, name: str) -> bool:
+    """Whether a schema has a column of this name and kind."""
     return name in schema.names and bool(test(schema.field(name).type))

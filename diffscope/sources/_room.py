@@ -1,4 +1,4 @@
-"""How much may be in memory at a time, however many threads read images."""
+"""Limits on what is in memory at a time, however many threads read images."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ class Room:
     """Lets in what fits into `capacity` together; what does not fit waits, and what never would goes in alone."""
 
     def __init__(self, capacity: int) -> None:
+        """Starts with nothing taken."""
         self.capacity = capacity
         self._taken = 0
         self._free = threading.Condition()
 
     @contextmanager
     def of(self, amount: int) -> Iterator[None]:
+        """Takes `amount` of the capacity for the time inside; waits until it is free."""
         with self._free:
             self._free.wait_for(lambda: not self._taken or self._taken + amount <= self.capacity)
             self._taken += amount

@@ -13,7 +13,7 @@ PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def opened(path: str) -> zipfile.ZipFile:
-    """DataError where it is none."""
+    """Opens a zip; DataError where it is none."""
     try:
         return zipfile.ZipFile(path)
     except MemoryError:
@@ -25,14 +25,14 @@ def opened(path: str) -> zipfile.ZipFile:
 
 
 def read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
-    """All of a member; DataError where it has more than `most` bytes or cannot be read."""
+    """Reads all of a member; DataError where it has more than `most` bytes or cannot be read."""
     if info.file_size > most:
         raise _failed(archive, info, f"it has {info.file_size} bytes, expected at most {most}")
     return b"".join(chunks(archive, info))
 
 
 def chunks(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
-    """A member piece by piece, at most as many bytes as it declares; DataError where they are not what it declares."""
+    """Reads a member in steps, at most as many bytes as it declares; DataError where they are not what it declares."""
     try:
         if info.compress_type not in PLAIN:
             raise ValueError(f"it is compressed by method {info.compress_type}, expected stored or deflated")
@@ -51,4 +51,5 @@ def chunks(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
 
 
 def _failed(archive: zipfile.ZipFile, info: zipfile.ZipInfo, reason: str) -> DataError:
+    """An error on a member that cannot be read."""
     return DataError(f"Cannot read {info.filename} in {archive.filename}: {reason}. Copy or write it anew.")

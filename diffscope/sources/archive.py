@@ -19,17 +19,33 @@ from diffscope.sources.base import Source, Target
 
 
 def accepts(path: str) -> bool:
+    """Says whether `path` is a file that ends in .zip."""
     return path.lower().endswith(".zip") and os.path.isfile(path)
 
 
 def open(path: str) -> Source:
+    """Opens a zip of images.
+
+    Raises:
+        DataError: It is no zip, holds no images, or its `dataset.json` is broken.
+    """
     return ArchiveSource(path)
 
 
 class ArchiveSource(Source):
+    """The images of a zip, in the order of their sorted names."""
+
     kind = "images"
 
     def __init__(self, path: str) -> None:
+        """Lists the archive; no image is read.
+
+        Args:
+            path: Of the zip.
+
+        Raises:
+            DataError: It is no zip, holds no images, or its `dataset.json` is broken.
+        """
         self.path = path
         self._lock = threading.Lock()
         self._zip = _zip.opened(path)
@@ -46,21 +62,26 @@ class ArchiveSource(Source):
         self.labels, self.class_names = _listing.classes(self._names, listed, path)
 
     def __len__(self) -> int:
+        """Returns the number of images."""
         return len(self._names)
 
     def name(self, index: int) -> str:
+        """Returns the path of an image in the archive, below the folder that wraps all."""
         return self._names[index]
 
     def read(self, index: int, target: Target) -> np.ndarray:
+        """Decodes one image to uint8 [channels, side, side]."""
         info = self._infos[index]
         with STORED.of(info.file_size):
             data = self._bytes(info, most_bytes(self.max_pixels))
             return decode(data, self._names[index], target, self.max_pixels)
 
     def size(self, index: int) -> int:
+        """Returns the bytes of the unpacked file."""
         return self._infos[index].file_size
 
     def checksum(self, index: int) -> int:
+        """Returns the CRC-32 that the archive states, without reading the image."""
         return self._infos[index].CRC
 
     def _bytes(self, info: zipfile.ZipInfo, most: int) -> bytes:

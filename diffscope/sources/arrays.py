@@ -22,6 +22,7 @@ LABEL_KEYS = ("y", "arr_1", "labels")
 
 
 def accepts(path: str) -> bool:
+    """Says whether `path` is a .npy, or a .npz without `mean` (which has latents)."""
     if not os.path.isfile(path):
         return False
     lower = path.lower()
@@ -29,6 +30,11 @@ def accepts(path: str) -> bool:
 
 
 def open(path: str) -> Source:
+    """Opens an array of images.
+
+    Raises:
+        DataError: The file is damaged, or its array is not uint8 [N, H, W, C] or [N, H, W].
+    """
     if path.lower().endswith(".npy"):
         return ArraySource(_images(_npz.npy(path)), path)
     stored = _npz.member(path, *IMAGE_KEYS)
@@ -40,24 +46,43 @@ def open(path: str) -> Source:
 
 
 def in_memory(images: np.ndarray) -> Source:
-    """uint8 [N, H, W, C] or [N, H, W] that somebody holds already; DataError where it is anything else."""
+    """Makes a source of images that are in memory already.
+
+    Args:
+        images: uint8 [N, H, W, C] with C of 1, 3 or 4 (alpha), or [N, H, W]; not copied.
+
+    Raises:
+        DataError: The array is anything else.
+    """
     _check(images.dtype, images.shape, "the array")
     return ArraySource(images[..., None] if images.ndim == 3 else images, "array")
 
 
 class ArraySource(Source):
+    """The images of one array."""
+
     kind = "images"
 
     def __init__(self, images: np.ndarray, path: str, labels: np.ndarray | None = None) -> None:
+        """Takes the array as it is.
+
+        Args:
+            images: uint8 [N, H, W, C] with C of 1, 3 or 4 (alpha).
+            path: What messages call it.
+            labels: int64 [N], or None.
+        """
         self._images, self.path, self.labels = images, path, labels
 
     def __len__(self) -> int:
+        """Returns N."""
         return len(self._images)
 
     def name(self, index: int) -> str:
+        """Returns the index as eight digits."""
         return f"{index:08d}"
 
     def read(self, index: int, target: Target) -> np.ndarray:
+        """Crops and resizes one image to uint8 [channels, side, side]."""
         try:
             height, width = self._images.shape[1:3]
             check_size(width, height, self.max_pixels)
@@ -69,9 +94,11 @@ class ArraySource(Source):
             raise DataError(f"Cannot read image {index} of {self.path}: {error}") from None
 
     def size(self, index: int) -> int:
+        """Returns the bytes of one image in the array."""
         return int(self._images[0].nbytes)
 
     def checksum(self, index: int) -> int:
+        """Returns the CRC-32 of the image in the array."""
         return zlib.crc32(self._images[index].tobytes())
 
 
@@ -83,6 +110,7 @@ def _images(stored: _npz.Stored) -> np.ndarray:
 
 
 def _check(dtype: np.dtype, stored: tuple[int, ...], path: str) -> None:
+    """DataError where an array is not uint8 [N, H, W, C] or [N, H, W]."""
     shape = (*stored, 1) if len(stored) == 3 else stored
     what = f"{path} holds {dtype} {list(stored)}"
     if dtype != np.uint8:

@@ -35,17 +35,15 @@ MAX_PIXELS = 178_956_970  # 2 · Image.MAX_IMAGE_PIXELS of Pillow, beyond which 
 
 @dataclass(frozen=True)
 class Target:
-    """What a network takes.
-
-    side: height and width in pixels.
-    channels: 1 or 3 for pictures; any number for sources of kind "floats".
-    resize: "lanczos" cuts the central square and resizes it with Lanczos, as EDM's data preparation does;
-        "adm" halves with a box filter, then resizes bicubically, then cuts (ADM, DiT, SiT).
-    """
+    """What a network takes."""
 
     side: int
+    """Height and width in pixels."""
     channels: int
+    """1 or 3 for pictures; any number for sources of kind "floats"."""
     resize: Literal["lanczos", "adm"] = "lanczos"
+    """How pictures are fitted: "lanczos" cuts the central square and resizes it with Lanczos, as EDM's data preparation
+    does; "adm" halves with a box filter, then resizes bicubically, then cuts (ADM, DiT, SiT)."""
 
 
 class Source(ABC):
@@ -56,6 +54,7 @@ class Source(ABC):
     revision: str | None = None
     """The commit that it was taken from, where `path` is a Hub reference."""
     kind: Literal["images", "floats", "latents"]
+    """What `read` returns."""
     labels: np.ndarray | None = None
     """int64 [count], or None where the source does not say."""
     class_names: list[str] | None = None
@@ -64,45 +63,80 @@ class Source(ABC):
     """Of a stored picture; a larger one is unreadable."""
 
     def admit(self, max_pixels: int) -> None:
-        """Set `max_pixels`."""
+        """Sets the number of pixels above which a stored picture is unreadable.
+
+        Args:
+            max_pixels: At least 1.
+        """
         self.max_pixels = max_pixels
 
     @abstractmethod
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Returns the number of images, at least 1."""
 
     @abstractmethod
     def name(self, index: int) -> str:
-        """The image's name inside the source, with forward slashes."""
+        """Returns an image's name inside the source, with forward slashes.
+
+        Args:
+            index: Of the image, from 0.
+        """
 
     @abstractmethod
     def read(self, index: int, target: Target) -> np.ndarray:
-        """One image; raises DataError, naming the image, where it cannot be read.
+        """Reads one image.
 
-        kind "images":  uint8 [channels, side, side].
-        kind "floats":  float32 [channels, side, side], in the network's own data units.
-        kind "latents": float32 [2, 4, h, w], mean and standard deviation, unscaled (zero where unknown).
+        Args:
+            index: Of the image, from 0.
+            target: What pictures are cropped and resized to; latents are left as they are.
+
+        Returns:
+            kind "images":  uint8 [channels, side, side].
+            kind "floats":  float32 [channels, side, side], in the network's own data units.
+            kind "latents": float32 [2, 4, h, w], mean and standard deviation, unscaled (zero where unknown).
+
+        Raises:
+            DataError: The image cannot be read; the message names it.
+            Exhausted: Memory or file handles ran out, which is no fault of the image.
         """
 
     @abstractmethod
     def size(self, index: int) -> int:
-        """Bytes of the stored image, for the fingerprint."""
+        """Returns the bytes of the stored image, for the fingerprint; 0 where nothing is stored.
+
+        Args:
+            index: Of the image, from 0.
+        """
 
     @abstractmethod
     def checksum(self, index: int) -> int:
-        """CRC-32 of the stored image, for the fingerprint; raises DataError where it cannot be read."""
+        """Returns the CRC-32 of the stored image, for the fingerprint.
+
+        Args:
+            index: Of the image, from 0.
+
+        Raises:
+            DataError: The image cannot be read.
+        """
 
     def _known(self, index: int) -> str:
-        """The checksum; of an image that cannot be read, that it cannot: it is skipped, not the end of the run."""
+        """The checksum, or "unreadable": such an image is skipped, not the end of the run."""
         try:
             return f"{self.checksum(index):08x}"
         except DataError:
             return "unreadable"
 
     def fingerprint(self, indices: Iterable[int]) -> str:
-        """SHA-256 (hex) of all names and sizes, and of the contents and labels of the images at `indices`.
+        """Hashes all names and sizes, and the contents and labels of some images.
 
-        Where the source lies does not enter, nor does the order of `indices`. Names and sizes of all images
-        enter because they decide which images a seeded subset takes. Remembered: all snapshots of a run ask for it.
+        Where the source lies does not enter. Names and sizes of all images do, because they decide which images a
+        seeded subset takes. The result is remembered, as all snapshots of a run ask for it.
+
+        Args:
+            indices: Of the images whose contents and labels enter, in any order.
+
+        Returns:
+            SHA-256, hex.
         """
         chosen = tuple(sorted({int(index) for index in indices}))
         remembered: dict[tuple[int, ...], str] = self.__dict__.setdefault("_fingerprints", {})
@@ -121,10 +155,18 @@ class Source(ABC):
 
 
 def open_source(path: str, max_pixels: int = MAX_PIXELS) -> Source:
-    """The source at `path`, opened by the one module of this folder that accepts it.
+    """Opens images with the one module of this folder that accepts the path.
 
-    max_pixels: of a stored picture; a larger one is unreadable. Reading takes up to 16 bytes for each, and 1 GB.
-    Raises DataError where nothing is there, nothing accepts it, or no images are inside.
+    Args:
+        path: A file, a folder, a Hub reference, or the spelling of generated images.
+        max_pixels: Of a stored picture; a larger one is unreadable. Reading takes up to 16 bytes for each, and 1 GB.
+
+    Returns:
+        A source of at least one image.
+
+    Raises:
+        DataError: Nothing is there, nothing accepts it, or no images are inside.
+        UsageError: Generated images are spelled wrongly.
     """
     expanded = os.path.expanduser(path)
     for module in registry.load("diffscope.sources").values():
@@ -140,6 +182,7 @@ _HERE = f"Expected {_EXPECTED}."
 
 
 def _why_nothing_opens(path: str, expanded: str) -> str:
+    """One line on what lies at a path that no source accepts."""
     if not os.path.exists(expanded):
         if advice := hub.hint(path, "dataset"):
             return f"--data {path}: {advice}"

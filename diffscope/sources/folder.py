@@ -19,17 +19,33 @@ from diffscope.sources.base import Source, Target
 
 
 def accepts(path: str) -> bool:
+    """Says whether `path` is a folder."""
     return os.path.isdir(path)
 
 
 def open(path: str) -> Source:
+    """Opens a folder of images.
+
+    Raises:
+        DataError: It cannot be listed, holds no images, or its `dataset.json` is broken.
+    """
     return FolderSource(path)
 
 
 class FolderSource(Source):
+    """The images below a folder, in the order of their sorted names."""
+
     kind = "images"
 
     def __init__(self, path: str) -> None:
+        """Lists the folder; no image is read.
+
+        Args:
+            path: Of the folder.
+
+        Raises:
+            DataError: It cannot be listed, holds no images, or its `dataset.json` is broken.
+        """
         self.path = path
         self._root = Path(path)
         files = _tree(path)
@@ -40,22 +56,31 @@ class FolderSource(Source):
         self.labels, self.class_names = _listing.classes(self._names, listed, path)
 
     def __len__(self) -> int:
+        """Returns the number of images."""
         return len(self._names)
 
     def name(self, index: int) -> str:
+        """Returns the path of an image below the folder, with forward slashes."""
         return self._names[index]
 
     def read(self, index: int, target: Target) -> np.ndarray:
+        """Decodes one image to uint8 [channels, side, side]."""
         with STORED.of(self.size(index)):
             return decode(self._bytes(index), self._names[index], target, self.max_pixels)
 
     def size(self, index: int) -> int:
+        """Returns the bytes of the file, 0 where it is a dangling link."""
         try:
             return (self._root / self._names[index]).stat().st_size
         except OSError:
             return 0  # a dangling link is one unreadable image, not the end of the run
 
     def checksum(self, index: int) -> int:
+        """Returns the CRC-32 of the file.
+
+        Raises:
+            DataError: It cannot be read.
+        """
         with STORED.of(self.size(index)):
             return zlib.crc32(self._bytes(index))
 

@@ -27,21 +27,34 @@ FEW = 20  # images up to this many beside archives are pictures of a README
 
 
 def accepts(path: str) -> bool:
+    """Says whether `path` is a Hub reference."""
     return hub.is_reference(path)
 
 
 def open(path: str) -> Source:
+    """Opens a data set on the Hub; only the files that are read are downloaded.
+
+    Raises:
+        DataError: The reference does not name one set of images, or it cannot be fetched or read.
+    """
     repository = hub.open(path, "dataset")
     return HubSource(path, repository.commit, _opened(repository))
 
 
 class HubSource(Source):
-    """What was downloaded, under the reference that it came from."""
+    """The images that were downloaded, under the reference that they came from."""
 
     revision: str
-    """The commit."""
+    """The commit that the reference stood for."""
 
     def __init__(self, path: str, revision: str, inside: Source) -> None:
+        """Puts a source under another name.
+
+        Args:
+            path: The reference.
+            revision: The commit that it stood for.
+            inside: Reads what was downloaded.
+        """
         self.path = path
         self.revision = revision
         self.kind = inside.kind
@@ -49,22 +62,28 @@ class HubSource(Source):
         self._inside = inside
 
     def __len__(self) -> int:
+        """Returns the number of images."""
         return len(self._inside)
 
     def admit(self, max_pixels: int) -> None:
+        """Sets `max_pixels`, here and of what was downloaded."""
         super().admit(max_pixels)
         self._inside.admit(max_pixels)
 
     def name(self, index: int) -> str:
+        """Returns the image's name in what was downloaded."""
         return self._inside.name(index)
 
     def read(self, index: int, target: Target) -> np.ndarray:
+        """Reads one image of what was downloaded."""
         return self._inside.read(index, target)
 
     def size(self, index: int) -> int:
+        """Returns the bytes of the stored image."""
         return self._inside.size(index)
 
     def checksum(self, index: int) -> int:
+        """Returns the CRC-32 of the stored image."""
         return self._inside.checksum(index)
 
 
@@ -99,7 +118,7 @@ def _opened(repository: hub.Repository) -> Source:
 
 
 def _local(reference: hub.Reference, path: Path) -> Source:
-    """What lies at a local path, its failures told of the reference."""
+    """Opens what lies at a local path; errors name the reference instead of the path."""
     try:
         source = open_source(str(path))
     except DataError as error:
@@ -124,6 +143,7 @@ def _is_below(name: str, path: str) -> bool:
 
 
 def _only(reference: hub.Reference, found: Sequence[str]) -> str:
+    """The one set of images among those found; an error that lists them where there are several."""
     if len(found) > 1:
         raise reference.failure(
             f"{len(found)} sets of images in it; give one as /PATH, such as {reference.at(found[0])}; "

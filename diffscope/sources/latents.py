@@ -16,19 +16,35 @@ from diffscope.sources.base import Source, Target
 
 
 def accepts(path: str) -> bool:
+    """Says whether `path` is a .npz that has `mean`."""
     return path.lower().endswith(".npz") and os.path.isfile(path) and "mean" in _npz.keys(path)
 
 
 def open(path: str) -> Source:
+    """Opens latents.
+
+    Raises:
+        DataError: The file is damaged, or `mean` or `std` has another shape or dtype.
+    """
     return LatentSource(path)
 
 
 class LatentSource(Source):
+    """The latents of one file."""
+
     kind = "latents"
     has_std: bool
     """Whether the file knows the posterior's standard deviation; without it, `read` gives zeros there."""
 
     def __init__(self, path: str) -> None:
+        """Reads the file, or maps its arrays where they are large.
+
+        Args:
+            path: Of the .npz.
+
+        Raises:
+            DataError: The file is damaged, or `mean` or `std` has another shape or dtype.
+        """
         self.path = path
         mean = _npz.member(path, "mean")
         if mean is None or len(mean.shape) != 4 or mean.shape[1] != 4 or mean.dtype.kind != "f":
@@ -44,13 +60,26 @@ class LatentSource(Source):
         self.labels = _npz.labels(path, len(self._mean), "y", "labels")
 
     def __len__(self) -> int:
+        """Returns the number of latents."""
         return len(self._mean)
 
     def name(self, index: int) -> str:
+        """Returns the index as eight digits."""
         return f"{index:08d}"
 
     def read(self, index: int, target: Target) -> np.ndarray:
-        """float32 [2, 4, h, w]; `target` does not apply: latents cannot be cropped or resized."""
+        """Returns one latent.
+
+        Args:
+            index: Of the latent, from 0.
+            target: Does not apply: latents cannot be cropped or resized.
+
+        Returns:
+            float32 [2, 4, h, w], mean and standard deviation, unscaled; the latter zero where the file has no `std`.
+
+        Raises:
+            DataError: A value is not finite, or a standard deviation is below 0.
+        """
         mean = self._mean[index]
         std = np.zeros_like(mean) if self._std is None else self._std[index]
         with np.errstate(over="ignore"):  # it is then not finite
@@ -60,8 +89,10 @@ class LatentSource(Source):
         return latent
 
     def size(self, index: int) -> int:
+        """Returns the bytes of one latent as stored."""
         return int(self._mean[0].nbytes) * (1 if self._std is None else 2)
 
     def checksum(self, index: int) -> int:
+        """Returns the CRC-32 of the mean, and of the standard deviation where there is one."""
         checksum = zlib.crc32(self._mean[index].tobytes())
         return checksum if self._std is None else zlib.crc32(self._std[index].tobytes(), checksum)

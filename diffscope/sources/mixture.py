@@ -1,7 +1,8 @@
 """Generated images of a mixture of low-rank Gaussians, spelled `mixture:count=600,classes=3,rank=4,delta=0.2,seed=0`.
 
 x = U_k a + δ U_k^⊥ e, a and e standard normal (`families/mixture.py`, whose spelling must say the same). The classes
-take turns and are the labels.
+take turns and are the labels. Assumption 1 and equation 3 of "Understanding Representation Dynamics of Diffusion Models
+via Low-Dimensional Modeling", 2025, https://arxiv.org/abs/2502.05743, with equal weights and orthogonal subspaces.
 """
 
 from __future__ import annotations
@@ -19,11 +20,16 @@ _PREFIX = "mixture"
 
 
 def accepts(path: str) -> bool:
+    """Says whether `path` is `mixture`, alone or with settings."""
     return path == _PREFIX or path.startswith(f"{_PREFIX}:")
 
 
 def open(path: str) -> Source:
-    """Raises UsageError, not DataError, where the spelling is wrong: the command line alone shows it."""
+    """Opens generated images of a mixture.
+
+    Raises:
+        UsageError: The spelling is wrong or out of range. Not a DataError: the command line alone shows it.
+    """
     settings: dict[str, float] = {"count": 1000, "classes": 3, "rank": 4, "delta": 0.2, "seed": 0}
     for part in filter(None, path[len(_PREFIX) + 1 :].split(",")):
         key, _, value = part.partition("=")
@@ -42,21 +48,47 @@ def open(path: str) -> Source:
 
 
 class MixtureSource(Source):
+    """Images of K classes, each on a subspace of its own."""
+
     kind = "floats"
 
     def __init__(self, path: str, count: int, classes: int, rank: int, delta: float, seed: int) -> None:
+        """Keeps the settings; images are generated as they are read.
+
+        Args:
+            path: The spelling.
+            count: Number of images.
+            classes: Number of subspaces, K.
+            rank: Directions of each subspace; classes · rank directions must fit into an image.
+            delta: δ, standard deviation outside the subspace, above 0 and below 1.
+            seed: At least 0, below 2^64.
+        """
         self.path = path
         self.labels = np.arange(count, dtype=np.int64) % classes
         self._classes, self._rank, self._delta, self._seed = classes, rank, delta, seed
 
     def __len__(self) -> int:
+        """Returns the number of images."""
         assert self.labels is not None
         return len(self.labels)
 
     def name(self, index: int) -> str:
+        """Returns the index as eight digits."""
         return f"{index:08d}"
 
     def read(self, index: int, target: Target) -> np.ndarray:
+        """Generates one image.
+
+        Args:
+            index: Of the image, from 0; index % classes is its class.
+            target: Its shape; `resize` does not apply.
+
+        Returns:
+            float32 [channels, side, side].
+
+        Raises:
+            DataError: The image has fewer values than the subspaces have directions.
+        """
         shape = (target.channels, target.side, target.side)
         d = int(np.prod(shape))
         if self._classes * self._rank > d:
@@ -71,9 +103,11 @@ class MixtureSource(Source):
         return image
 
     def size(self, index: int) -> int:
+        """Returns 0: nothing is stored."""
         return 0
 
     def checksum(self, index: int) -> int:
+        """Returns the CRC-32 of all that the image depends on."""
         facts = f"classes={self._classes} rank={self._rank} delta={self._delta!r} seed={self._seed}"
         return zlib.crc32(f"{seeding.GENERATOR} {facts} image={index}".encode())
 

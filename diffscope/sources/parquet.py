@@ -10,8 +10,14 @@ from diffscope.sources.base import Source
 
 
 def accepts(path: str) -> bool:
+    """Says whether `path` is a file that ends in .parquet."""
     return path.lower().endswith(".parquet") and os.path.isfile(path)
 
 
 def open(path: str) -> Source:
+    """Opens one Parquet file of images.
+
+    Raises:
+        DataError: pyarrow is not installed, the file is damaged, or it has no column of pictures.
+    """
     return ParquetSource(path, [Path(path)])

@@ -20,11 +20,16 @@ _PREFIX = "synthetic"
 
 
 def accepts(path: str) -> bool:
+    """Says whether `path` is `synthetic`, alone or with settings."""
     return path == _PREFIX or path.startswith(f"{_PREFIX}:")
 
 
 def open(path: str) -> Source:
-    """Raises UsageError, not DataError, where the spelling is wrong: the command line alone shows it."""
+    """Opens generated images of a diagonal Gaussian.
+
+    Raises:
+        UsageError: The spelling is wrong or out of range. Not a DataError: the command line alone shows it.
+    """
     settings = {"count": 1000, "seed": 0}
     for part in filter(None, path[len(_PREFIX) + 1 :].split(",")):
         key, _, value = part.partition("=")
@@ -37,28 +42,50 @@ def open(path: str) -> Source:
 
 
 class SyntheticSource(Source):
+    """Images of independent normal values."""
+
     kind = "floats"
 
     def __init__(self, path: str, count: int, seed: int) -> None:
+        """Keeps the settings; images are generated as they are read.
+
+        Args:
+            path: The spelling.
+            count: Number of images.
+            seed: At least 0, below 2^64.
+        """
         self.path = path
         self._count = count
         self._seed = seed
 
     def __len__(self) -> int:
+        """Returns the number of images."""
         return self._count
 
     def name(self, index: int) -> str:
+        """Returns the index as eight digits."""
         return f"{index:08d}"
 
     def read(self, index: int, target: Target) -> np.ndarray:
+        """Generates one image.
+
+        Args:
+            index: Of the image, from 0.
+            target: Its shape; `resize` does not apply.
+
+        Returns:
+            float32 [channels, side, side].
+        """
         shape = (target.channels, target.side, target.side)
         image: np.ndarray = seeding.noise(self._seed, seeding.Stream.SYNTHETIC, index, 0, shape) * _deviations(shape)
         return image
 
     def size(self, index: int) -> int:
+        """Returns 0: nothing is stored."""
         return 0
 
     def checksum(self, index: int) -> int:
+        """Returns the CRC-32 of all that the image depends on."""
         return zlib.crc32(f"{seeding.GENERATOR} seed={self._seed} image={index}".encode())
 
 
