@@ -86,7 +86,12 @@ class ParquetSource(Source):
         return f"{index:08d}"
 
     def read(self, index: int, target: Target) -> np.ndarray:
-        """Decodes the picture of one row to uint8 [channels, side, side]."""
+        """Decodes the picture of one row to uint8 [channels, side, side].
+
+        Raises:
+            DataError: It cannot be read; the message names it.
+            Exhausted: Memory or file handles ran out.
+        """
         data = self._bytes(index)
         if len(data) > (most := most_bytes(self.max_pixels)):
             raise too_large(f"row {index} of {self.path}", len(data), most)

@@ -70,7 +70,12 @@ class ArchiveSource(Source):
         return self._names[index]
 
     def read(self, index: int, target: Target) -> np.ndarray:
-        """Decodes one image to uint8 [channels, side, side]."""
+        """Decodes one image to uint8 [channels, side, side].
+
+        Raises:
+            DataError: It cannot be read; the message names it.
+            Exhausted: Memory or file handles ran out.
+        """
         info = self._infos[index]
         with STORED.of(info.file_size):
             data = self._bytes(info, most_bytes(self.max_pixels))

@@ -82,7 +82,11 @@ class ArraySource(Source):
         return f"{index:08d}"
 
     def read(self, index: int, target: Target) -> np.ndarray:
-        """Crops and resizes one image to uint8 [channels, side, side]."""
+        """Crops and resizes one image to uint8 [channels, side, side].
+
+        Raises:
+            DataError: It cannot be read; the message names it.
+        """
         try:
             height, width = self._images.shape[1:3]
             check_size(width, height, self.max_pixels)

@@ -64,7 +64,12 @@ class FolderSource(Source):
         return self._names[index]
 
     def read(self, index: int, target: Target) -> np.ndarray:
-        """Decodes one image to uint8 [channels, side, side]."""
+        """Decodes one image to uint8 [channels, side, side].
+
+        Raises:
+            DataError: It cannot be read; the message names it.
+            Exhausted: Memory or file handles ran out.
+        """
         with STORED.of(self.size(index)):
             return decode(self._bytes(index), self._names[index], target, self.max_pixels)
 
