@@ -30,9 +30,9 @@ class Inputs:
     """Decodes, augments and encodes images; unreadable ones are left out and collected in `skipped` as {file, why}.
 
     Finished batches are kept in memory, up to `keep` bytes, for further checkpoints of the same protocol, which need
-    the same images, views and noise. Latents from a VAE are kept on disk as well, for further runs (`cache/latents.py`). Views of pixels
-    are not, as reading them back would save little: the image is decoded in any case, to know that it is the same one,
-    and augmenting takes 0.1 to 9 ms an image (32² to 256²), at 25 kB to 1.6 MB.
+    the same images, views and noise. Latents from a VAE are kept on disk as well, for further runs
+    (`cache/latents.py`). Views of pixels are not, as reading them back would save little: the image is decoded in any
+    case, to know that it is the same one, and augmenting takes 0.1 to 9 ms an image (32² to 256²), at 25 kB to 1.6 MB.
     """
 
     def __init__(
