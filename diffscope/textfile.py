@@ -10,7 +10,7 @@ import os
 import stat
 
 MOST = 256 << 20
-"""Bytes: a result of 200 snapshots × 28 layers × 12 levels has some 200 MB."""
+"""Most bytes of a text file: a result of 200 snapshots × 28 layers × 12 levels has some 200 MB."""
 
 
 _KINDS = {

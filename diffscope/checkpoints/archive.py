@@ -267,7 +267,14 @@ class Archive:
         return self.placed(info)
 
     def placed(self, info: zipfile.ZipInfo) -> Source:
-        """Gives the bytes of a member, stored or deflated; nothing is read."""
+        """Gives the bytes of a member, stored or deflated; nothing is read.
+
+        Args:
+            info: Its entry in the list of members.
+
+        Returns:
+            Where its bytes are.
+        """
         if info.compress_type != zipfile.ZIP_STORED:
             return Inflated(self.zip, info)
         return Stored(self.window(info), info, self.verify)

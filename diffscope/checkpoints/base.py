@@ -21,7 +21,7 @@ class Checkpoint:
     """Flat tensors and what the file says of itself; all values are plain Python, none is the file's own object."""
 
     path: str
-    """As it was given."""
+    """The path as it was given."""
     container: str
     """edm-pickle, training-state, state-dict, train-dump, safetensors, diffusers, toy or live."""
     tensors: Mapping[str, torch.Tensor]

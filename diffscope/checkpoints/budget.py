@@ -33,7 +33,14 @@ class Budget:
         self.odd_keys = 0
 
     def charge_steps(self, count: int) -> None:
-        """Charges for opcodes and copied values; at most MAX_STEPS."""
+        """Charges for opcodes and copied values.
+
+        Args:
+            count: How many more.
+
+        Raises:
+            CheckpointError: If there are more than MAX_STEPS.
+        """
         self.steps += count
         if self.steps > MAX_STEPS:
             raise CheckpointError(
@@ -41,7 +48,14 @@ class Budget:
             )
 
     def charge_bytes(self, count: int) -> None:
-        """Charges for text and copies of bytes; at most MAX_BYTES."""
+        """Charges for text and copies of bytes.
+
+        Args:
+            count: How many bytes more.
+
+        Raises:
+            CheckpointError: If there are more than MAX_BYTES.
+        """
         self.bytes += count
         if self.bytes > MAX_BYTES:
             raise CheckpointError(

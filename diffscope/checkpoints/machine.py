@@ -57,7 +57,14 @@ class Built:
     """An object of ours that takes the state a pickle gives it. Nothing else accepts a BUILD."""
 
     def build(self, state: object) -> None:
-        """Takes the state; CheckpointError where it is of the wrong kind."""
+        """Takes the state.
+
+        Args:
+            state: As the pickle gives it.
+
+        Raises:
+            CheckpointError: If it is not what such an object has.
+        """
         raise NotImplementedError
 
 
@@ -128,7 +135,18 @@ class Machine:
         self.stack.append(value)
 
     def integer(self, size: int, signed: bool = False) -> int:
-        """Reads a little-endian integer of `size` bytes."""
+        """Reads an integer, little-endian.
+
+        Args:
+            size: Its length, in bytes.
+            signed: Whether it may be negative.
+
+        Returns:
+            The integer.
+
+        Raises:
+            CheckpointError: If the stream ends before.
+        """
         return int.from_bytes(self.window.read(size), "little", signed=signed)
 
     def items(self) -> list[Any]:
@@ -146,7 +164,14 @@ class Machine:
     # Text and bytes
 
     def text(self, size: int) -> None:
-        """Pushes a text whose length stands before it, in `size` bytes."""
+        """Pushes a text in UTF-8 whose length stands before it.
+
+        Args:
+            size: Bytes of the length.
+
+        Raises:
+            CheckpointError: If the stream ends before, or the text costs too much.
+        """
         count = self.integer(size)
         self.window.expect(count)
         self.budget.charge_bytes(count)
@@ -160,7 +185,14 @@ class Machine:
             self.push(str(raw, "utf-8", "surrogatepass"))
 
     def raw(self, size: int) -> None:
-        """Pushes bytes whose length stands before them, in `size` bytes; long ones as a window, unread."""
+        """Pushes bytes whose length stands before them; more than INLINE_BYTES as a window, unread.
+
+        Args:
+            size: Bytes of the length.
+
+        Raises:
+            CheckpointError: If the stream ends before.
+        """
         count = self.integer(size)
         self.push(self.window.read(count) if count <= INLINE_BYTES else self.window.cut(count))
 
@@ -171,7 +203,15 @@ class Machine:
         self.top(list).extend(items)
 
     def set_items(self, items: list[Any]) -> None:
-        """Sets entries of the dict on top of the stack; `items` are keys and values in turn."""
+        """Sets entries of the dict on top of the stack.
+
+        Args:
+            items: Keys and values in turn.
+
+        Raises:
+            CheckpointError: If a key is not cheap and safe to hash.
+            ValueError: If there is no such dict, or a key has no value.
+        """
         if len(items) % 2:
             raise ValueError("a key without a value")
         target = self.top(dict)
@@ -189,7 +229,17 @@ class Machine:
         self.top(set).update(items)
 
     def top(self, kind: type) -> Any:
-        """Gives the value on top of the stack, which must be of this kind."""
+        """Gives the value on top of the stack.
+
+        Args:
+            kind: list, dict or set.
+
+        Returns:
+            The value, of this kind.
+
+        Raises:
+            ValueError: If it is of another kind.
+        """
         target = self.stack[-1]
         if not isinstance(target, kind):
             raise ValueError(f"a {kind.__name__} was expected, not {type(target).__name__}")
@@ -198,13 +248,13 @@ class Machine:
     # Memo
 
     def remember(self, index: int) -> None:
-        """Keeps the value on top of the stack under a number, no higher than there were opcodes."""
+        """Keeps the value on top of the stack; ValueError where `index` is higher than there were opcodes."""
         if index > self.opcodes:
             raise ValueError(f"memo index {index} after {self.opcodes} opcodes")
         self.memo[index] = self.stack[-1]
 
     def recall(self, index: int) -> None:
-        """Pushes what was remembered under a number."""
+        """Pushes what was remembered under a number; ValueError where nothing was."""
         if index not in self.memo:
             raise ValueError(f"memo index {index} was never set")
         self.push(self.memo[index])

@@ -16,7 +16,7 @@ class Published:
     """Where a published checkpoint is."""
 
     file: str
-    """As its authors name it."""
+    """The file's name, as its authors have it."""
     where: str
     """Its publisher and folder, in words."""
     reference: str | None = None

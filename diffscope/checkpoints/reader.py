@@ -25,9 +25,10 @@ from diffscope.checkpoints.hub import locate
 from diffscope.checkpoints.machine import DAMAGE, Machine
 from diffscope.checkpoints.plain import Plain, arguments_of, attributes_of, network_of
 from diffscope.checkpoints.safetensors_file import read_safetensors
-from diffscope.checkpoints.standins import Namespace, table_of
+from diffscope.checkpoints.standins import Namespace
 from diffscope.checkpoints.steps import step_of
 from diffscope.checkpoints.storages import materialise
+from diffscope.checkpoints.table import table_of
 from diffscope.checkpoints.weights import Choice, choose
 from diffscope.checkpoints.window import Window
 from diffscope.errors import CheckpointError

@@ -55,7 +55,14 @@ class Source(Protocol):
     """Where the bytes of a storage are."""
 
     def fill(self, buffer: memoryview) -> None:
-        """Copies them into a buffer of their length."""
+        """Copies them into a buffer.
+
+        Args:
+            buffer: As long as the storage.
+
+        Raises:
+            CheckpointError: If the file is damaged or ends before.
+        """
 
 
 @dataclass(eq=False)

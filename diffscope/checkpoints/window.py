@@ -130,7 +130,14 @@ class Window:
             done += count
 
     def expect(self, count: int) -> None:
-        """Checks that `count` more bytes are left; CheckpointError otherwise."""
+        """Checks that enough bytes are left.
+
+        Args:
+            count: Number of bytes.
+
+        Raises:
+            CheckpointError: If fewer are left, or `count` is negative.
+        """
         if count < 0 or count > self.left:
             raise _truncated(self.position, f"{count} more bytes are declared and {self.left} are there")
 

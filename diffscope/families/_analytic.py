@@ -10,7 +10,7 @@ from diffscope.families._facts import Facts
 
 MAX_SIDE = 1024
 MAX_NUMBERS = 1 << 22
-"""Of a model's matrices: 32 MB, and a second for their decomposition."""
+"""Most numbers in a model's matrices: 32 MB, and a second for their decomposition."""
 
 
 def analytic_facts(checkpoint: Checkpoint, config: Mapping[str, str], known: Collection[str]) -> Facts:

@@ -24,16 +24,16 @@ from diffscope.families.base import InputSpace, Layer
 from diffscope.families.networks.walk import OUTPUT, WalkedNetwork
 
 MAX_TENSORS = 10_000
-"""Of one network; published ones have up to 3,000. What follows takes time for each."""
+"""Most tensors of one network; published ones have up to 3,000. What follows takes time for each."""
 WEIGHT_DTYPES = (
     torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2,
 )  # fmt: skip
 MAX_SIDE = 1 << 14
-"""Of the images that a network may say it takes."""
+"""Largest side of the images that a network may say it takes."""
 ALIGNMENT = 64
-"""Bytes, of what torch allocates on a CPU."""
+"""Alignment in bytes of what torch allocates on a CPU."""
 MOST_REGISTERED = 2
-"""Parameters that a constructor may register for each tensor of the file: libraries make some that they replace."""
+"""Most parameters that a constructor may register for each tensor of the file: libraries replace some."""
 
 Network = TypeVar("Network", bound=nn.Module)
 

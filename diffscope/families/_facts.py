@@ -19,9 +19,9 @@ from diffscope.errors import CheckpointError, DiffscopeError, UsageError
 T = TypeVar("T")
 
 MAX_SIZE = 1 << 24
-"""Of any one size that a fact may name: the widest tables of published networks have 2^20 entries."""
+"""Largest size that a fact may name: the widest tables of published networks have 2^20 entries."""
 MAX_LIST = 64
-"""Entries of a list, such as one multiplier for each resolution: published networks have up to 7."""
+"""Most entries of a list, such as one multiplier for each resolution: published networks have up to 7."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Facts:
 
     path: str
     said: Mapping[str, Any]
-    """By the file; null is not said."""
+    """What the file says; null counts as nothing."""
     config: Mapping[str, str] = field(default_factory=dict)
-    """By the user, who comes first."""
+    """What the user says, who comes first."""
     known: Collection[str] = ()
     """Keys that `config` may have."""
     refusal: type[DiffscopeError] = CheckpointError
@@ -228,7 +228,7 @@ def shown(value: object, quotes: bool = True) -> str:
 
 
 def _finite(value: object, infinite: bool = False) -> float | None:
-    """As a number: no boolean, no text, neither NaN nor (unless `infinite`) infinity."""
+    """The value as a number: no boolean, no text, neither NaN nor (unless `infinite`) infinity."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:

@@ -21,13 +21,30 @@ class PreconditionedDenoiser(Denoiser):
     """A network behind a preconditioner, with classes as one-hot rows."""
 
     def label(self, classes: Tensor | None, device: torch.device) -> Tensor | None:
-        """Gives one-hot rows (B, count); None, which the network reads as all zero, for the null class."""
+        """Makes one-hot rows.
+
+        Args:
+            classes: Indices (B,) int64; None stands for the null class.
+            device: Where the result is used.
+
+        Returns:
+            Rows (B, count), float32; None, which the network reads as all zero, for the null class.
+        """
         if not self.classes.count or classes is None:
             return None
         return torch.nn.functional.one_hot(classes, self.classes.count).float().to(device)
 
     def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
-        """Computes c_skip·x + c_out·F(c_in·x; c_noise)."""
+        """Computes the posterior mean c_skip·x + c_out·F(c_in·x; c_noise).
+
+        Args:
+            x: (B, C, H, W), in the network's input space.
+            sigma: Noise-to-signal ratio, (B,) or (1,).
+            label: From `label`.
+
+        Returns:
+            (B, C, H, W).
+        """
         assert isinstance(self.noise, Preconditioner)
         c_skip, c_out = (c[:, None, None, None] for c in self.noise.c_skip_out(sigma.flatten().to(x)))
         data: Tensor = c_skip * x + c_out * self.predict(x, sigma, label)

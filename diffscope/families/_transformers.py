@@ -59,7 +59,18 @@ class TransformerDenoiser(Denoiser):
     """A diffusion transformer, with classes as rows of a table."""
 
     def label(self, classes: Tensor | None, device: torch.device) -> Tensor | None:
-        """Gives rows of the class table (B,) int64; the null class is the last row."""
+        """Makes rows of the class table.
+
+        Args:
+            classes: Indices (B,) int64; None stands for the null class.
+            device: Where the result is used.
+
+        Returns:
+            Rows (B,) or (1,) int64; the null class is the last row.
+
+        Raises:
+            UsageError: If there is no null class and `classes` is None.
+        """
         if classes is not None:
             return classes.to(device)
         if not self.classes.null:
@@ -72,7 +83,19 @@ class InterpolantDenoiser(TransformerDenoiser):
     """A transformer on an interpolant, which predicts the velocity d x_t/dt."""
 
     def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
-        """Solves x and the velocity for the data; CheckpointError where the network predicts something else."""
+        """Solves x and the predicted velocity, two linear equations, for the data.
+
+        Args:
+            x: (B, C, H, W), in the network's input space.
+            sigma: Noise-to-signal ratio, (B,) or (1,).
+            label: From `label`.
+
+        Returns:
+            The posterior mean, (B, C, H, W).
+
+        Raises:
+            CheckpointError: If the network predicts something else than the velocity.
+        """
         prediction = self.constructor["prediction"]
         if prediction not in ("velocity", "v"):
             raise CheckpointError(f"denoising from a {prediction} model is not supported, only from velocity")
@@ -116,7 +139,14 @@ class BuiltTransformer:
 
 
 def is_transformer(checkpoint: Checkpoint) -> bool:
-    """Tells whether the tensors are named like those of DiT and its relatives."""
+    """Tells whether the tensors are named like those of DiT and its relatives.
+
+    Args:
+        checkpoint: As it was read.
+
+    Returns:
+        True if the patch embedding, the first attention and the table of positions are there.
+    """
     return all(n in checkpoint.tensors for n in ("x_embedder.proj.weight", "blocks.0.attn.qkv.weight", "pos_embed"))
 
 
@@ -181,7 +211,7 @@ def build_transformer(tensors: Mapping[str, Tensor], facts: Facts) -> BuiltTrans
 
 _SETTINGS = ("path_type", "prediction", "num_classes", "num_heads")
 PREDICTIONS = ("velocity", "v", "noise", "score")
-"""As the training codes spell what the network gives; only of the first two can the posterior mean be had."""
+"""What the network predicts, as training codes spell it; only the first two give the posterior mean."""
 
 
 def build_interpolant(

@@ -89,7 +89,14 @@ class LiveNetwork(HookedNetwork):
     """A network that stays on its owner's device and in its owner's precision."""
 
     def set_precision(self, dtype: torch.dtype) -> None:
-        """Accepts the precision that the weights have; UsageError for any other."""
+        """Accepts the precision that the weights have.
+
+        Args:
+            dtype: The precision wanted.
+
+        Raises:
+            UsageError: If the weights are of another one: a live network is run as it is.
+        """
         owned = {p.dtype for p in self.module.parameters() if p.is_floating_point()} or {dtype}
         if dtype not in owned:
             names = ", ".join(sorted(str(d).removeprefix("torch.") for d in owned))
@@ -104,7 +111,14 @@ class WrappedDenoiser(Denoiser):
     posterior_mean: PosteriorMean | None = None
 
     def to(self, device: torch.device) -> None:
-        """Moves only the image encoder; UsageError for another device than the network's."""
+        """Moves the image encoder to the network's device.
+
+        Args:
+            device: Where to measure.
+
+        Raises:
+            UsageError: If the network is elsewhere: it is not moved.
+        """
         there = torch.device(device_of(self))
         if device.type != there.type or (device.index is not None and device.index != there.index):
             raise UsageError(f"a live network is run where it is, on {there}, not on {device}; choose that device")
@@ -116,7 +130,19 @@ class WrappedDenoiser(Denoiser):
         return None
 
     def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
-        """Calls `posterior_mean`; UsageError where none was given."""
+        """Calls `posterior_mean`.
+
+        Args:
+            x: (B, C, H, W), in the network's input space.
+            sigma: Noise-to-signal ratio, (B,) or (1,).
+            label: Not used.
+
+        Returns:
+            (B, C, H, W).
+
+        Raises:
+            UsageError: If there is no `posterior_mean`.
+        """
         if self.posterior_mean is None:
             raise UsageError("what the live network predicts is not known; say it with wrap(…, posterior_mean=…)")
         return self.posterior_mean(x, sigma.flatten().expand(len(x)))
@@ -194,7 +220,7 @@ def _dry_run(network: LiveNetwork, channels: int, side: int, asked: Collection[s
 
 
 def _shape(output: object) -> tuple[int, ...] | None:
-    """Without the batch; None for what is no layer."""
+    """The shape without the batch; None for what is no layer."""
     if isinstance(output, Tensor) and 2 <= output.dim() <= 4 and len(output) == 2 and output.is_floating_point():
         return tuple(output.shape[1:])
     return None

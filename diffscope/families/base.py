@@ -48,9 +48,9 @@ class InputSpace:
 
     kind: Literal["pixels", "latents"]
     channels: int
-    """Of the network's input."""
+    """Channels of the network's input."""
     side: int
-    """Of the network's input, which is square."""
+    """Side of the network's input, which is square, in pixels or latents."""
     image_channels: int
     image_side: int
     resize: Literal["lanczos", "adm"]
@@ -151,9 +151,9 @@ class Layer:
 
     name: str
     shape: tuple[int, ...]
-    """Without the batch: (C, H, W) for maps, (T, D) for tokens, (D,) for vectors."""
+    """Shape without the batch: (C, H, W) for maps, (T, D) for tokens, (D,) for vectors."""
     flops: int = 0
-    """Of one image's matrix products and convolutions up to and with this layer, 2 a multiply-add."""
+    """Operations of one image's matrix products and convolutions up to and with this layer, 2 a multiply-add."""
 
     @property
     def width(self) -> int:

@@ -35,7 +35,7 @@ _SETTINGS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "
 _KNOWN = (*_SETTINGS, "sample_size")
 MAX_STEPS = 100_000
 MAX_TABLE = 1 << 24
-"""Numbers in DiT's table of positions, which stands in no file: 14,000 positions at the width of DiT-XL."""
+"""Most numbers in DiT's table of positions, which stands in no file: 14,000 positions at the width of DiT-XL."""
 _SIZES = (
     "in_channels", "out_channels", "layers_per_block", "norm_num_groups", "attention_head_dim", "patch_size",
     "num_layers", "num_attention_heads", "num_class_embeds", "num_embeds_ada_norm",
@@ -58,11 +58,30 @@ class DiffusersDenoiser(Denoiser):
     """Folder of the pipeline's own image encoder."""
 
     def use_encoder(self, path: str | None, encoder: Autoencoder | None = None) -> None:
-        """Reads the VAE at `path`, else the pipeline's own; see `Denoiser.use_encoder`."""
+        """Reads a VAE, else the pipeline's own; see `Denoiser.use_encoder`.
+
+        Args:
+            path: A diffusers folder or Hub reference of an AutoencoderKL; None takes the pipeline's own.
+            encoder: The same VAE, read before.
+
+        Raises:
+            CheckpointError: As `Denoiser.use_encoder`.
+        """
         super().use_encoder(path or self.vae, encoder)
 
     def label(self, classes: Tensor | None, device: torch.device) -> Tensor | None:
-        """Gives class indices (B,) int64; the null class is index `count`."""
+        """Makes class indices.
+
+        Args:
+            classes: Indices (B,) int64; None stands for the null class.
+            device: Where the result is used.
+
+        Returns:
+            Indices (B,) or (1,) int64, the null class being index `count`; None for a model without classes.
+
+        Raises:
+            UsageError: If there is no null class and `classes` is None.
+        """
         if not self.classes.count:
             return None
         if classes is not None:
@@ -72,7 +91,16 @@ class DiffusersDenoiser(Denoiser):
         return torch.full((1,), self.classes.count, device=device)
 
     def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
-        """Computes the posterior mean from predicted noise, velocity or data, by the schedule's `prediction_type`."""
+        """Computes the posterior mean from predicted noise, velocity or data, by the schedule's `prediction_type`.
+
+        Args:
+            x: (B, C, H, W), in the network's input space.
+            sigma: Noise-to-signal ratio, (B,) or (1,).
+            label: From `label`.
+
+        Returns:
+            (B, C, H, W).
+        """
         output = self.predict(x, sigma, label)
         level = sigma.flatten().to(x)[:, None, None, None]
         prediction = self.constructor["schedule"]["prediction_type"]

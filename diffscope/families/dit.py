@@ -46,7 +46,16 @@ class DiTDenoiser(TransformerDenoiser):
     family: ClassVar[str] = "dit"
 
     def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
-        """Computes x - σ·noise from the predicted noise."""
+        """Computes x - σ·noise from the predicted noise.
+
+        Args:
+            x: (B, C, H, W), in the network's input space.
+            sigma: Noise-to-signal ratio, (B,) or (1,).
+            label: From `label`.
+
+        Returns:
+            The posterior mean, (B, C, H, W).
+        """
         level = sigma.flatten().to(x)[:, None, None, None]
         return x - level * self.predict(x, sigma, label)
 

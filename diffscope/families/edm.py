@@ -26,7 +26,7 @@ from diffscope.families.networks.song_unet import SongUNet
 from diffscope.families.networks.walk import WalkedNetwork
 
 MAX_STEPS = 8191
-"""Of a discrete model; published ones have 1,000. Its table, with one more entry, is read even for an outline."""
+"""Most steps of a discrete model; published ones have 1,000. Its table of one more is read even for an outline."""
 
 
 @dataclass

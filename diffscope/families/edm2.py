@@ -38,21 +38,52 @@ class EDM2Denoiser(PreconditionedDenoiser):
     family: ClassVar[str] = "edm2"
 
     def encode(self, images: Tensor, noise: Tensor | None) -> Tensor:
-        """EDM2's latents are of pixels in [0, 1], unlike those of other families."""
+        """Brings images into the network's input space; EDM2's VAE takes pixels in [0, 1], unlike others.
+
+        Args:
+            images: (B, C, S, S) in [-1, 1].
+            noise: Standard normal (B, c, s, s), or None for the posterior's mean.
+
+        Returns:
+            The images themselves for pixels, else scaled latents (B, c, s, s).
+        """
         return super().encode(images if self.encoder is None else (images + 1) / 2, noise)
 
     def scale_latents(self, mean: Tensor, std: Tensor, noise: Tensor | None) -> Tensor:
-        """Each channel shifted and scaled to mean 0 and standard deviation ½."""
+        """Shifts and scales each channel to mean 0 and standard deviation ½.
+
+        Args:
+            mean: (B, 4, s, s).
+            std: Standard deviation, (B, 4, s, s).
+            noise: Standard normal, (B, 4, s, s); None takes the mean.
+
+        Returns:
+            Scaled latents (B, 4, s, s).
+        """
         latents = mean if noise is None else torch.addcmul(mean, std, noise)
         raw_mean, raw_std = self._raw(latents)
         return (latents - raw_mean) * (_FINAL_STD / raw_std)
 
     def decode(self, x: Tensor) -> Tensor:
-        """The VAE's pixels are in [0, 1] here as well."""
+        """Brings latents back to images; the VAE's pixels are in [0, 1] here as well.
+
+        Args:
+            x: (B, C, H, W), in the network's input space.
+
+        Returns:
+            Images (B, C, S, S), meant to lie in [-1, 1].
+        """
         return x if self.encoder is None else 2 * super().decode(x) - 1
 
     def unscale_latents(self, x: Tensor) -> Tensor:
-        """Undoes `scale_latents` without noise."""
+        """Undoes `scale_latents` without noise.
+
+        Args:
+            x: Scaled latents (B, 4, s, s).
+
+        Returns:
+            Unscaled latents (B, 4, s, s).
+        """
         raw_mean, raw_std = self._raw(x)
         return x * (raw_std / _FINAL_STD) + raw_mean
 

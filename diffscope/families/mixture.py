@@ -62,7 +62,16 @@ class MixtureNetwork(WalkedNetwork):
         self.register_buffer("bases", torch.from_numpy(numerics.orthogonal_bases(classes, rank, side**2)).float())
 
     def walk(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Walk:
-        """Yields the layers; `time` is sigma itself."""
+        """Yields the layers.
+
+        Args:
+            x: Noisy images (B, 1, side, side).
+            time: Sigma itself, (B,) or (1,).
+            label: Not used.
+
+        Yields:
+            (name, activation (B, side²)), then the posterior mean as a map.
+        """
         y = x.flatten(1)
         yield "noisy", y
         mean = self.posterior_mean(y, time[:, None])

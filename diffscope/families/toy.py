@@ -49,7 +49,16 @@ class GaussianNetwork(WalkedNetwork):
         self.register_buffer("variances", torch.from_numpy(numerics.power_law(pixels, 1.0)).float())
 
     def walk(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Walk:
-        """Yields the layers; `time` is sigma itself."""
+        """Yields the layers.
+
+        Args:
+            x: Noisy images (B, 1, side, side).
+            time: Sigma itself, (B,) or (1,).
+            label: Not used.
+
+        Yields:
+            (name, activation), then the posterior mean.
+        """
         flat = x.flatten(1)
         yield "linear", nn.functional.linear(flat, self.projection)
         mean = (flat * (self.variances / (self.variances + time[:, None] ** 2))).view(x.shape)

@@ -30,7 +30,7 @@ class Reference:
     """A Hub reference, taken apart."""
 
     text: str
-    """As it was given."""
+    """The reference as it was given."""
     kind: Kind
     repo: str
     """OWNER/NAME."""
@@ -153,7 +153,7 @@ def parts_by_hand(text: str) -> tuple[str, str, str | None, str]:
 
 
 def _parts(text: str) -> tuple[str, str, str | None, str]:
-    """The same by the client's own parser, where this version of it has one."""
+    """What `parts_by_hand` gives, by the client's own parser where this version of it has one."""
     try:
         from huggingface_hub import parse_hf_uri
     except ImportError:

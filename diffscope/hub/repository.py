@@ -340,7 +340,7 @@ def _commit(reference: Reference, storage: Path) -> str:
 
 
 def _keep(path: Path, text: str) -> None:
-    """For times without network; a cache that may only be read goes without."""
+    """Writes down what times without network will need; a cache that may only be read goes without."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ import pytest
 
 from diffscope.checkpoints.budget import Budget
 from diffscope.checkpoints.machine import Machine
-from diffscope.checkpoints.standins import table_of
+from diffscope.checkpoints.table import table_of
 from diffscope.checkpoints.window import Window
 from diffscope.errors import CheckpointError
 

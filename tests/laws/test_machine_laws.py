@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from diffscope.checkpoints.budget import Budget
 from diffscope.checkpoints.machine import STEPS, Built, Global, Machine
-from diffscope.checkpoints.standins import table_of
 from diffscope.checkpoints.storages import StoredTensor
+from diffscope.checkpoints.table import table_of
 from diffscope.checkpoints.window import Window
 from diffscope.errors import CheckpointError
 

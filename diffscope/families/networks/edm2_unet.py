@@ -270,7 +270,14 @@ def normalize(x: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 
 def mp_silu(x: Tensor) -> Tensor:
-    """Computes SiLU over its root mean square on standard normal input, 0.596."""
+    """Computes SiLU over its root mean square on standard normal input, 0.596.
+
+    Args:
+        x: Any shape.
+
+    Returns:
+        Of the shape of `x`.
+    """
     return F.silu(x) / 0.596
 
 

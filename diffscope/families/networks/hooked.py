@@ -41,7 +41,16 @@ class HookedNetwork(WalkedNetwork):
         raise UsageError("--compile is for the networks written here; one of a library runs as the library has it")
 
     def walk(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Walk:
-        """Yields all layers after one forward pass: they are held until they are yielded."""
+        """Yields all layers after one forward pass: they are held until they are yielded.
+
+        Args:
+            x: (B, C, H, W), already scaled as the network expects it.
+            time: (B,) or (1,), as the network expects it.
+            label: As the network takes it, or None.
+
+        Yields:
+            (name, activation), last the network's output.
+        """
         return self.walk_until(x, time, label, None)
 
     def walk_until(self, x: Tensor, time: Tensor, label: Tensor | None, until: Collection[str] | None) -> Walk:

@@ -104,7 +104,14 @@ class PatchEmbedding(nn.Module):
         self.proj = nn.Conv2d(in_channels, hidden_size, patch_size, stride=patch_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Turns images (B, C, S, S) into tokens (B, T, width), row by row."""
+        """Turns images into tokens, row by row.
+
+        Args:
+            x: (B, C, S, S).
+
+        Returns:
+            (B, T, hidden_size), with T = (S / patch_size)².
+        """
         tokens: Tensor = self.proj(x).flatten(2).transpose(1, 2)
         return tokens
 
@@ -123,7 +130,14 @@ class TimeEmbedding(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(frequency_size, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size))
 
     def forward(self, time: Tensor) -> Tensor:
-        """Embeds times (B,) as (B, hidden_size)."""
+        """Embeds times.
+
+        Args:
+            time: (B,).
+
+        Returns:
+            (B, hidden_size), float32.
+        """
         half = self.frequency_size // 2
         steps = torch.arange(half, dtype=torch.float32)
         # Float32 at every step, as the checkpoints were trained: at times near 999 another rounding shows. The float32
@@ -147,7 +161,14 @@ class LabelEmbedding(nn.Module):
         self.embedding_table = nn.Embedding(rows, hidden_size)
 
     def forward(self, label: Tensor) -> Tensor:
-        """Embeds class indices (B,) int64 as (B, hidden_size)."""
+        """Embeds classes.
+
+        Args:
+            label: Indices (B,) int64.
+
+        Returns:
+            (B, hidden_size).
+        """
         embedding: Tensor = self.embedding_table(label)
         return embedding
 

@@ -42,7 +42,7 @@ class GroupNorm(nn.GroupNorm):
         return (F.silu(h, inplace=True) if silu else h).to(x.dtype)
 
     def _by_channel_sums(self, x: Tensor) -> Tensor:
-        """In float32, from sums that run along the channels, as they lie in memory."""
+        """Normalises in float32, from sums that run along the channels, as they lie in memory."""
         x = x.float()
         parts = (len(x), self.num_groups, x.shape[1] // self.num_groups)
         count = parts[2] * x.shape[2] * x.shape[3]
@@ -231,7 +231,14 @@ class FourierEmbedding(nn.Module):
         self.register_buffer("freqs", torch.randn(channels // 2) * 16)
 
     def forward(self, noise: Tensor) -> Tensor:
-        """Gives cosines, then sines, of noise values (B,): (B, channels)."""
+        """Embeds noise values.
+
+        Args:
+            noise: c_noise, (B,).
+
+        Returns:
+            Cosines, then sines, (B, channels).
+        """
         angles = noise.outer(2 * torch.pi * self.freqs)
         return torch.cat([angles.cos(), angles.sin()], dim=1)
 
@@ -249,7 +256,14 @@ class PositionalEmbedding(nn.Module):
         self.frequencies, self.endpoint = channels // 2, endpoint
 
     def forward(self, noise: Tensor) -> Tensor:
-        """Gives cosines, then sines, of noise values (B,): (B, channels)."""
+        """Embeds noise values.
+
+        Args:
+            noise: c_noise, (B,).
+
+        Returns:
+            Cosines, then sines, (B, channels).
+        """
         steps = torch.arange(self.frequencies, dtype=torch.float32, device=noise.device)
         # A float32 power, as the checkpoints were trained with: other roundings show at noise values near 1,000.
         angles = noise.outer((1 / 10000) ** (steps / (self.frequencies - (1 if self.endpoint else 0))))

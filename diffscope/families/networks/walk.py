@@ -27,7 +27,7 @@ class WalkedNetwork(nn.Module, ABC):
     """Names of the children that may run in half precision; the others embed noise level and class, in float32."""
 
     layout: torch.memory_format = torch.contiguous_format
-    """Of the trunk's weights, and with them of its activations."""
+    """Memory format of the trunk's weights, and with them of its activations."""
 
     @abstractmethod
     def walk(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Walk:
