@@ -16,8 +16,7 @@ from diffscope.measure.opening import open_images, open_job
 from diffscope.measure.progress import Listener
 from diffscope.measure.snapshots import find_snapshots
 from diffscope.options.settings import Loading, Settings
-from diffscope.report.files import write_with_pictures
-from diffscope.results import Result, TableResult
+from diffscope.results import Result
 from diffscope.studies.compare.compare import compare
 from diffscope.studies.memorization.choices import Choices
 from diffscope.studies.memorization.memorization import Examination, Subject, find_subjects
@@ -185,7 +184,7 @@ def memorization(
     weights: str = "ema",
     vae: str | None = None,
     **options: Any,
-) -> TableResult:
+) -> Result:
     """The share of samples that copy training images: `result.rows[0]["share"]`, a row for each checkpoint.
 
     checkpoints: a file, a network from `wrap` that knows its posterior mean, files of one run, or their folder.
@@ -224,8 +223,8 @@ def neighbors(
     weights: str = "ema",
     vae: str | None = None,
     **options: Any,
-) -> TableResult:
-    """Nearest neighbours by invariant part and by residual: shares of same class in `rows`, who they are in `more`.
+) -> Result:
+    """Nearest neighbours by invariant part and by residual: shares of same class in `rows`, names in `sections`.
 
     checkpoints: a file, a network from `wrap`, files of one run, or their folder. queries: indices or names of images
     to show; `rows` of them are chosen where none are given. out: where result.json and the pictures are written.
@@ -243,9 +242,7 @@ def neighbors(
         question,
     ).run(None if out is None else Path(out), listener)
     if out is not None:
-        from diffscope.report.figures.neighbors import draw  # matplotlib takes a second to load
-
-        write_with_pictures(found.result, Path(out), lambda folder: draw(found.result, found.pictures, folder))
+        found.result.save(out)
     found.clear()
     return found.result
 

@@ -1,6 +1,6 @@
 """What an open folder offers: every module in it but its `base`, found by file name.
 
-`families/`, `sources/`, `metrics/` and `cli/commands/` are open folders: one more of a kind is one
+`families/`, `sources/`, `metrics/`, `report/views/` and `cli/commands/` are open folders: one more of a kind is one
 new file, and no list is edited anywhere.
 """
 
@@ -28,6 +28,16 @@ def members(package: str) -> list[str]:
     )
 
 
+def member(package: str, name: str) -> ModuleType:
+    """Imports one member of an open folder, and none of the others.
+
+    Args:
+        package: The folder's dotted name, such as "diffscope.metrics".
+        name: One of its `members`.
+    """
+    return importlib.import_module(f"{package}.{name}")
+
+
 def load(package: str) -> dict[str, ModuleType]:
     """Imports all members of an open folder.
 
@@ -37,4 +47,4 @@ def load(package: str) -> dict[str, ModuleType]:
     Returns:
         Name → module, in sorted order.
     """
-    return {name: importlib.import_module(f"{package}.{name}") for name in members(package)}
+    return {name: member(package, name) for name in members(package)}

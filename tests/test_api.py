@@ -42,7 +42,7 @@ def test_compare_takes_results_fresh_or_from_a_file(swept: Result, tmp_path: Pat
     assert diffscope(*command).code == 0
     stored = read_result(str(tmp_path / "result.json"))
     assert stored.rows == swept.rows
-    assert [record["change"] for record in package.compare(stored, swept)] == [0, 0]
+    assert [record["change"] for record in package.compare(stored, swept)["rows"]] == [0, 0]
     other = package.icr(EDM, str(pictures), 2.0, seed=1, **OPTIONS)
     with pytest.raises(ProtocolMismatch, match="seed: 0 and 1"):
         package.compare(swept, other)

@@ -61,7 +61,7 @@ MAY: dict[str, set[str]] = {
     "cli": rows(8) | {"demo"},
 }
 
-OPEN_FOLDERS = ("families", "sources", "metrics", "cli.commands")
+OPEN_FOLDERS = ("families", "sources", "metrics", "report.views", "cli.commands")
 
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

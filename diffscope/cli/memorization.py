@@ -10,15 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from diffscope.cli.gates import check, parse
-from diffscope.cli.output import print_json, print_numbers, reader_may_leave
-from diffscope.cli.running import prepare_folder, refuse_other_protocol, tell_remaining, tell_skipped
+from diffscope.cli.running import prepare_folder, print_result, refuse_other_protocol, tell_remaining, tell_skipped
 from diffscope.measure.opening import open_images
 from diffscope.measure.snapshots import step_pattern
 from diffscope.options.settings import Loading
-from diffscope.report import memorization as words
 from diffscope.report import terminal
-from diffscope.report.files import write_with_pictures
-from diffscope.results import TableResult
 from diffscope.studies.memorization.choices import Choices
 from diffscope.studies.memorization.copies import measure_keys
 from diffscope.studies.memorization.memorization import Examination, Subject, find_subjects
@@ -72,9 +68,9 @@ def examine(run: Run, paths: Sequence[str]) -> None:
         if run.choices.class_label == "null" or "null label" not in line:
             terminal.warn(line)
     tell_skipped(result)
-    for path in _write(run, examination, result):
+    for path in [] if run.out is None else result.save(run.out):
         terminal.note(f"wrote {path}")
-    _report(run, result)
+    print_result(result, run.json, run.quiet)
     check(run.gates, [{**row, "layer": _place(row)} for row in result.rows])
 
 
@@ -88,29 +84,6 @@ def _take_all(examination: Examination, subjects: Sequence[Subject]) -> None:
         if examination.fresh > fresh and not said:
             said = True
             tell_remaining(len(subjects) - number, time.perf_counter() - start, "checkpoints")
-
-
-def _write(run: Run, examination: Examination, result: TableResult) -> list[Path]:
-    if run.out is None:
-        return []
-    from diffscope.report.figures import memorization as figures  # matplotlib takes a second to load
-
-    subject, gallery = examination.gallery()
-    return write_with_pictures(result, run.out, lambda to: figures.draw(result, gallery, subject.place, to))
-
-
-def _report(run: Run, result: TableResult) -> None:
-    with reader_may_leave():
-        if run.json:
-            print_json(result.to_json())
-        elif run.quiet:
-            print_numbers(result.rows, "share")
-        else:
-            console, columns = terminal.stdout_console(), words.columns(result.rows)
-            cells = [[show(row) for show in columns.values()] for row in result.rows]
-            terminal.print_table(list(columns), cells, console, left=words.LEFT)
-            console.print()
-            terminal.print_text(words.finding(result), console, f"{words.headline(result)}.".capitalize())
 
 
 def _place(row: Mapping[str, Any]) -> str:

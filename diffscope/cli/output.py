@@ -6,7 +6,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +31,6 @@ def print_json(record: Mapping[str, Any]) -> None:
 def print_line(text: str) -> None:
     """With names from outside in it."""
     print(one_line(text, sys.stdout.encoding or "utf-8"))
-
-
-def print_numbers(rows: Iterable[Any], key: str) -> None:
-    """One number of each row, a line each: what --quiet prints."""
-    for row in rows:
-        print("null" if row[key] is None else repr(row[key]))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffscope.cli.output import print_json, print_line, print_numbers, reader_may_leave
+from diffscope.cli.output import print_json, print_line, reader_may_leave
 from diffscope.errors import StoreError
 
 WINDOW_KEYS = (
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from diffscope.cli.several import Several
     from diffscope.measure.job import Job
     from diffscope.options.settings import Settings
-    from diffscope.results import Result, TableResult
+    from diffscope.results import Result, Shown
     from diffscope.sources.base import Source
     from diffscope.studies.sweep.shards import Shard
 
@@ -84,18 +84,28 @@ def run_shard(job: Job, command: str, shard: Shard, out: Path) -> None:
 def deliver(result: Result, out: Path | None, json: bool, quiet: bool) -> None:
     """Files, then what stdout is for."""
     from diffscope.report import terminal
-    from diffscope.report.files import write_result
 
     tell_skipped(result)
     if out is not None:
-        for path in write_result(result, out):
+        for path in result.save(out):
             terminal.note(f"wrote {path}")
+    print_result(result, json, quiet, pictured=out is not None)
+    summarise_for_github(result)
+
+
+def print_result(shown: Shown, json: bool, quiet: bool = False, pictured: bool = False) -> None:
+    """What stdout is for: one JSON document, numbers with their names, or all there is to see."""
+    from diffscope.report.terminal import stdout_console
+    from diffscope.report.views.base import view_of
+
     with reader_may_leave():
         if json:
-            print_json(result.to_json())
+            print_json(shown.to_json())
+        elif quiet:
+            for line in view_of(shown).quiet(shown):
+                print_line(line)
         else:
-            show(result, quiet)
-    summarise_for_github(result)
+            view_of(shown).show(shown, stdout_console(), pictured)
 
 
 def gates_of(command: str, texts: Sequence[str] | None) -> list[Gate]:
@@ -115,24 +125,6 @@ def check_gates(gates: Sequence[Gate], result: Result) -> None:
         check(gates, [row.to_json() for row in result.rows])
     else:
         check(gates, [vars(window) for window in result.window])
-
-
-def show(result: Result, quiet: bool = False) -> None:
-    from diffscope.report import terminal
-    from diffscope.report.variation import print_variation
-
-    if quiet:
-        print_numbers(result.rows, "icr")
-        return
-    if result.varied is not None:
-        print_variation(result)
-        return
-    console = terminal.stdout_console()
-    terminal.print_rows(result, console)
-    terminal.print_self_check(result, console)
-    if result.window:
-        terminal.print_curve(result, console)
-        terminal.print_window(result, console)
 
 
 def warnings_of(job: Job) -> list[str]:
@@ -268,7 +260,7 @@ def _metadata(path: Path) -> dict[str, str] | None:
         return {}
 
 
-def tell_skipped(result: Result | TableResult) -> None:
+def tell_skipped(result: Result) -> None:
     from diffscope.report import terminal
 
     skipped = result.data["skipped"]

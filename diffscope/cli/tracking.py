@@ -14,10 +14,11 @@ from typing import Any
 from diffscope.cli import options
 from diffscope.cli.gates import check, parse
 from diffscope.cli.leaving import last_word
-from diffscope.cli.output import print_json, print_line, print_numbers, reader_may_leave
+from diffscope.cli.output import print_line, reader_may_leave
 from diffscope.cli.running import (
     others_leave,
     prepare_folder,
+    print_result,
     refuse_other_protocol,
     summarise_for_github,
     tell_remaining,
@@ -31,7 +32,6 @@ from diffscope.measure.snapshots import LeftOut, Snapshot, check_series, find_sn
 from diffscope.options.settings import Loading
 from diffscope.ranks import world
 from diffscope.report import terminal
-from diffscope.report.files import write_result
 from diffscope.report.training import training_line
 from diffscope.results import OnsetRow, Result
 from diffscope.studies.track import overlay as overlays
@@ -109,7 +109,7 @@ class Run:
             self.agreed = True
 
     def write(self, result: Result) -> list[Path]:
-        return [] if self.out is None else write_result(result, self.out)
+        return [] if self.out is None else result.save(self.out)
 
     def act(self, judged: Sequence[OnsetRow]) -> None:
         """Run the user's command for what has newly turned; DiffscopeError where it fails."""
@@ -226,11 +226,5 @@ def _last_rows(result: Result) -> list[dict[str, Any]]:
 
 
 def _report(run: Run, result: Result) -> None:
-    with reader_may_leave():
-        if run.json:
-            print_json(result.to_json())
-        elif run.quiet:
-            print_numbers(result.rows, "icr")
-        else:
-            terminal.print_training(result, terminal.stdout_console())
+    print_result(result, run.json, run.quiet, pictured=run.out is not None)
     summarise_for_github(result)

@@ -111,7 +111,7 @@ class _Read:
 
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> _Read:
-        return _Read(tuple(Row.from_json(row) for row in record["rows"]), tuple(record["skipped"]))
+        return _Read(tuple(map(Row, record["rows"])), tuple(record["skipped"]))
 
 
 def _read(told: Outline, blocks: Blocks, portion: Portion, beside: Beside | None, key: str | None) -> _Read:

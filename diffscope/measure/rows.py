@@ -106,7 +106,7 @@ def read_rows(
             values = {key: _plain(value) for key, value in measured.values.items()}
             n, d = int(values.pop("n")), int(values.pop("d"))
             notes = (*_few_features(told, features), *measured.notes)
-            row = Row(features.layer, level.sigma, level.t, n, d, values, notes, level.requested)
+            row = Row(_place(features.layer, level), n=n, d=d, **values, notes=notes)
         rows.append(row if beside is None else beside(row, found))
     return rows, failures
 
@@ -142,7 +142,11 @@ def require_one(rows: Sequence[Row], failures: Sequence[EstimationError]) -> Non
 def null_row(layer: str, level: Level, n: int, d: int, note: str) -> Row:
     """A row whose numbers could not be computed, with the reason."""
     keys = [key for key in _example() if key not in ("n", "d")]
-    return Row(layer, level.sigma, level.t, n, d, dict.fromkeys(keys), (note,), level.requested)
+    return Row(_place(layer, level), n=n, d=d, **dict.fromkeys(keys), notes=(note,))
+
+
+def _place(layer: str, level: Level) -> dict[str, Any]:
+    return {"layer": layer, "sigma": level.sigma, "sigma_requested": level.requested, "t": level.t}
 
 
 def row_keys() -> set[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from diffscope.report import terminal
 from diffscope.report.cells import NULL, number
 from diffscope.report.streams import one_line
+from diffscope.report.terminal import Console
 
 Record = Mapping[str, Any]
 
@@ -20,9 +21,8 @@ OPERATIONS = {
 }
 
 
-def print_benchmark(record: Record) -> None:
+def print_benchmark(record: Record, console: Console) -> None:
     """Facts, both tables, then a paragraph for each verdict."""
-    console = terminal.stdout_console()
     for name, value in facts(record):
         console.print(f"{name:<10}{one_line(value, console.encoding)}", soft_wrap=True)
     console.print()

@@ -6,6 +6,7 @@ A number that is null is shown as `–`; digits stop where they stop meaning som
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -53,6 +54,22 @@ def direction(record: Mapping[str, Any]) -> str:
     return "lower" if record["change"] < 0 else "higher"
 
 
+def labelled(row: Mapping[str, Any], names: Sequence[str], labels: Sequence[str], key: str) -> str:
+    """A row on one line for scripts: names, then what else tells it apart, and a number last, each behind its key.
+
+    Numbers have four significant digits; one that could not be computed is `null`.
+    """
+    said = [os.path.basename(str(row[name])) or str(row[name]) for name in names if row.get(name) is not None]
+    told = [f"{label} {_plain(row[label])}" for label in labels if row.get(label) is not None]
+    return " ".join([*said, *told, f"{key} {_plain(row[key])}"])
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "null"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def by_layer(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """Rows of each layer by rising sigma; layers in the order in which the rows name them, that of the network."""
     groups: dict[str, list[Row]] = {}
@@ -63,8 +80,8 @@ def by_layer(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 def lowest(rows: Iterable[Row]) -> Row | None:
     """The row of lowest ICR; None where no row has one."""
-    measured = [row for row in rows if row.values.get("icr") is not None]
-    return min(measured, key=lambda row: float(row.values["icr"]), default=None)
+    measured = [row for row in rows if row.get("icr") is not None]
+    return min(measured, key=lambda row: float(row["icr"]), default=None)
 
 
 def best_of(result: Result, layer: str, rows: Iterable[Row]) -> Row | None:
@@ -80,13 +97,13 @@ def best_first(groups: Mapping[str, Sequence[Row]]) -> list[str]:
 
     def place(name: str) -> tuple[bool, bool, float]:
         row = lowest(groups[name])
-        return (True, True, math.inf) if row is None else (False, not row.is_ranked, float(row.values["icr"]))
+        return (True, True, math.inf) if row is None else (False, not row.is_ranked, float(row["icr"]))
 
     return sorted(groups, key=place)
 
 
 def metric(key: str, show: Callable[[Any], str] = number) -> Callable[[Row], str]:
-    return lambda row: show(row.values.get(key))
+    return lambda row: show(row.get(key))
 
 
 COLUMNS: dict[str, Callable[[Row], str]] = {
@@ -94,7 +111,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "σ": lambda row: sigma(row),
     "t": lambda row: number(row.t),
     "ICR": metric("icr", share),
-    "95 % interval": lambda row: interval(row.values.get("icr_low"), row.values.get("icr_high")),
+    "95 % interval": lambda row: interval(row.get("icr_low"), row.get("icr_high")),
     "ICR raw": metric("icr_raw", share),
     "trace s": metric("trace_s"),
     "trace ξ": metric("trace_xi"),

@@ -65,7 +65,7 @@ def _draw(
     rows: Sequence[Row], across: Across, near: Callable[[Row], bool], best: Row | None, ruled: Row | None = None
 ) -> list[str]:
     """`near` says what cannot be told apart from the `best`; a dotted rule stands at one row, behind all others."""
-    measured = [row for row in rows if row.values.get("icr") is not None]
+    measured = [row for row in rows if row.get("icr") is not None]
     if best is None or len(measured) < 2:
         return []
     bottom, top = _range(measured)
@@ -86,7 +86,7 @@ def _draw(
 
 def _ends(row: Row) -> tuple[float, float]:
     """The interval, or the point itself where it has none."""
-    icr, low, high = row["icr"], row.values.get("icr_low"), row.values.get("icr_high")
+    icr, low, high = row["icr"], row.get("icr_low"), row.get("icr_high")
     return float(icr if low is None else low), float(icr if high is None else high)
 
 

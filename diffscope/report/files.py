@@ -7,46 +7,59 @@ killed, never finds half a file.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from diffscope.cache.store import unfinished_folder
 from diffscope.errors import StoreError
 from diffscope.report.tables import write_csv
-from diffscope.results import Result, TableResult, dumps
+from diffscope.results import RESULT, Shown, dumps
 
-Draw = Callable[[Path], list[Path]]
-"""Writes pictures into a folder; the paths written."""
-
-
-def write_result(result: Result, folder: Path, figures: bool = True) -> list[Path]:
-    """The paths written, `result.json` first. Files of an earlier result with the same names are replaced."""
-
-    def draw_result(to: Path) -> list[Path]:
-        from diffscope.report.figures import draw  # matplotlib takes a second to load
-
-        return draw(result, to)
-
-    return write_with_pictures(result, folder, draw_result if figures else None)
+if TYPE_CHECKING:
+    from diffscope.report.figures.canvas import Figure
 
 
-def write_with_pictures(result: Result | TableResult, folder: Path, draw: Draw | None) -> list[Path]:
-    """The same with pictures of the caller's own."""
+def write(
+    shown: Shown, records: Sequence[Mapping[str, Any]], figures: Mapping[str, Figure], folder: Path
+) -> list[Path]:
+    """Writes all files of a result; those of an earlier one with the same names are replaced.
+
+    Args:
+        shown: The result or record.
+        records: Lines of `result.csv`, which is not written where there are none.
+        figures: By the names of their files.
+        folder: Made if it is not there.
+
+    Returns:
+        The paths written, `result.json` first.
+
+    Raises:
+        StoreError: The folder cannot be written to; what stands there is as it was.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with unfinished_folder(folder) as unfinished:
-            written = _write_all(result, unfinished, draw)
+            written = _write_all(shown, records, figures, unfinished)
             return [_rename(path, folder / path.name) for path in written]
     except OSError as error:
         reason = error.strerror or str(error)
         raise StoreError(f"{folder}: cannot write results: {reason}; give another folder with --out") from None
 
 
-def _write_all(result: Result | TableResult, folder: Path, draw: Draw | None) -> list[Path]:
-    json_path, csv_path = folder / "result.json", folder / "result.csv"
-    json_path.write_bytes(dumps(result).encode("utf-8", "backslashreplace"))  # odd file names: JSON reads \udcff back
-    write_csv(result, csv_path)
-    return [json_path, csv_path, *(draw(folder) if draw else [])]
+def _write_all(
+    shown: Shown, records: Sequence[Mapping[str, Any]], figures: Mapping[str, Figure], folder: Path
+) -> list[Path]:
+    written = [folder / RESULT]
+    written[0].write_bytes(dumps(shown).encode("utf-8", "backslashreplace"))  # odd file names: JSON reads \udcff back
+    if records:
+        written.append(folder / "result.csv")
+        write_csv(records, written[1])
+    if figures:
+        from diffscope.report.figures import canvas  # matplotlib takes a second to load
+
+        written += [path for name, figure in figures.items() for path in canvas.save(figure, folder / name)]
+    return written
 
 
 def _rename(source: Path, target: Path) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from diffscope.report.cells import NULL, interval, number, share
-from diffscope.results import TableResult
+from diffscope.results import Result
 
 Record = Mapping[str, Any]
 
@@ -43,7 +43,7 @@ def most(rows: Sequence[Record]) -> Record:
     return max(reversed(rows), key=lambda row: float(row["share"]))
 
 
-def finding(result: TableResult) -> str:
+def finding(result: Result) -> str:
     """The verdict on the checkpoint with most copies."""
     row = most(result.rows)
     text = _counted(row, several=len(result.rows) > 1) + f" {means(result)}."
@@ -57,11 +57,11 @@ def finding(result: TableResult) -> str:
 HEADLINE = {True: "copies found", False: "no copies found"}
 
 
-def headline(result: TableResult) -> str:
+def headline(result: Result) -> str:
     return HEADLINE[most(result.rows)["copies"] > 0]
 
 
-def means(result: TableResult) -> str:
+def means(result: Result) -> str:
     """The criterion in words."""
     protocol, row = result.protocol, result.rows[0]
     mirrored = ", mirror images counting as the same" if protocol["mirror"] else ""
@@ -89,5 +89,5 @@ def _percent(value: float) -> str:
     return f"{100 * value:.2g} %" if value < 0.0995 else f"{100 * value:.0f} %"
 
 
-def left_out(result: TableResult) -> list[str]:
-    return [f"left out: {entry['why']}" for entry in result.more["checkpoints"] if "why" in entry]
+def left_out(result: Result) -> list[str]:
+    return [f"left out: {entry['why']}" for entry in result.sections["checkpoints"] if "why" in entry]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diffscope.report.cells import NULL, number, sentences, share
-from diffscope.results import TableResult
+from diffscope.results import Result
 
 SYMBOL = {"s": "s", "xi": "ξ"}
 LEFT = ("checkpoint", "layer", "by")
@@ -15,13 +15,13 @@ LISTED = 3
 """Checkpoints whose neighbours are written out: the first, the middle and the last of many."""
 
 
-def headings(result: TableResult) -> list[str]:
+def headings(result: Result) -> list[str]:
     """Of the table of rows; the checkpoint stands in it where there are several."""
     series = ["checkpoint", "step"] if several(result) else []
     return [*series, "layer", "σ", "by", f"same class @{result.rows[0]['k']}", "± SE", "chance", "queries", "ICR"]
 
 
-def cells(result: TableResult) -> list[list[str]]:
+def cells(result: Result) -> list[list[str]]:
     """A line a row; what the second line of a checkpoint would repeat is left out."""
     lines = []
     for row in result.rows:
@@ -35,7 +35,7 @@ def cells(result: TableResult) -> list[list[str]]:
     return lines
 
 
-def several(result: TableResult) -> bool:
+def several(result: Result) -> bool:
     return len({row["checkpoint"] for row in result.rows}) > 1
 
 
@@ -43,11 +43,11 @@ def file_name(row: Mapping[str, Any]) -> str:
     return str(row["checkpoint"]).rstrip("/").rpartition("/")[2]
 
 
-def notes(result: TableResult) -> list[str]:
+def notes(result: Result) -> list[str]:
     return sentences(note for row in result.rows for note in row["notes"])
 
 
-def finding(result: TableResult) -> str | None:
+def finding(result: Result) -> str | None:
     """What the shares say of the last checkpoint; None without labels."""
     by_s, by_xi = result.rows[-2:]
     if by_s["same_class"] is None:
@@ -69,10 +69,10 @@ def finding(result: TableResult) -> str | None:
     )
 
 
-def listing(result: TableResult) -> list[tuple[str, list[list[str]]]]:
+def listing(result: Result) -> list[tuple[str, list[list[str]]]]:
     """(title, lines under `listed`) of the checkpoints written out: each query with its neighbours."""
     told = []
-    for part in picked(result.more["grid"], LISTED):
+    for part in picked(result.sections["grid"], LISTED):
         lines = []
         for query in part["queries"]:
             for component, symbol in SYMBOL.items():
@@ -85,7 +85,7 @@ def listing(result: TableResult) -> list[tuple[str, list[list[str]]]]:
     return told
 
 
-def listed(result: TableResult) -> list[str]:
+def listed(result: Result) -> list[str]:
     return ["query", "by", *(str(rank + 1) for rank in range(result.rows[0]["k"]))]
 
 
@@ -95,12 +95,12 @@ def place(part: Mapping[str, Any]) -> str:
     return f"{step}, ICR {share(part['icr'])}"
 
 
-def label(result: TableResult, image: Mapping[str, Any]) -> str:
+def label(result: Result, image: Mapping[str, Any]) -> str:
     """` (coat)` or ` (class 4)`; nothing where classes are not known."""
     return "" if image["label"] is None else f" ({class_name(result, image['label'])})"
 
 
-def class_name(result: TableResult, label: int) -> str:
+def class_name(result: Result, label: int) -> str:
     names = result.data.get("class_names")
     return str(names[label]) if names else f"class {label}"
 

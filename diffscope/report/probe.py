@@ -15,7 +15,7 @@ PREFIXES = {"": "", "clean_": "clean ", "posterior_": "posterior "}
 
 def columns(result: Result) -> dict[str, Callable[[Row], str]]:
     """Headings and how a row fills them; of clean input and the posterior mean where they were probed."""
-    keys = {key for row in result.rows for key in row.values}
+    keys = {key for row in result.rows for key in row}
     shown = {key: COLUMNS[key] for key in ("layer", "σ", "t")}
     shown["accuracy"] = metric("accuracy", share)
     shown["95 % interval"] = lambda row: interval(row["accuracy_low"], row["accuracy_high"])
@@ -46,7 +46,7 @@ def cells(result: Result) -> list[list[str]]:
 
 def noises(result: Result) -> dict[str, str]:
     """Shares of noisy labels that were probed, as in the keys and as a reader sees them: noise20, 20 %."""
-    keys = dict.fromkeys(key for row in result.rows for key in row.values)
+    keys = dict.fromkeys(key for row in result.rows for key in row)
     found = [key.removeprefix("accuracy_") for key in keys if key.startswith("accuracy_noise")]
     names = [key for key in found if not key.endswith(("_se", "_low", "_high"))]
     return {key: f"{key.removeprefix('noise').replace('_', '.')} %" for key in names}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +11,25 @@ from diffscope.names import cell, visible
 from diffscope.report import training, variation, verdict
 from diffscope.report.cells import COLUMNS
 from diffscope.report.footnotes import footnotes, noted
-from diffscope.results import VARIED, Result, Row, TableResult
+from diffscope.results import HEAD, Result, Row
 
 
-def write_csv(result: Result | TableResult, path: Path) -> None:
-    """One line a row with the keys of `result.json`, as RFC 4180 has it; a null is an empty field.
+def write_csv(records: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Writes a line a row with the keys of `result.json`, as RFC 4180 has it; a null is an empty field.
 
     Lists (`replicates`) are left out, notes joined by "; ". Floats are written so that they read back unchanged. Words
     are written as `names.cell` has them.
     """
-    records = result.to_json()["rows"]
     keys = dict.fromkeys(key for record in records for key in record)
     listed = {key for record in records for key, value in record.items() if isinstance(value, (list, dict))}
-    columns = [*_head_first(keys, listed), *(["notes"] if "notes" in keys else [])]
-    if isinstance(result, TableResult):
-        columns = [key for key in keys if key not in listed]
+    head = [key for key in HEAD if key in keys]
+    rest = [key for key in keys if key not in {*head, *listed, "notes"}]
+    columns = [*head, *rest, *(["notes"] if "notes" in keys else [])]
     # the csv module ends lines itself, with CR LF; a file name that is not UTF-8 is still written
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(map(cell, columns))
         writer.writerows([[_field(record.get(key)) for key in columns] for record in records])
-
-
-def _head_first(keys: dict[str, None], left_out: set[str]) -> list[str]:
-    """`sigma_requested` stands beside `sigma`, also where the first row lacks it; the snapshot or member first."""
-    optional = ("checkpoint", "step", *VARIED, "sigma_requested")
-    order = ("checkpoint", "step", *VARIED, "layer", "sigma", "sigma_requested", "t", "n", "d")
-    head = [key for key in order if key in keys or key not in optional]
-    return [*head, *(key for key in keys if key not in {*head, *left_out, "notes"})]
 
 
 def _field(value: Any) -> str:

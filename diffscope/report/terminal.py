@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console as Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.segment import Segments
 from rich.table import Table
@@ -185,7 +185,7 @@ def _cells(groups: Sequence[Sequence[Row]], columns: Sequence[tuple[str, Callabl
 
 def print_self_check(result: Result, console: Console) -> None:
     """ICR from half of the images beside that from all, where it was asked for."""
-    checked = [row for row in result.rows if row.values.get("icr_half") is not None]
+    checked = [row for row in result.rows if row.get("icr_half") is not None]
     rows = [
         [
             row.layer,

@@ -140,7 +140,7 @@ def columns(result: Result) -> dict[str, Callable[[Row], str]]:
 
 
 def _any(result: Result, key: str) -> bool:
-    return any(row.values.get(key) is not None for row in result.rows)
+    return any(row.get(key) is not None for row in result.rows)
 
 
 def marks(row: Row, onset: OnsetRow | None) -> list[str]:
@@ -189,7 +189,7 @@ def _lowest(result: Result, onset: OnsetRow) -> list[str]:
     if minimum is None:
         return ["No snapshot has an ICR that can be compared."]
     row = next((row for row in result.rows if row.step == minimum.step and onset_of(result, row) is onset), None)
-    ends = "" if row is None else interval(row.values.get("icr_low"), row.values.get("icr_high"))
+    ends = "" if row is None else interval(row.get("icr_low"), row.get("icr_high"))
     icr = f"{share(minimum.icr)} (95 % interval {ends})" if ends.startswith("[") else share(minimum.icr)
     if minimum.low_step == minimum.high_step:
         return [f"Lowest ICR {icr} at step {minimum.step:,}; every other snapshot can be told apart from it."]
@@ -282,11 +282,11 @@ def training_line(row: Row, onset_rows: Sequence[OnsetRow]) -> str:
     """A newly measured snapshot on one line: step, ICR with its interval, and what the run says so far."""
     onset = next((onset for onset in onset_rows if (onset.layer, onset.sigma) == (row.layer, row.sigma)), None)
     where = "" if len(onset_rows) == 1 else f" ({place(row)})"
-    icr = f"ICR {share(row.values.get('icr'))}"
-    if row.values.get("icr") is None:
+    icr = f"ICR {share(row.get('icr'))}"
+    if row.get("icr") is None:
         found = ", ".join(dict.fromkeys(code(note) for note in row.notes)) or "not computed"
     else:
-        found = interval(row.values.get("icr_low"), row.values.get("icr_high"))
+        found = interval(row.get("icr_low"), row.get("icr_high"))
     return f"step {step(row):,}{where}: {icr} {found}" + ("" if onset is None else f", {_so_far(onset)}")
 
 

@@ -6,9 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import geometric_mean
+from typing import Any
 
 from diffscope.report import terminal, verdict
 from diffscope.report.cells import NULL, best_first, by_layer, interval, lowest, number, percent, sentences, share
+from diffscope.report.terminal import Console
 from diffscope.results import Result, Row, WindowRow
 
 HEADING = {"augment": "augmentation", "num_images": "images"}
@@ -51,7 +53,7 @@ def series(rows: Sequence[Row]) -> dict[tuple[str, float], list[Row]]:
 
 def level_of(rows: Sequence[Row]) -> float:
     """Of one layer: the noise level of lowest ICR in the last member that has any."""
-    last = {member(row): row for row in rows if row.values.get("icr") is not None}
+    last = {member(row): row for row in rows if row.get("icr") is not None}
     best = None if not last else lowest(of_member(rows, list(last)[-1]))
     return rows[0].sigma if best is None else best.sigma
 
@@ -129,7 +131,7 @@ def _position(levels: Sequence[float], sigma: float) -> float:
 def _of_series(result: Result, rows: Sequence[Row]) -> list[str]:
     if result.varied == "num_images":
         return _convergence(rows)
-    known = [row for row in rows if row.values.get("icr") is not None]
+    known = [row for row in rows if row.get("icr") is not None]
     if not known:
         return ["No augmentation has an ICR."]
     least, most = (ends(known, key=lambda row: float(row["icr"])) for ends in (min, max))
@@ -140,13 +142,13 @@ def _of_series(result: Result, rows: Sequence[Row]) -> list[str]:
 
 
 def _value(row: Row) -> str:
-    ends = interval(row.values.get("icr_low"), row.values.get("icr_high"))
+    ends = interval(row.get("icr_low"), row.get("icr_high"))
     return share(row["icr"]) if ends == NULL else f"{share(row['icr'])}, 95 % interval {ends}"
 
 
 def _convergence(rows: Sequence[Row], start: str = "From") -> list[str]:
     """Whether the number of images matters: to the estimate, and to the plug-in value of the paper."""
-    known = [row for row in rows if row.values.get("icr") is not None]
+    known = [row for row in rows if row.get("icr") is not None]
     told = [f"{member(row)} images do not determine ICR." for row in rows if row not in known]
     if len(known) < 2:
         return told or ["No number of images has an ICR."]
@@ -172,16 +174,15 @@ def _convergence(rows: Sequence[Row], start: str = "From") -> list[str]:
 
 def _holds(row: Row, value: float) -> bool:
     """Whether the row's interval does; one without an interval excludes nothing."""
-    low, high = row.values.get("icr_low"), row.values.get("icr_high")
+    low, high = row.get("icr_low"), row.get("icr_high")
     return low is None or high is None or low <= value <= high
 
 
 # --- in the terminal
 
 
-def print_variation(result: Result) -> None:
-    """Tables, notes, paragraphs, on stdout."""
-    console = terminal.stdout_console()
+def print_variation(result: Result, console: Console) -> None:
+    """Tables, notes, paragraphs."""
     if is_curve(result):
         for layer, rows in by_layer(result.rows).items():
             names = [f"N = {name}" if result.varied == "num_images" else short(name) for name in members(result)]
@@ -203,9 +204,9 @@ def print_variation(result: Result) -> None:
         table = ["layer", "σ", HEADING[result.varied or ""], "ICR", "95 % interval", "ICR raw", "ICR Gauss"]
         table += ["trace s", "trace ξ"]
         cells = [_cells(row) for rows in series(result.rows).values() for row in rows]
-    if any(row.values.get("icr_half") is not None for row in result.rows) and not is_curve(result):
+    if any(row.get("icr_half") is not None for row in result.rows) and not is_curve(result):
         table.append("from half")
-        halves = [row.values.get("icr_half") for rows in series(result.rows).values() for row in rows]
+        halves = [row.get("icr_half") for rows in series(result.rows).values() for row in rows]
         cells = [[*line, share(half)] for line, half in zip(cells, halves, strict=True)]
     terminal.print_table(table, _once(cells), console, left=("layer", "augmentation", "shape"))
     for sentence in sentences(note for row in result.rows for note in row.notes):
@@ -219,7 +220,7 @@ def _by_level(result: Result, rows: Sequence[Row]) -> list[list[str]]:
     """ICR of one layer: a line a noise level, a column a member."""
     found = {(row.sigma, member(row)): row for row in rows}
     return [
-        ["", number(level), *(share(found[level, name].values.get("icr")) for name in members(result))]
+        ["", number(level), *(share(found[level, name].get("icr")) for name in members(result))]
         for level in sorted({row.sigma for row in rows})
     ]
 
@@ -227,7 +228,7 @@ def _by_level(result: Result, rows: Sequence[Row]) -> list[list[str]]:
 def _window_cells(result: Result, window: WindowRow) -> list[str]:
     """The best level measured, and what window lies around it."""
     best = lowest(row for row in of_member(result.rows, member(window)) if row.layer == window.layer)
-    values = {} if best is None else best.values
+    values: Mapping[str, Any] = {} if best is None else best
     return [
         window.layer,
         member(window),
@@ -241,11 +242,10 @@ def _window_cells(result: Result, window: WindowRow) -> list[str]:
 
 
 def _cells(row: Row) -> list[str]:
-    values = row.values
-    ends = interval(values.get("icr_low"), values.get("icr_high"))
-    estimates = [share(values.get("icr_raw")), share(values.get("icr_gauss"))]
-    traces = [number(values.get("trace_s")), number(values.get("trace_xi"))]
-    return [row.layer, number(row.sigma), member(row), share(values.get("icr")), ends, *estimates, *traces]
+    ends = interval(row.get("icr_low"), row.get("icr_high"))
+    estimates = [share(row.get("icr_raw")), share(row.get("icr_gauss"))]
+    traces = [number(row.get("trace_s")), number(row.get("trace_xi"))]
+    return [row.layer, number(row.sigma), member(row), share(row.get("icr")), ends, *estimates, *traces]
 
 
 def _once(cells: Sequence[Sequence[str]]) -> list[list[str]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,11 +14,12 @@ from diffscope.checkpoints import Checkpoint, read
 from diffscope.errors import CheckpointError, UsageError
 from diffscope.families.base import Denoiser
 from diffscope.formats import TENSOR_DTYPES
+from diffscope.results import Record
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def convert(checkpoint: Checkpoint, denoiser: Denoiser, path: Path, dtype: str | None = None) -> dict[str, Any]:
+def convert(checkpoint: Checkpoint, denoiser: Denoiser, path: Path, dtype: str | None = None) -> Record:
     """Write the weights in use under the file's own names; `dtype` None keeps the stored ones.
 
     The metadata carry family, constructor arguments, step and where the file came from. What was written is read back
@@ -45,7 +45,8 @@ def convert(checkpoint: Checkpoint, denoiser: Denoiser, path: Path, dtype: str |
         metadata |= {"step": str(checkpoint.step), "step_unit": str(checkpoint.step_unit)}
     write_atomically(path, lambda part: write_tensors(part, _described(checkpoint.path, tensors), metadata))
     _check(path, tensors)
-    return {"path": str(path), "bytes": path.stat().st_size, "tensors": len(tensors), "metadata": metadata}
+    found = {"path": str(path), "bytes": path.stat().st_size, "tensors": len(tensors), "metadata": metadata}
+    return Record("convert", found)
 
 
 def _cast(tensor: torch.Tensor, dtype: str | None) -> torch.Tensor:

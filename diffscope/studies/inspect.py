@@ -7,13 +7,13 @@ from typing import Any
 
 from diffscope.checkpoints import Checkpoint
 from diffscope.families.base import Denoiser, Layer
-from diffscope.results import finite
+from diffscope.results import Record, finite
 
 
-def inspect(checkpoint: Checkpoint, denoiser: Denoiser, sha256: str | None = None) -> dict[str, Any]:
+def inspect(checkpoint: Checkpoint, denoiser: Denoiser, sha256: str | None = None) -> Record:
     """The record that `diffscope inspect --json` prints."""
     space, noise, classes = denoiser.space, denoiser.noise, denoiser.classes
-    return {
+    content = {
         "path": checkpoint.path,
         "container": checkpoint.container,
         "revision": checkpoint.revision,
@@ -47,6 +47,7 @@ def inspect(checkpoint: Checkpoint, denoiser: Denoiser, sha256: str | None = Non
         "layers": _layers(denoiser.layers),
         "warnings": list(denoiser.warnings),
     }
+    return Record("inspect", content)
 
 
 def _layers(layers: Sequence[Layer]) -> list[dict[str, Any]]:

@@ -112,7 +112,7 @@ def test_json_alone_goes_to_stdout_and_comes_back(ran: Ran, folder: Path) -> Non
 
 def test_quiet_prints_numbers_alone() -> None:
     ran = diffscope(*SWEEP, "--accuracy", "40%", "--quiet")
-    assert [float(line) for line in ran.out.splitlines()]
+    assert [float(line.split()[-1]) for line in ran.out.splitlines()]
     assert len(ran.out.splitlines()) == 5
 
 

@@ -57,7 +57,8 @@ def test_nothing_but_warnings_beside_the_result() -> None:
 def test_quiet_is_the_share() -> None:
     ran = diffscope(*TOY, "--quiet")
     assert ran.code == 0
-    assert float(ran.out) > 0
+    assert ran.out.startswith("share ")
+    assert float(ran.out.split()[1]) > 0
     assert ran.out.count("\n") == 1
 
 

@@ -227,14 +227,13 @@ def test_names_of_unreadable_files_and_of_what_is_not_there(odd: Path, tmp_path:
 
 def test_cells_that_a_spreadsheet_would_compute(tmp_path: Path) -> None:
     from diffscope.report.tables import write_csv
-    from diffscope.results import TableResult
     from diffscope.studies.track.overlay import read_columns
 
     rows = tuple({"step": step, "=fid": -0.5 * step, "checkpoint": "=HYPERLINK(1)\x1b"} for step in (1, 2))
-    write_csv(TableResult("0", "memorization", {}, {}, {}, rows), tmp_path / "a.csv")
+    write_csv(rows, tmp_path / "a.csv")
     with (tmp_path / "a.csv").open(newline="") as file:
         head, first, _ = csv.reader(file)
-    assert (head, first) == (["step", "'=fid", "checkpoint"], ["1", "-0.5", "'=HYPERLINK(1)\\x1b"])
+    assert (head, first) == (["checkpoint", "step", "'=fid"], ["'=HYPERLINK(1)\\x1b", "1", "-0.5"])
     assert read_columns(str(tmp_path / "a.csv")) == {"=fid": ((1, -0.5), (2, -1.0))}
 
 

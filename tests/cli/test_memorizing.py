@@ -119,7 +119,7 @@ def test_one_checkpoint_in_words(tmp_path: Path) -> None:
         assert (saved.files, saved["arr_0"].shape, saved["arr_0"].dtype) == (["arr_0"], (8, 16, 16, 1), np.uint8)
     # Its own samples as training images: they are all found again.
     again = memorization(LAST, "--samples", 8, "--quiet", data=tmp_path / "samples-0409600.npz")
-    assert (again.code, again.out) == (0, "1.0\n")
+    assert (again.code, again.out.split()[-2:]) == (0, ["share", "1"])
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def test_without_labels_the_grid_alone(tmp_path: Path) -> None:
 def test_a_share_is_a_gate(pictures: Path) -> None:
     command = ("neighbors", EDM, "--data", pictures, *AT, "--num-images", 60, "--quiet")
     ran = diffscope(*command)
-    by_s, by_xi = map(float, ran.out.split())
+    by_s, by_xi = (float(line.split()[-1]) for line in ran.out.splitlines())
     assert diffscope(*command, "--fail-if", f"same_class<{by_s + 0.01}").code == 3
     assert diffscope(*command, "--fail-if", f"same_class<{by_s - 0.01}").code == 0
     assert diffscope(*command, "--fail-if", f"same_class_xi>{by_xi - 0.01}").code == 3
@@ -184,5 +184,5 @@ def test_from_python(tmp_path: Path, pictures: Path) -> None:
         out=tmp_path,
     )  # fmt: skip
     assert [row["component"] for row in result.rows] == ["s", "xi"]
-    assert result.more["grid"][0]["queries"][0]["image"] == 3
+    assert result.sections["grid"][0]["queries"][0]["image"] == 3
     assert {path.name for path in tmp_path.iterdir()} == {"result.json", "result.csv", "neighbors.png", "neighbors.svg"}

@@ -192,10 +192,11 @@ def test_the_same_command_again_is_no_other_protocol(session: Session, pictures:
     assert without_timing(again.json) == without_timing(session.swept)
 
 
-def test_quiet_prints_numbers_alone(session: Session, pictures: Path) -> None:
+def test_quiet_prints_labelled_numbers(session: Session, pictures: Path) -> None:
     quiet = diffscope("icr", EDM, "--data", pictures, *FEW, "--sigma", 0.5, "--quiet")
     assert (quiet.code, quiet.err) == (0, "")
-    assert [float(line) for line in quiet.out.splitlines()] == [session.icr.json["rows"][0]["icr"]]
+    row = session.icr.json["rows"][0]
+    assert quiet.out == f"{row['layer']} sigma 0.5 icr {row['icr']:.4g}\n"
 
 
 def test_nothing_moves_or_shines_where_no_terminal_is(session: Session, pictures: Path) -> None:

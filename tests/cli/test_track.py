@@ -89,12 +89,12 @@ def test_onset_is_a_gate(whole: Ran, out: Path) -> None:
     assert "onset" in held.err.splitlines()[-1]
     early = diffscope("track", *SNAPSHOTS[:4], *AT, "--fail-if", "onset", "--quiet")
     assert early.code == 0, early.err
-    assert len(early.out.split()) == 4
+    assert len(early.out.splitlines()) == 4
 
 
 def test_numbers_of_the_last_snapshot_are_gates() -> None:
     some = ("track", *SNAPSHOTS[:2], *AT, "--quiet")
-    first, last = map(float, diffscope(*some).out.split())
+    first, last = (float(line.split()[-1]) for line in diffscope(*some).out.splitlines())
     between = (first + last) / 2
     true, false = ("<", ">") if last < first else (">", "<")
     assert diffscope(*some, "--fail-if", f"icr{true}{between}").code == 3

@@ -192,8 +192,8 @@ def test_a_layer_that_is_too_wide_does_not_stop_the_others(tmp_path: Path) -> No
         assert row["icr"] is not None
     for row in result.rows[2:]:
         # The same keys, all of them null.
-        assert set(row.values) == set(result.rows[0].values)
-        assert set(row.values.values()) == {None}
+        assert set(row.metrics) == set(result.rows[0].metrics)
+        assert set(row.metrics.values()) == {None}
         (note,) = row.notes
         assert note.startswith("too_few_images: 48 images × 2 views cannot determine 64 channels")
     alone = measured(job(layer=("linear",), **settings), tmp_path)
@@ -229,7 +229,7 @@ def test_half_of_the_images_agree_with_all(tmp_path: Path) -> None:
     assert row["half_change_low"] < 0 < row["half_change_high"]
     assert not [note for note in row.notes if "self_check" in note]
     plain = measured(job(sigma=(0.5,)), tmp_path).rows[0]
-    assert {key: row[key] for key in plain.values} == plain.values
+    assert {key: row[key] for key in plain.metrics} == plain.metrics
 
 
 def test_halves_that_disagree_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
+from diffscope.report.figures import canvas
+from diffscope.report.views.base import view_of
 from diffscope.results import Minimum, OnsetRow, Overlay, OverlayAgainst, Result, Row, WindowRow
+
+
+def draw(result: Result, folder: Path) -> list[Path]:
+    """The pictures of the result's view, written alone."""
+    with canvas.look():
+        figures = view_of(result).figures(result)
+    return [path for name, figure in figures.items() for path in canvas.save(figure, folder / name)]
 
 
 def levels(count: int, low: float = 0.002, high: float = 20.0) -> list[float]:
@@ -34,12 +44,12 @@ def row(layer: str, sigma: float, offset: float = 0.0, notes: tuple[str, ...] = 
         "trace_s_l2": s / total,
         "trace_xi_l2": xi / total,
     }
-    return Row(layer, sigma, math.log(sigma) / 4, 5000, 256, values, notes)
+    return Row(layer=layer, sigma=sigma, t=math.log(sigma) / 4, n=5000, d=256, **values, notes=notes)
 
 
 def without_icr(known: Row, why: str) -> Row:
     gone = dict.fromkeys(("icr", "icr_se", "icr_low", "icr_high", "icr_raw", "trace_s", "trace_s_l2"))
-    return Row(known.layer, known.sigma, known.t, known.n, known.d, {**known.values, **gone}, (why,))
+    return known.having(**gone, notes=(why,))
 
 
 def window(layer: str, icr: float = 0.18, shape: str | None = "u", notes: tuple[str, ...] = ()) -> WindowRow:
@@ -59,7 +69,7 @@ def result(
         data={"path": "images", "count": 5000, "used": 5000, "skipped": [], "fingerprint": "0" * 16},
         protocol={"hash": "0" * 16},
         rows=tuple(rows),
-        window=tuple(windows),
+        sections={"window": tuple(windows)},
     )
 
 
@@ -102,7 +112,8 @@ def snapshot(i: int, icr: float | None, layer: str = LAYER, sigma: float = SIGMA
             values |= {
                 f"icr_holdout{end}": worse * icr * by for end, by in (("", 1.02), ("_low", 0.97), ("_high", 1.07))
             }
-    return Row(layer, sigma, math.log(sigma) / 4, 5000, 256, values, notes, checkpoint=path, step=step)
+    where = {"checkpoint": path, "step": step, "layer": layer, "sigma": sigma, "t": math.log(sigma) / 4}
+    return Row(where, n=5000, d=256, **values, notes=notes)
 
 
 def course(state: str, count: int) -> list[float]:
@@ -117,7 +128,7 @@ def course(state: str, count: int) -> list[float]:
 
 def onset(rows: Sequence[Row], state: str, fired: bool = True, notes: tuple[str, ...] = ()) -> OnsetRow:
     """The verdict on one series, its numbers read from the rows."""
-    known = [row for row in rows if row.values["icr"] is not None]
+    known = [row for row in rows if row.metrics["icr"] is not None]
     if not known:
         return OnsetRow(rows[0].layer, rows[0].sigma, state, None, None, *(None,) * 5, "short", *(None,) * 3, notes)
     best = min(known, key=lambda row: float(row["icr"]))
@@ -151,10 +162,7 @@ def training(rows: Sequence[Row], onsets: Sequence[OnsetRow] = (), overlay: Sequ
     return dataclasses.replace(
         result(rows, path=str(listed[-1]["path"])),
         command="track",
-        checkpoints=tuple(listed),
-        onset=tuple(onsets),
-        overlay=tuple(overlay),
-    )
+    ).having(checkpoints=tuple(listed), onset=tuple(onsets), overlay=tuple(overlay))
 
 
 def track(state: str = "turned", count: int = 24, fired: bool = True, held_out: bool = False) -> Result:
@@ -181,7 +189,7 @@ def track_with_nulls() -> Result:
     rows = [snapshot(i, icr if i % 4 != 2 else None) for i, icr in enumerate(course("turned", 24))]
     made = training(rows, [onset(rows, "turned", notes=("snapshots_skipped: no ICR with replicates at step 38400",))])
     missing = {"path": "runs/limited/broken.pt", "sha256": None, "step": None, "why": "not a checkpoint: a zip of text"}
-    return dataclasses.replace(made, checkpoints=(*made.checkpoints, missing))
+    return made.having(checkpoints=(*made.checkpoints, missing))
 
 
 def track_of_nothing(count: int = 3) -> Result:
@@ -202,4 +210,4 @@ def overlay(column: str, turn: int | None, leads: int | None, correlation: float
 def track_with_all() -> Result:
     made = track(held_out=True)
     columns = (overlay("fid", 11, 2, 0.83), overlay("memorization_third", None, None, -0.71))
-    return dataclasses.replace(made, overlay=columns)
+    return made.having(overlay=columns)

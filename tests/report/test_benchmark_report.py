@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from diffscope.report.benchmark import batches, duration, facts, print_benchmark, stages, verdicts
+from diffscope.report.terminal import stdout_console
 
 RECORD: dict[str, Any] = {
     "checkpoint": {"path": "ckpt.pkl", "family": "edm", "class": "EDMPrecond(SongUNet)", "parameters": 55732739},
@@ -133,7 +134,7 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    print_benchmark(RECORD)
+    print_benchmark(RECORD, stdout_console())
     out, err = capsys.readouterr()
     assert err == ""
     lines = [line.rstrip() for line in out.splitlines()]

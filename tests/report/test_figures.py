@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
-from diffscope.report.figures import canvas, draw, training
+from diffscope.report.figures import canvas, training
 from diffscope.results import Result, Row
 
 ONE = made_results.sweep()
@@ -26,7 +25,7 @@ TRACK = ["icr", "traces", "companions"]
 
 
 def bare(step: int, **values: float) -> Row:
-    return Row("m", 0.3, 0.3, 9, 4, {"icr": 0.5, **values}, checkpoint=f"{step}.pt", step=step)
+    return Row(layer="m", sigma=0.3, t=0.3, n=9, d=4, checkpoint=f"{step}.pt", step=step, **{"icr": 0.5, **values})
 
 
 CASES: dict[str, tuple[Result, list[str]]] = {
@@ -38,7 +37,7 @@ CASES: dict[str, tuple[Result, list[str]]] = {
     "many layers at one level": (made_results.result([made_results.row(f"b.{i}", 0.3) for i in range(40)]), ["icr"]),
     "gaps": (made_results.result(GAPS, ONE.window), ["icr", "traces"]),
     "no icr at all": (made_results.result(NOTHING), ["icr"]),
-    "icr alone": (made_results.result([Row("m", s, s, 9, 4, {"icr": s}) for s in (0.1, 0.2)]), ["icr"]),
+    "icr alone": (made_results.result([Row(layer="m", sigma=s, t=s, n=9, d=4, icr=s) for s in (0.1, 0.2)]), ["icr"]),
     "a run that turned": (made_results.track(), TRACK),
     "a run with all there is": (made_results.track_with_all(), TRACK),
     "turned in retrospect": (made_results.track(fired=False, count=8), TRACK),
@@ -50,7 +49,7 @@ CASES: dict[str, tuple[Result, list[str]]] = {
     "one snapshot": (made_results.track("unclear", 1), TRACK),
     "two snapshots": (made_results.track("unclear", 2), TRACK),
     "a hundred snapshots": (made_results.track(count=100, held_out=True), TRACK),
-    "a run without a verdict": (dataclasses.replace(made_results.track(), onset=()), TRACK),
+    "a run without a verdict": (made_results.track().having(onset=()), TRACK),
     "series of two layers at two levels": (made_results.track_of_layers(2, levels=(0.1, 0.5)), TRACK),
     "series of many layers": (made_results.track_of_layers(30), TRACK),
     "icr of a run alone": (made_results.training([bare(step) for step in (100, 200)]), ["icr"]),
@@ -60,7 +59,7 @@ CASES: dict[str, tuple[Result, list[str]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_pictures_are_complete_and_not_blank(case: str, tmp_path: Path) -> None:
     result, names = CASES[case]
-    written = draw(result, tmp_path)
+    written = made_results.draw(result, tmp_path)
     assert [path.name for path in written] == [f"{name}.{kind}" for name in names for kind in ("png", "svg")]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in written)
     for path in written[::2]:
@@ -80,9 +79,9 @@ def test_pictures_are_complete_and_not_blank(case: str, tmp_path: Path) -> None:
 def test_the_same_result_gives_the_same_bytes_whatever_the_users_defaults(result: Result, tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-    first = draw(result, tmp_path / "a")
+    first = made_results.draw(result, tmp_path / "a")
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "black", "savefig.dpi": 30}):
-        second = draw(result, tmp_path / "b")
+        second = made_results.draw(result, tmp_path / "b")
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
 
@@ -90,7 +89,7 @@ def test_the_same_result_gives_the_same_bytes_whatever_the_users_defaults(result
 def test_another_result_gives_another_picture(tmp_path: Path) -> None:
     for folder, result in (("a", ONE), ("b", made_results.result(GAPS, ONE.window))):
         (tmp_path / folder).mkdir()
-        draw(result, tmp_path / folder)
+        made_results.draw(result, tmp_path / folder)
     assert (tmp_path / "a" / "icr.png").read_bytes() != (tmp_path / "b" / "icr.png").read_bytes()
 
 
@@ -98,7 +97,7 @@ def test_names_are_not_mathematics_and_may_lack_glyphs(tmp_path: Path) -> None:
     names = ["$x_{", "_orig.mid", "层", "caf\udcff\x1b"]
     rows = [made_results.row(name, sigma) for name in names for sigma in (0.1, 0.3, 1.0)]
     windows = [made_results.window(names[0], 0.1)]
-    assert draw(made_results.result(rows, windows, path="a$b$\\frac{" + "long" * 40 + ".pt"), tmp_path)
+    assert made_results.draw(made_results.result(rows, windows, path="a$b$\\frac{" + "long" * 40 + ".pt"), tmp_path)
 
 
 def texts(result: Result, name: str = "icr") -> str:
@@ -147,7 +146,7 @@ def test_the_axis_says_what_steps_count(unit: str | None, label: str) -> None:
     made = made_results.track()
     listed = tuple({**checkpoint, "step_unit": unit} for checkpoint in made.checkpoints)
     for name in TRACK:
-        assert label in texts(dataclasses.replace(made, checkpoints=listed), name).splitlines()
+        assert label in texts(made.having(checkpoints=listed), name).splitlines()
 
 
 def test_of_several_series_marks_name_theirs_and_the_legend_every_state() -> None:
@@ -161,7 +160,7 @@ def test_of_several_series_marks_name_theirs_and_the_legend_every_state() -> Non
 
 def test_only_four_columns_of_the_users_have_room_and_the_rest_is_counted() -> None:
     columns = tuple(made_results.overlay(f"$odd_{{{i}\n{'name' * 20}", 9, 0, None) for i in range(6))
-    result = dataclasses.replace(made_results.track(), overlay=columns)
+    result = made_results.track().having(overlay=columns)
     said = texts(result)
     assert "2 more overlay columns in result.json" in said
     assert said.count(": turns at 128 k, with ICR") == 4
@@ -176,7 +175,7 @@ def test_many_snapshots_have_no_markers() -> None:
 
 
 def test_a_snapshot_between_two_gaps_has_its_interval() -> None:
-    rows = [bare(100, icr_low=0.4, icr_high=0.6), dataclasses.replace(bare(200), values={"icr": None}), bare(300)]
+    rows = [bare(100, icr_low=0.4, icr_high=0.6), bare(200).having(icr=None), bare(300)]
     with canvas.look():
         lines = training.figures(made_results.training(rows))["icr"].axes[0].get_lines()
     assert [0.4, 0.6] in [list(line.get_ydata()) for line in lines]
@@ -202,16 +201,16 @@ def test_wide_traces_of_a_run_stand_on_a_logarithmic_axis_and_narrow_ones_on_one
 
 def test_names_in_a_run_may_hold_anything(tmp_path: Path) -> None:
     rows = [
-        dataclasses.replace(row, layer=layer, checkpoint=f"a$b/{row.step}$\\frac{{caf\udcff{'long' * 30}.pt")
+        row.having(layer=layer, checkpoint=f"a$b/{row.step}$\\frac{{caf\udcff{'long' * 30}.pt")
         for layer in ("$x_{", "_orig.mid")
         for row in made_results.track().rows
     ]
-    assert draw(made_results.training(rows, [made_results.onset(rows[:24], "turned")]), tmp_path)
+    assert made_results.draw(made_results.training(rows, [made_results.onset(rows[:24], "turned")]), tmp_path)
 
 
 def test_traces_may_be_negative_or_all_alike(tmp_path: Path) -> None:
-    rows = [Row("m", s, 1.0, 9, 4, {"icr": 0.5, "trace_s": s - 0.5, "trace_xi": 1.0}) for s in (0.1, 0.3, 30.0)]
-    assert len(draw(made_results.result(rows), tmp_path)) == 4
+    rows = [Row(layer="m", sigma=s, t=1.0, n=9, d=4, icr=0.5, trace_s=s - 0.5, trace_xi=1.0) for s in (0.1, 0.3, 30.0)]
+    assert len(made_results.draw(made_results.result(rows), tmp_path)) == 4
 
 
 def test_pyplot_is_never_imported() -> None:

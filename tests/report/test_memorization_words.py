@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import made_results
 import numpy as np
 import pytest
 from PIL import Image
 
 from diffscope.report import memorization
 from diffscope.report.figures import memorization as figures
-from diffscope.results import TableResult
+from diffscope.results import Result, Row
 from diffscope.studies.memorization.copies import Criterion, Distances, Found, Similarities, measures
 
 
@@ -32,15 +34,15 @@ def by_cosine(*cosines: float) -> Similarities:
     return Similarities(np.arange(n), np.zeros(n, bool), np.array(cosines))
 
 
-def result(*rows: dict[str, Any], kind: str = "ratio", threshold: float = 1 / 3, **protocol: Any) -> TableResult:
-    return TableResult(
+def result(*rows: dict[str, Any], kind: str = "ratio", threshold: float = 1 / 3, **protocol: Any) -> Result:
+    return Result(
         "0",
         "memorization",
         {},
         {},
         {"criterion": kind, "threshold": threshold, "mirror": True, "space": "pixels", **protocol},
-        rows,
-        more={"pairs": [], "checkpoints": [{"path": "a", "step": r["step"], "step_unit": "images"} for r in rows]},
+        tuple(map(Row, rows)),
+        sections={"pairs": [], "checkpoints": [{"path": "a", "step": r["step"], "step_unit": "images"} for r in rows]},
     )
 
 
@@ -131,13 +133,14 @@ def test_grids_of_any_size(count: int, channels: int, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (count, channels, 6, 6), dtype=np.uint8)
     gallery = {"samples": images, "pair_samples": images, "pair_images": images}
     found = result(row(by_ratio(*[0.1] * count), 1 / 3))
-    found.more["pairs"].extend(pair(n, ratio=0.1 + 0.05 * n) for n in range(count))  # type: ignore[attr-defined]
-    written = figures.draw(found, gallery, {"checkpoint": "runs/a.pt", "step": None}, tmp_path)
+    pairs = [pair(n, ratio=0.1 + 0.05 * n) for n in range(count)]
+    found = replace(found.having(pairs=pairs), pictures={"checkpoint": "runs/a.pt", "step": None, **gallery})
+    written = made_results.draw(found, tmp_path)
     assert [path.name for path in written] == ["samples.png", "samples.svg", "pairs.png", "pairs.svg"]
     with Image.open(tmp_path / "samples.png") as picture:
         assert picture.width >= 800
     (tmp_path / "again").mkdir()
-    again = figures.draw(found, gallery, {"checkpoint": "runs/a.pt", "step": None}, tmp_path / "again")
+    again = made_results.draw(found, tmp_path / "again")
     assert again[0].read_bytes() == written[0].read_bytes()
 
 
@@ -156,7 +159,7 @@ def test_the_share_over_training_has_its_own_picture(tmp_path: Path) -> None:
     rows = [row(by_ratio(0.9, 0.1 if step > 1 else 0.9), 1 / 3, step=step * 1000) for step in range(3)]
     images = np.zeros((2, 1, 4, 4), np.uint8)
     gallery = {"samples": images, "pair_samples": images[:1], "pair_images": images[:1]}
-    found = result(*rows)
-    found.more["pairs"].append(pair(0, ratio=0.1) | {"step": 2000})
-    written = figures.draw(found, gallery, {"checkpoint": "runs/a.pt", "step": 2000}, tmp_path)
+    found = result(*rows).having(pairs=[pair(0, ratio=0.1) | {"step": 2000}])
+    found = replace(found, pictures={"checkpoint": "runs/a.pt", "step": 2000, **gallery})
+    written = made_results.draw(found, tmp_path)
     assert [path.stem for path in written] == ["samples"] * 2 + ["pairs"] * 2 + ["share"] * 2

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import made_results
 import numpy as np
 import pytest
 
 from diffscope.report import neighbors
 from diffscope.report.figures.canvas import look
-from diffscope.report.figures.neighbors import OTHER, SAME, clusters_figure, draw, grid_figure
+from diffscope.report.figures.neighbors import OTHER, SAME, clusters_figure, grid_figure
 from diffscope.report.tables import write_csv
-from diffscope.results import TableResult
+from diffscope.results import Result, Row
 
 
 def image(index: int, label: int | None, **more: Any) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def made(
     label: int | None = 1,
     share_s: float = 0.8,
     clusters: bool = False,
-) -> TableResult:
+) -> Result:
     known = label is not None
     names = [f"run/snapshot-{i}.pt" for i in range(checkpoints)]
     rows = [
@@ -50,9 +51,10 @@ def made(
     grid = [{**at, "queries": [query(k, label, number) for number in range(queries)]} for at in place]
     points = [image(n, label, points=[[n + 0.1 * v, 0.1 * v * v] for v in range(5)]) for n in range(queries)]
     drawn = [{**at, "explained": [0.6, 0.2], "images": points} for at in place]
-    return TableResult(
+    return Result(
         version="0", command="neighbors", checkpoint={"path": "run"}, data={"class_names": None}, protocol={},
-        rows=tuple(rows), more={"grid": grid, **({"clusters": drawn} if clusters else {})},
+        rows=tuple(map(Row, rows)), pictures=PICTURES,
+        sections={"grid": grid, **({"clusters": drawn} if clusters else {})},
     )  # fmt: skip
 
 
@@ -154,12 +156,12 @@ def test_files_are_the_same_bytes_twice(tmp_path: Path) -> None:
     written = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        written.append(draw(made(clusters=True), PICTURES, tmp_path / name))
+        written.append(made_results.draw(made(clusters=True), tmp_path / name))
     assert [path.name for path in written[0]] == ["neighbors.png", "neighbors.svg", "clusters.png", "clusters.svg"]
     assert [path.read_bytes() for path in written[0]] == [path.read_bytes() for path in written[1]]
 
 
 def test_rows_are_a_spreadsheet(tmp_path: Path) -> None:
-    write_csv(made(), tmp_path / "rows.csv")
+    write_csv(made().rows, tmp_path / "rows.csv")
     head, by_s, _ = (tmp_path / "rows.csv").read_text("utf-8").splitlines()
     assert dict(zip(head.split(","), by_s.split(","), strict=True))["same_class"] == "0.8"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_results import result, row, window
+from made_results import draw, result, row, window
 
 from diffscope.report import probe
 from diffscope.report.figures import probe as figures
@@ -37,7 +37,7 @@ def probed(layer: str, sigma: float, more: bool = False) -> Row:
         for name in ("ensemble_accuracy", "accuracy_noise20", "ensemble_accuracy_noise20"):
             values |= {name: accuracy, f"{name}_low": accuracy - 0.03, f"{name}_high": accuracy + 0.03}
     known = row(layer, sigma)
-    return replace(known, values={**known.values, **values})
+    return known.having(**values)
 
 
 def compared(layer: str, **other: Any) -> ProbeRow:
@@ -53,7 +53,7 @@ def made(layers: int = 1, count: int = 9, more: bool = False, **other: Any) -> R
     found = tuple(compared(name, sigma=best, accuracy=0.9 - 0.01 * i, **other) for i, name in enumerate(names))
     base = result(rows, [window(name) for name in names])
     protocol = {**base.protocol, "input": "noisy", "probe": {"ensemble": 5}}
-    return replace(base, command="probe", probe=found, protocol=protocol)
+    return replace(base, command="probe", protocol=protocol).having(probe=found)
 
 
 def test_the_verdict_names_both_optima_and_their_distance() -> None:
@@ -106,7 +106,7 @@ def test_columns_are_those_that_were_probed() -> None:
 
 def test_layers_are_ranked_by_accuracy() -> None:
     whole = made(layers=3)
-    turned = replace(whole, probe=whole.probe[::-1])
+    turned = whole.having(probe=whole.probe[::-1])
     assert [found.layer for found in probe.ranked(turned)] == [f"enc.8x8_block{i}" for i in range(3)]
 
 
@@ -121,11 +121,11 @@ def test_layers_are_ranked_by_accuracy() -> None:
     ids=["one layer", "many layers", "all that can be asked for", "one level"],
 )
 def test_pictures(whole: Result, names: set[str], tmp_path: Path) -> None:
-    written = figures.draw(whole, tmp_path)
+    written = draw(whole, tmp_path)
     assert {path.name for path in written} == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
     again = tmp_path / "again"
     again.mkdir()
-    for path in figures.draw(whole, again):
+    for path in draw(whole, again):
         assert path.read_bytes() == (tmp_path / path.name).read_bytes()
 
 
@@ -145,11 +145,11 @@ def test_the_picture_has_both_curves_on_axes_of_their_own() -> None:
 def test_no_icr_at_all_is_drawn(tmp_path: Path) -> None:
     gone = dict.fromkeys(("icr", "icr_low", "icr_high"))
     whole = made(steps=None, icr_sigma=None, rank_correlation=None)
-    rows = tuple(replace(r, values={**r.values, **gone}) for r in whole.rows)
-    assert figures.draw(replace(whole, rows=rows, window=()), tmp_path)
+    rows = tuple(r.having(**gone) for r in whole.rows)
+    assert draw(replace(whole, rows=rows).having(window=()), tmp_path)
 
 
 def test_rows_are_a_table_for_spreadsheets(tmp_path: Path) -> None:
-    write_csv(made(), tmp_path / "result.csv")
+    write_csv(made().rows, tmp_path / "result.csv")
     head = (tmp_path / "result.csv").read_text().splitlines()[0].split(",")
     assert {"layer", "sigma", "accuracy", "accuracy_low", "knn", "csnr", "icr"} <= set(head)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 from pathlib import Path
 
 import made_results
 
 from diffscope.report.tables import markdown_table, write_csv
-from diffscope.results import Result, Row
+from diffscope.results import Result
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -19,13 +18,13 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def mixed() -> Result:
     one, two, *_ = made_results.sweep().rows
-    noted = dataclasses.replace(two, notes=('few_images: "5 %", at most', "odd: two\nlines"), sigma_requested=0.005)
+    noted = two.having(notes=('few_images: "5 %", at most', "odd: two\nlines"), sigma_requested=0.005)
     return made_results.result([one, made_results.without_icr(one, "rank_deficient: no"), noted])
 
 
 def test_csv_equals_json(tmp_path: Path) -> None:
     result = mixed()
-    write_csv(result, tmp_path / "result.csv")
+    write_csv(result.rows, tmp_path / "result.csv")
     for line, record in zip(read(tmp_path / "result.csv"), result.to_json()["rows"], strict=True):
         assert "replicates" not in line
         assert line.pop("notes") == "; ".join(record["notes"]).replace("\n", "\\x0a")
@@ -36,20 +35,20 @@ def test_csv_equals_json(tmp_path: Path) -> None:
 
 
 def test_csv_columns_are_in_a_fixed_order(tmp_path: Path) -> None:
-    write_csv(mixed(), tmp_path / "a.csv")
+    write_csv(mixed().rows, tmp_path / "a.csv")
     header = (tmp_path / "a.csv").read_bytes().split(b"\r\n")[0].decode().split(",")
     assert header[:8] == ["layer", "sigma", "sigma_requested", "t", "n", "d", "icr", "icr_se"]
     assert header[-1] == "notes"
-    write_csv(made_results.sweep(), tmp_path / "b.csv")
+    write_csv(made_results.sweep().rows, tmp_path / "b.csv")
     assert "sigma_requested" not in (tmp_path / "b.csv").read_text(encoding="utf-8")
 
 
 def test_a_key_that_only_later_rows_have_gets_a_column(tmp_path: Path) -> None:
     rows = [
-        Row("a", 0.1, 0.1, 9, 4, {"icr": 0.1}),
-        Row("b", 0.1, 0.1, 9, 4, {"icr": None, "lidar": 2.0, "lambda": [1.0]}),
+        made_results.row("a", 0.1),
+        made_results.row("b", 0.1).having(icr=None, lidar=2.0, **{"lambda": [1.0]}),
     ]
-    write_csv(made_results.result(rows), tmp_path / "a.csv")
+    write_csv(rows, tmp_path / "a.csv")
     assert [line["lidar"] for line in read(tmp_path / "a.csv")] == ["", "2.0"]
     assert "lambda" not in read(tmp_path / "a.csv")[0]
 
@@ -77,13 +76,13 @@ def test_markdown_escapes_names() -> None:
 
 def test_csv_of_a_run_begins_with_the_snapshot(tmp_path: Path) -> None:
     made = made_results.track_with_all()
-    write_csv(made, tmp_path / "a.csv")
+    write_csv(made.rows, tmp_path / "a.csv")
     header = (tmp_path / "a.csv").read_bytes().split(b"\r\n")[0].decode().split(",")
     assert header[:7] == ["checkpoint", "step", "layer", "sigma", "t", "n", "d"]
     assert {"loss_holdout", "icr_holdout_low"} <= set(header)
     first = read(tmp_path / "a.csv")[0]
     assert (first["checkpoint"], first["step"]) == (made.rows[0].checkpoint, "12800")
-    write_csv(made_results.sweep(), tmp_path / "b.csv")
+    write_csv(made_results.sweep().rows, tmp_path / "b.csv")
     assert not {"checkpoint", "step"} & set(read(tmp_path / "b.csv")[0])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import sys
 from collections.abc import Callable
@@ -57,7 +56,7 @@ def with_nulls_and_notes() -> Result:
     def altered(i: int, row: Row) -> Row:
         if i % 2:
             return made_results.without_icr(row, f"rank_deficient: {i} images for d = 256; measure more")
-        return dataclasses.replace(row, notes=("few_images: 1/icr − 1 may be off by 5 %",))
+        return row.having(notes=("few_images: 1/icr − 1 may be off by 5 %",))
 
     rows = [altered(i, row) for i, row in enumerate(one.rows)]
     unclear = made_results.window("enc.8x8_block3", 0.18, None, ("window_unclear: the last level may be the best",))
@@ -128,7 +127,7 @@ def test_rows_name_a_layer_once_and_a_note_once(streams: Streams) -> None:
 
 def test_a_level_that_was_not_asked_for_says_which_was(streams: Streams) -> None:
     out, _ = streams()
-    row = dataclasses.replace(made_results.row("mid", 0.31), sigma_requested=0.3)
+    row = made_results.row("mid", 0.31).having(sigma_requested=0.3)
     terminal.print_rows(made_results.result([row]), terminal.stdout_console())
     assert "0.31 (for 0.3)" in out.text()
 
@@ -149,7 +148,7 @@ def test_curve_marks_minimum_and_window_and_leaves_one_level_out(streams: Stream
 
 def test_curve_of_equal_values_and_without_intervals(streams: Streams) -> None:
     out, _ = streams()
-    rows = [Row("mid", sigma, sigma, 9, 4, {"icr": 0.25}) for sigma in (0.1, 1.0, 10.0)]
+    rows = [Row(layer="mid", sigma=sigma, t=sigma, n=9, d=4, icr=0.25) for sigma in (0.1, 1.0, 10.0)]
     terminal.print_curve(made_results.result(rows), terminal.stdout_console())
     assert "0.2500" in out.text()
 

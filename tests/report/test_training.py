@@ -14,7 +14,7 @@ from diffscope.results import OverlayAgainst, Result
 
 def told(result: Result, **changed: Any) -> str:
     onset = dataclasses.replace(result.onset[0], **changed)
-    result = dataclasses.replace(result, onset=(onset,))
+    result = result.having(onset=(onset,))
     return f"{training.HEADLINE[training.verdict(onset)]}. {training.finding(result, onset)}"
 
 
@@ -89,7 +89,7 @@ def test_a_minimum_that_stands_alone_and_a_last_snapshot_to_keep() -> None:
     ],
 )
 def test_overlay_in_words(turn: int | None, lead: int | None, correlation: float | None, says: str) -> None:
-    made = dataclasses.replace(made_results.track(), overlay=(made_results.overlay("m", turn, lead, correlation),))
+    made = made_results.track().having(overlay=(made_results.overlay("m", turn, lead, correlation),))
     [line] = training.overlay_lines(made)
     assert line.endswith(says)
 
@@ -98,7 +98,7 @@ def test_overlay_names_the_series_where_there_are_several() -> None:
     made = made_results.track_of_layers(2)
     column = made_results.overlay("fid", 9, 2, 0.5)
     against = tuple(OverlayAgainst(f"blocks.{i}", 0.3, 24, 0.5, i) for i in range(2))
-    lines = training.overlay_lines(dataclasses.replace(made, overlay=(dataclasses.replace(column, against=against),)))
+    lines = training.overlay_lines(made.having(overlay=(dataclasses.replace(column, against=against),)))
     assert [line.split(":")[0] for line in lines] == [f"fid (blocks.{i}, σ = 0.3)" for i in range(2)]
 
 
@@ -146,7 +146,7 @@ def test_rows_in_any_order_are_shown_by_rising_step() -> None:
     ],
 )
 def test_files_have_as_many_folders_as_it_takes(paths: list[str], names: list[str], run: str) -> None:
-    made = dataclasses.replace(made_results.track(), checkpoints=tuple({"path": path} for path in paths))
+    made = made_results.track().having(checkpoints=tuple({"path": path} for path in paths))
     found = training.file_names(made)
     assert training.run_name(made) == run
     assert len(set(found.values())) == len(paths)

@@ -12,8 +12,9 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
-from diffscope.report.figures import canvas, draw
+from diffscope.report.figures import canvas
 from diffscope.report.figures import variation as pictures
+from diffscope.report.terminal import stdout_console
 from diffscope.report.variation import paragraphs, print_variation, short
 from diffscope.results import Result, Row
 
@@ -22,7 +23,7 @@ CHAIN = ["crop", "crop+flip", "crop+flip+jitter", "crop+flip+jitter+rotate", "cr
 
 def measured(row: Row, icr: float, raw: float) -> Row:
     values = {"icr": icr, "icr_low": icr - 0.02, "icr_high": icr + 0.02, "icr_raw": raw, "icr_gauss": 0.99 * icr}
-    return dataclasses.replace(row, values={**row.values, **values})
+    return row.having(**values)
 
 
 def augmented(
@@ -34,10 +35,10 @@ def augmented(
     for i, (name, sigma) in enumerate(zip(CHAIN, recommended, strict=True)):
         for row in made.rows:
             higher = row["icr"] + 0.03 * i
-            rows.append(dataclasses.replace(measured(row, higher, 0.9 * higher), augment=name))
+            rows.append(measured(row, higher, 0.9 * higher).having(augment=name))
         shape = "rising" if sigma is None else "u"
         windows += [dataclasses.replace(w, augment=name, sigma=sigma or 0.002, shape=shape) for w in made.window]
-    return dataclasses.replace(made, rows=tuple(rows), window=tuple(windows), varied="augment")
+    return dataclasses.replace(made, rows=tuple(rows)).having(window=tuple(windows), varied="augment")
 
 
 def counted(
@@ -50,19 +51,20 @@ def counted(
         for row in made.rows:
             known = measured(row, row["icr"], row["icr"] * (1 - raw / n))
             none = made_results.without_icr(row, f"too_few_images: {n} images")
-            rows.append(dataclasses.replace(known if n >= 200 else none, num_images=n))
+            rows.append((known if n >= 200 else none).having(num_images=n))
         windows += [
             dataclasses.replace(w, num_images=n, **({} if n >= 200 else {"icr": None, "shape": None, "sigma": None}))
             for w in made.window
         ]
     windows = [] if command == "icr" else windows
-    return dataclasses.replace(made, command=command, rows=tuple(rows), window=tuple(windows), varied="num_images")
+    whole = dataclasses.replace(made, command=command, rows=tuple(rows))
+    return whole.having(window=tuple(windows), varied="num_images")
 
 
 def at_one_level(result: Result) -> Result:
     sigma = result.rows[5].sigma
     rows = [row for row in result.rows if row.sigma == sigma]
-    return dataclasses.replace(result, command="icr", rows=tuple(rows), window=())
+    return dataclasses.replace(result, command="icr", rows=tuple(rows)).having(window=())
 
 
 CASES: dict[str, tuple[Result, list[str]]] = {
@@ -85,7 +87,7 @@ CASES: dict[str, tuple[Result, list[str]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_pictures_are_complete_and_not_blank(case: str, tmp_path: Path) -> None:
     result, names = CASES[case]
-    written = draw(result, tmp_path)
+    written = made_results.draw(result, tmp_path)
     assert [path.name for path in written] == [f"{name}.{kind}" for name in names for kind in ("png", "svg")]
     for path in written[::2]:
         picture = np.asarray(Image.open(path).convert("L"))
@@ -160,7 +162,7 @@ def test_of_many_layers_the_best_are_told() -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_every_case_is_printed(case: str, capsys: pytest.CaptureFixture[str]) -> None:
     result, _ = CASES[case]
-    print_variation(result)
+    print_variation(result, stdout_console())
     said = " ".join(capsys.readouterr().out.split())
     assert all(row.layer in said for row in result.rows)
     assert ("steps of σ" in said) == (result.command == "sweep" and "no icr" not in case)

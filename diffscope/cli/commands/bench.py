@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 from diffscope.cli import options
-from diffscope.cli.output import print_json, print_numbers, reader_may_leave
 
 OptionalCheckpoint = Annotated[
     str | None,
@@ -55,9 +54,9 @@ def run(
     """
     from diffscope import demo
     from diffscope.cli.gates import check, parse
-    from diffscope.cli.running import warnings_of
+    from diffscope.cli.running import print_result, warnings_of
     from diffscope.report import terminal
-    from diffscope.report.benchmark import print_benchmark
+    from diffscope.results import Record
     from diffscope.studies.bench.benchmark import benchmark
     from diffscope.studies.bench.result import GATES
 
@@ -72,12 +71,5 @@ def run(
     found = benchmark(job, images, terminal.progress)
     for line in found.notes:
         terminal.warn(line)
-    record = found.to_json()
-    with reader_may_leave():
-        if json:
-            print_json(record)
-        elif quiet:
-            print_numbers([record], "share")
-        else:
-            print_benchmark(record)
+    print_result(Record("bench", found.to_json()), json, quiet)
     check(gates, [found.gated()])

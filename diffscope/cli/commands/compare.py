@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from diffscope.cli import options
-from diffscope.cli.output import print_json, reader_may_leave
 
 KEYS = ("change", "change_low", "change_high", "t", "p", "p_corrected", "icr_old", "icr_new")
 
@@ -27,19 +26,12 @@ def run(
 
     Example: diffscope compare old/result.json new/result.json --fail-if "change>2%"
     """
-    from diffscope import __version__
     from diffscope.cli.gates import check, parse
-    from diffscope.report import terminal
-    from diffscope.results import SCHEMA, read_result
+    from diffscope.cli.running import print_result
+    from diffscope.results import read_result
     from diffscope.studies.compare.compare import compare
 
     gates = [parse(text, KEYS, percent=True) for text in fail_if or []]
-    before, after = read_result(old), read_result(new)
-    records = compare(before, after)
-    sides = {"old": {"path": old, **before.checkpoint}, "new": {"path": new, **after.checkpoint}}
-    with reader_may_leave():
-        if json:
-            print_json({"diffscope": __version__, "schema": SCHEMA, "command": "compare", **sides, "rows": records})
-        else:
-            terminal.print_comparison(records, terminal.stdout_console())
-    check(gates, records)
+    found = compare(read_result(old), read_result(new))
+    print_result(found, json)
+    check(gates, found["rows"])

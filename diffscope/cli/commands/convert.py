@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from diffscope.cli import options
-from diffscope.cli.output import print_json
 
 
 def run(
@@ -32,7 +31,7 @@ def run(
     """
     options.require_safetensors(output)
     from diffscope.api import load
-    from diffscope.cli.running import refuse_other_weights
+    from diffscope.cli.running import print_result, refuse_other_weights
     from diffscope.report import terminal
     from diffscope.studies.convert import convert
 
@@ -40,8 +39,6 @@ def run(
     if not overwrite:
         refuse_other_weights(found, output)
     written = convert(found, denoiser, output, dtype)
-    if json:
-        print_json(written)
-    else:
-        print(f"{written['tensors']} tensors, {written['bytes'] / 1e6:.1f} MB")
+    print_result(written, json)
+    if not json:
         terminal.note(f"wrote {output}")

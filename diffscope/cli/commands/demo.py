@@ -46,8 +46,8 @@ def run(
 
 def _draw_neighbors(model: str, images: str, out: Path, json: bool) -> None:
     """At the recommended level; nothing where the sweep has none."""
-    from diffscope.cli.neighboring import search, show
-    from diffscope.cli.output import reader_may_leave
+    from diffscope.cli.neighboring import search
+    from diffscope.cli.running import print_result
     from diffscope.options.settings import Loading, Settings
     from diffscope.results import read_result
     from diffscope.sources.base import open_source
@@ -61,6 +61,5 @@ def _draw_neighbors(model: str, images: str, out: Path, json: bool) -> None:
     study = open_study([model], open_source(images), settings, Loading(), Question())
     found = search(study, out / "neighbors", overwrite=True)
     if not json:
-        with reader_may_leave():
-            show(found.result, names=False)
+        print_result(found.result, json, pictured=True)
     found.clear()

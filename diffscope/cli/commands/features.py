@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from diffscope.cli import options
-from diffscope.cli.output import print_json, print_line
 from diffscope.errors import UsageError
 
 
@@ -35,7 +34,7 @@ def run(
     if output is None:
         raise UsageError("features needs a file to write: -o FILE.safetensors")
     options.require_safetensors(output)
-    from diffscope.cli.running import others_leave, refuse_other_features, warnings_of
+    from diffscope.cli.running import others_leave, print_result, refuse_other_features, warnings_of
     from diffscope.measure.portions import passes_at_once
     from diffscope.measure.progress import Listener
     from diffscope.report import terminal
@@ -51,9 +50,6 @@ def run(
     others_leave()
     if skipped := written["skipped"]:
         terminal.warn(f"{len(skipped)} unreadable images were left out; the first: {skipped[0]}")
-    if json:
-        print_json(written)
-    else:
-        for name, shape in written["tensors"].items():
-            print_line(f"{name} {' x '.join(map(str, shape))}")
+    print_result(written, json)
+    if not json:
         terminal.note(f"wrote {output}")

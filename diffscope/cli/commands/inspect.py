@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from diffscope.cli import options
-from diffscope.cli.output import print_json, reader_may_leave
 
 
 def run(
@@ -26,13 +25,9 @@ def run(
     Example: diffscope inspect network-snapshot-200000.pkl
     """
     from diffscope.api import load
-    from diffscope.report import terminal
+    from diffscope.cli.running import print_result
     from diffscope.studies.inspect import inspect
 
     found, denoiser = load(checkpoint, family, options.key_values(config), weights, outline=True, verify=verify)
     record = inspect(found, denoiser, found.sha256() if sha256 else None)
-    with reader_may_leave():
-        if json:
-            print_json(record)
-        else:
-            terminal.print_inspection(record, terminal.stdout_console())
+    print_result(record, json)

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from diffscope.cli import options
-from diffscope.cli.output import print_json, print_numbers, reader_may_leave
 from diffscope.errors import UsageError
-
-if TYPE_CHECKING:
-    from diffscope.results import Result
 
 Test = Annotated[
     str | None,
@@ -72,7 +68,7 @@ def run(
     Example: diffscope probe ckpt.pkl --data images/ --out probe/
     """
     from diffscope.cli import gates
-    from diffscope.cli.running import others_leave, prepare, tell_skipped, warnings_of
+    from diffscope.cli.running import others_leave, prepare, print_result, tell_skipped, warnings_of
     from diffscope.measure import progress as listener
     from diffscope.measure import rows as reading
     from diffscope.measure.opening import open_images
@@ -95,16 +91,9 @@ def run(
     others_leave()
     tell_skipped(result)
     if out is not None:
-        from diffscope.report.figures import probe as figures  # matplotlib takes a second to load
-        from diffscope.report.files import write_with_pictures
-
-        for path in write_with_pictures(result, out, lambda folder: figures.draw(result, folder)):
+        for path in result.save(out):
             terminal.note(f"wrote {path}")
-    with reader_may_leave():
-        if json:
-            print_json(result.to_json())
-        else:
-            show(result, quiet)
+    print_result(result, json, quiet, pictured=out is not None)
     # Only now: until the result is out, its parts are all there is of the work.
     forget()
     best = {row.layer: row.sigma for row in result.probe}
@@ -117,20 +106,3 @@ def shares(text: str | None) -> tuple[float, ...]:
         return tuple(float(part) for part in (text or "").split(",") if part.strip())
     except ValueError:
         raise UsageError(f"--label-noise {text}: expected shares such as 0.2,0.4") from None
-
-
-def show(result: Result, quiet: bool) -> None:
-    """Table and a paragraph a layer; quiet: accuracies alone."""
-    from diffscope.report import footnotes, probe, terminal
-
-    if quiet:
-        print_numbers(result.rows, "accuracy")
-        return
-    console = terminal.stdout_console()
-    terminal.print_table(list(probe.columns(result)), probe.cells(result), console, left=("layer", "notes"))
-    for footnote in footnotes.footnotes(result.rows):
-        terminal.print_text(footnote, console)
-    console.print()
-    for found in probe.ranked(result)[: terminal.PLOTS]:
-        heading = f"{found.layer}: {probe.headline(found, result.rows)}."
-        terminal.print_text(probe.finding(result, found), console, heading)

@@ -6,6 +6,7 @@ has its own marker and line style as well, so that a greyscale print can be read
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as _Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
@@ -88,6 +89,13 @@ Across = Callable[[Row], float]
 """Where a row stands on the horizontal axis."""
 
 
+class Figure(_Figure):
+    """A picture that a notebook shows where it is the value of a cell."""
+
+    def _repr_png_(self) -> bytes:
+        return png(self)
+
+
 @contextmanager
 def look() -> Iterator[None]:
     """Our style, whatever the user's own defaults are, while pictures are made and written."""
@@ -96,11 +104,19 @@ def look() -> Iterator[None]:
         yield
 
 
+def png(figure: Figure) -> bytes:
+    """As the file would have it, a little coarser."""
+    with look(), io.BytesIO() as file:
+        figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
+        return file.getvalue()
+
+
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Without dates and versions in the files: two runs can be compared byte by byte."""
     png, svg = stem.with_suffix(".png"), stem.with_suffix(".svg")
-    figure.savefig(png, metadata={"Software": None})
-    figure.savefig(svg, metadata={"Date": None, "Creator": None})
+    with look():
+        figure.savefig(png, metadata={"Software": None})
+        figure.savefig(svg, metadata={"Date": None, "Creator": None})
     return [png, svg]
 
 
@@ -112,12 +128,12 @@ def curve_style(i: int) -> dict[str, Any]:
 
 
 def line(axes: Axes, rows: Sequence[Row], across: Across, key: str, **look: Any) -> None:
-    axes.plot([across(row) for row in rows], [gap(row.values.get(key)) for row in rows], **look)
+    axes.plot([across(row) for row in rows], [gap(row.get(key)) for row in rows], **look)
 
 
 def band(axes: Axes, rows: Sequence[Row], across: Across, key: str, **look: Any) -> None:
     """From KEY_low to KEY_high."""
-    low, high = ([gap(row.values.get(f"{key}_{end}")) for row in rows] for end in ("low", "high"))
+    low, high = ([gap(row.get(f"{key}_{end}")) for row in rows] for end in ("low", "high"))
     axes.fill_between([across(row) for row in rows], low, high, linewidth=0, **look)
 
 

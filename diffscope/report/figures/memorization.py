@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from diffscope.report import memorization
 from diffscope.report.cells import number
 from diffscope.report.figures import canvas
 from diffscope.report.figures.canvas import INK, PALETTE, WIDTH, Axes, Figure, FuncFormatter, Line2D, literal, title
-from diffscope.results import TableResult
+from diffscope.results import Result
 
 Gallery = Mapping[str, np.ndarray]
 """`samples` [m, C, S, S]; `pair_samples` and `pair_images` [k, C, S, S], side by side as they are to be seen."""
@@ -25,20 +24,19 @@ COPY: dict[str, Any] = {"color": PALETTE[0], "linestyle": "-", "linewidth": 1.8}
 LOOSER: dict[str, Any] = {"color": PALETTE[1], "linestyle": (0, (4, 2)), "linewidth": 1.3}
 
 
-def draw(result: TableResult, gallery: Gallery, shown: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Writes the pictures as .png and .svg. `shown`: checkpoint and step of the gallery."""
-    pairs = [pair for pair in result.more["pairs"] if pair["checkpoint"] == shown["checkpoint"]]
-    with canvas.look():
-        figures = {"samples": _samples(result, gallery, shown), "pairs": _pairs(result, gallery, pairs, shown)}
-        if len(result.rows) > 1:
-            figures["share"] = _share(result)
-        return [path for name, figure in figures.items() for path in canvas.save(figure, folder / name)]
+def figures(result: Result) -> dict[str, Figure]:
+    """`samples` and `pairs`, unless the result was read from a file; of several checkpoints also `share`."""
+    drawn = {}
+    if (gallery := result.pictures) is not None:
+        pairs = [pair for pair in result.sections["pairs"] if pair["checkpoint"] == gallery["checkpoint"]]
+        drawn = {"samples": _samples(result, gallery, gallery), "pairs": _pairs(result, gallery, pairs, gallery)}
+    return drawn | ({"share": _share(result)} if len(result.rows) > 1 else {})
 
 
 # --- grids
 
 
-def _samples(result: TableResult, gallery: Gallery, shown: Mapping[str, Any]) -> Figure:
+def _samples(result: Result, gallery: Gallery, shown: Mapping[str, Any]) -> Figure:
     images = pictures(gallery["samples"])
     columns = min(COLUMNS, len(images))
     lines = -(-len(images) // columns)
@@ -53,9 +51,7 @@ def _samples(result: TableResult, gallery: Gallery, shown: Mapping[str, Any]) ->
     return figure
 
 
-def _pairs(
-    result: TableResult, gallery: Gallery, pairs: Sequence[Mapping[str, Any]], shown: Mapping[str, Any]
-) -> Figure:
+def _pairs(result: Result, gallery: Gallery, pairs: Sequence[Mapping[str, Any]], shown: Mapping[str, Any]) -> Figure:
     """Sample on the left, its nearest training image on the right; the frame says by which measure it is a copy."""
     both = pictures(np.concatenate([gallery["pair_samples"], gallery["pair_images"]]))
     ours, theirs = both[: len(pairs)], both[len(pairs) :]
@@ -81,7 +77,7 @@ def _pairs(
     return figure
 
 
-def _pair_handles(result: TableResult, pairs: Sequence[Mapping[str, Any]]) -> list[Line2D]:
+def _pair_handles(result: Result, pairs: Sequence[Mapping[str, Any]]) -> list[Line2D]:
     """What is in the picture, and nothing else."""
     frames = [_frame(result, pair) for pair in pairs]
     handles = []
@@ -95,7 +91,7 @@ def _pair_handles(result: TableResult, pairs: Sequence[Mapping[str, Any]]) -> li
     return handles
 
 
-def _frame(result: TableResult, pair: Mapping[str, Any]) -> dict[str, Any] | None:
+def _frame(result: Result, pair: Mapping[str, Any]) -> dict[str, Any] | None:
     threshold = result.protocol["threshold"]
     if "ratio" in pair:
         return COPY if pair["ratio"] < threshold else LOOSER if pair["ratio"] < 1 / 2 else None
@@ -106,7 +102,7 @@ def _value(pair: Mapping[str, Any]) -> str:
     return f"d1/d2 = {pair['ratio']:.2f}" if "ratio" in pair else f"cosine {pair['similarity']:.3f}"
 
 
-def _of(result: TableResult, shown: Mapping[str, Any]) -> list[str]:
+def _of(result: Result, shown: Mapping[str, Any]) -> list[str]:
     """Which checkpoint is seen."""
     name = memorization.columns(result.rows)["checkpoint"](shown)
     step = [f"step {shown['step']:,}"] if shown["step"] is not None else []
@@ -142,7 +138,7 @@ def pictures(images: np.ndarray) -> np.ndarray:
 # --- the share over training
 
 
-def _share(result: TableResult) -> Figure:
+def _share(result: Result) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.4))
     axes = figure.add_subplot()
     steps = [row["step"] for row in result.rows]
@@ -163,7 +159,7 @@ def _share(result: TableResult) -> Figure:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _step(value)))
     axes.set_ylabel("samples that are copies")
-    units = {entry.get("step_unit") for entry in result.more["checkpoints"] if "why" not in entry}
+    units = {entry.get("step_unit") for entry in result.sections["checkpoints"] if "why" not in entry}
     unit = units.pop() if len(units) == 1 else None
     axes.set_xlabel({"images": "training images seen", "steps": "training steps"}.get(str(unit), "training step"))
     axes.tick_params(color=INK)

@@ -7,7 +7,6 @@ that was compared, before noise; what is compared by the mean over all views is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,12 +23,10 @@ from diffscope.report.figures.canvas import (
     Line2D,
     legend,
     literal,
-    look,
-    save,
     shortened,
     title,
 )
-from diffscope.results import TableResult
+from diffscope.results import Result
 
 Pictures = Mapping[tuple[int, int], np.ndarray]
 """(image, view) → uint8 [H, W] or [H, W, 3]."""
@@ -51,22 +48,23 @@ CAPTION, GAP, APART, LABEL = 0.30, 0.07, 0.30, 0.34
 """Heights and widths in thumbnails: of the text beneath one, between two, between query and neighbours, of s and ξ."""
 
 
-def draw(result: TableResult, pictures: Pictures, folder: Path) -> list[Path]:
-    """Writes `neighbors` and, where the result has them, `clusters`, each as .png and .svg; returns what it wrote."""
-    with look():
-        drawn = {"neighbors": grid_figure(result, pictures)}
-        if "clusters" in result.more:
-            drawn["clusters"] = clusters_figure(result, pictures)
-        return [path for name, figure in drawn.items() for path in save(figure, folder / name)]
+def figures(result: Result) -> dict[str, Figure]:
+    """`neighbors` and, where the result has them, `clusters`; none of a result that was read from a file."""
+    if result.pictures is None:
+        return {}
+    drawn = {"neighbors": grid_figure(result, result.pictures)}
+    if "clusters" in result.sections:
+        drawn["clusters"] = clusters_figure(result, result.pictures)
+    return drawn
 
 
 # --- the grid
 
 
-def grid_figure(result: TableResult, pictures: Pictures) -> Figure:
+def grid_figure(result: Result, pictures: Pictures) -> Figure:
     """Two lines a query, by s and by ξ, queries side by side where there is room; checkpoints one below the other."""
-    parts = neighbors.picked(result.more["grid"], CHECKPOINTS)
-    k, series = result.rows[0]["k"], len(result.more["grid"]) > 1
+    parts = neighbors.picked(result.sections["grid"], CHECKPOINTS)
+    k, series = result.rows[0]["k"], len(result.sections["grid"]) > 1
     most = max(len(part["queries"]) for part in parts)
     across = min(most, max(1, COLUMNS // (k + 2)))
     block = LABEL + 1 + APART + k * (1 + GAP)
@@ -110,7 +108,7 @@ def grid_figure(result: TableResult, pictures: Pictures) -> Figure:
 
 
 def _line(
-    axes: Axes, result: TableResult, pictures: Pictures, query: Mapping[str, Any], component: str, x: float, y: float
+    axes: Axes, result: Result, pictures: Pictures, query: Mapping[str, Any], component: str, x: float, y: float
 ) -> None:
     """Query and neighbours by one component, from the left edge x and the upper edge y."""
     found = query[component]
@@ -127,7 +125,7 @@ def _line(
         x += 1 + GAP
 
 
-def _query_caption(result: TableResult, query: Mapping[str, Any], view: int | None) -> str:
+def _query_caption(result: Result, query: Mapping[str, Any], view: int | None) -> str:
     if view is not None:
         return neighbors.view_name(view)
     if query["label"] is None:
@@ -147,9 +145,9 @@ def _text(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
     axes.text(x, y, text, **{"ha": "center", "va": "center", "fontsize": 7, "color": INK, **style})
 
 
-def _title(result: TableResult, parts: Sequence[Any]) -> str:
+def _title(result: Result, parts: Sequence[Any]) -> str:
     row = result.rows[0]
-    whole = result.more["grid"]
+    whole = result.sections["grid"]
     few = "" if len(parts) == len(whole) else f"{len(parts)} of {len(whole)} checkpoints"
     icr = f"ICR {share(row['icr'])}" if len(whole) == 1 and row["icr"] is not None else ""
     name = neighbors.file_name({"checkpoint": result.checkpoint["path"]})
@@ -159,9 +157,9 @@ def _title(result: TableResult, parts: Sequence[Any]) -> str:
 # --- clusters
 
 
-def clusters_figure(result: TableResult, pictures: Pictures) -> Figure:
+def clusters_figure(result: Result, pictures: Pictures) -> Figure:
     """A panel a checkpoint, with the views of each image in its colour and marker; below, which image that is."""
-    parts = neighbors.picked(result.more["clusters"], PANELS)
+    parts = neighbors.picked(result.sections["clusters"], PANELS)
     images = parts[0]["images"]
     across = 2 if len(parts) == 4 else min(len(parts), 3)
     lines = -(-len(parts) // across)
@@ -177,7 +175,7 @@ def clusters_figure(result: TableResult, pictures: Pictures) -> Figure:
         axes.set_ylabel(f"second ({second})", fontsize=8)
         axes.set_xticks([])
         axes.set_yticks([])
-        if len(result.more["clusters"]) > 1:
+        if len(result.sections["clusters"]) > 1:
             axes.set_title(neighbors.place(part), fontsize=8)
     above.suptitle(_title(result, parts), fontsize=9.5)
     _key(below.subplots(), result, pictures, images, wide / 0.85)
@@ -193,9 +191,7 @@ def _views(axes: Axes, images: Sequence[Mapping[str, Any]]) -> None:
         axes.plot(points[:1, 0], points[:1, 1], **style, markersize=8, markeredgecolor=INK, zorder=4)
 
 
-def _key(
-    axes: Axes, result: TableResult, pictures: Pictures, images: Sequence[Mapping[str, Any]], width: float
-) -> None:
+def _key(axes: Axes, result: Result, pictures: Pictures, images: Sequence[Mapping[str, Any]], width: float) -> None:
     """Which image has which marker; of many the first twelve."""
     step = 1.45
     shown = images[:12]

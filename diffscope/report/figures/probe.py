@@ -31,9 +31,7 @@ from diffscope.report.figures.canvas import (
     legend_height,
     line,
     literal,
-    look,
     plain_numbers,
-    save,
     shortened,
     title,
 )
@@ -47,14 +45,8 @@ ACCURACY, CONTAMINATION = 0, 1
 """Places in the palette: the same colour means the same axis in all panels."""
 
 
-def draw(result: Result, folder: Path) -> list[Path]:
-    """Writes probe, csnr, and where they were asked for inputs and labels, each as .png and .svg."""
-    with look():
-        return [path for name, figure in figures(result).items() for path in save(figure, folder / name)]
-
-
 def figures(result: Result) -> dict[str, Figure]:
-    """None of a single level, which makes no curve."""
+    """probe, csnr, and where they were asked for inputs and labels; none of a single level, which makes no curve."""
     groups = by_layer(result.rows)
     if max(map(len, groups.values())) < 2:
         return {}
@@ -64,7 +56,7 @@ def figures(result: Result) -> dict[str, Figure]:
         drawn["csnr"] = _csnr_figure(result, best)
     if len(_probed(best)) > 1:
         drawn["inputs"] = _inputs_figure(result, best)
-    if noises(result) or "ensemble_accuracy" in best[0].values:
+    if noises(result) or "ensemble_accuracy" in best[0]:
         drawn["labels"] = _labels_figure(result, best)
     return drawn
 
@@ -108,7 +100,7 @@ def _probe_panel(axes: Axes, rows: Sequence[Row], probe: ProbeRow, window: Windo
 def _curve(axes: Axes, rows: Sequence[Row], key: str, i: int, best: Row | None) -> None:
     """Line, band and hollow markers; the best point filled."""
     line(axes, rows, _sigma, key, **curve_style(i), markerfacecolor="white", zorder=3)
-    if f"{key}_low" in rows[0].values:
+    if f"{key}_low" in rows[0]:
         band(axes, rows, _sigma, key, color=PALETTE[i], alpha=0.16)
     if best is not None:
         axes.plot([best.sigma], [gap(best[key])], **{**curve_style(i), "markersize": 7}, zorder=5, clip_on=False)
@@ -209,7 +201,7 @@ def _inputs_figure(result: Result, rows: Sequence[Row]) -> Figure:
 def _labels_figure(result: Result, rows: Sequence[Row]) -> Figure:
     """Accuracy on clean test labels over σ, a colour for each share of noisy training labels; ensembles dashed."""
     shares = {"": "training labels as given", **{f"_{key}": f"{name} replaced" for key, name in noises(result).items()}}
-    ensembles = "ensemble_accuracy" in rows[0].values
+    ensembles = "ensemble_accuracy" in rows[0]
     handles: list[Any] = [
         Line2D([], [], color=PALETTE[i], marker=MARKERS[i], markerfacecolor="white", label=name)
         for i, name in enumerate(shares.values())
@@ -237,7 +229,7 @@ def _labels_figure(result: Result, rows: Sequence[Row]) -> Figure:
 
 
 def _probed(rows: Sequence[Row]) -> list[str]:
-    return [prefix for prefix in PREFIXES if f"{prefix}accuracy" in rows[0].values]
+    return [prefix for prefix in PREFIXES if f"{prefix}accuracy" in rows[0]]
 
 
 def _input(result: Result, prefix: str) -> str:

@@ -176,7 +176,7 @@ def _layers_figure(result: Result, groups: dict[str, list[Row]]) -> Figure:
 
 def _dot(axes: Axes, row: Row, y: int, is_first: bool) -> None:
     color, marker = (PALETTE[1], "D") if is_first else (PALETTE[0], "o")
-    axes.plot([gap(row.values.get(key)) for key in ("icr_low", "icr_high")], [y, y], color=color)
+    axes.plot([gap(row.get(key)) for key in ("icr_low", "icr_high")], [y, y], color=color)
     axes.plot([row["icr"]], [y], color=color, marker=marker, markersize=6)
 
 

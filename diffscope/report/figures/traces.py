@@ -28,7 +28,7 @@ TRACES = (("trace_s", "trace_xi", "raw features"), ("trace_s_l2", "trace_xi_l2",
 
 
 def measured(rows: Sequence[Row]) -> bool:
-    return any(row.values.get(signal) is not None for row in rows for signal, *_ in TRACES)
+    return any(row.get(signal) is not None for row in rows for signal, *_ in TRACES)
 
 
 def traces_figure(
@@ -45,7 +45,7 @@ def traces_figure(
     `dress` gives axes their horizontal scale and label, and whatever `marks` are the legend's entries of.
     """
     rows = [row for group in groups.values() for row in group]
-    kinds = [kind for kind in TRACES if any(row.values.get(kind[0]) is not None for row in rows)]
+    kinds = [kind for kind in TRACES if any(row.get(kind[0]) is not None for row in rows)]
     handles = [*_handles(shown, markers), *marks]
     figure = Figure(figsize=(WIDTH if len(kinds) == 1 else 1.15 * WIDTH, 3.4 + legend_height(handles)))
     for i, (signal, residual, name) in enumerate(kinds, start=1):
@@ -55,9 +55,7 @@ def traces_figure(
             line(axes, groups[label], across, signal, **{**look, "linestyle": "-"})
             line(axes, groups[label], across, residual, **{**look, "linestyle": ":"}, markerfacecolor="white")
         dress(axes)
-        _log_if_wide(
-            axes, [row.values.get(key) for label in shown for row in groups[label] for key in (signal, residual)]
-        )
+        _log_if_wide(axes, [row.get(key) for label in shown for row in groups[label] for key in (signal, residual)])
         axes.set_title(name)
     figure.axes[0].set_ylabel("trace of the covariance")
     figure.suptitle(title, fontsize=10)

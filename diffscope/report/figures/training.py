@@ -104,7 +104,7 @@ def figures(result: Result) -> dict[str, Figure]:
     drawn = {"icr": _icr_figure(run)}
     if measured(result.rows):
         drawn["traces"] = _traces_figure(run)
-    if any(row.values.get(key) is not None for row in result.rows for key in COMPANIONS):
+    if any(row.get(key) is not None for row in result.rows for key in COMPANIONS):
         drawn["companions"] = _companions_figure(run)
     return drawn
 
@@ -113,7 +113,7 @@ def figures(result: Result) -> dict[str, Figure]:
 
 
 def _icr_figure(run: Run) -> Figure:
-    has_loss = any(row.values.get(key) is not None for row in run.marked for key in ("loss", "loss_holdout"))
+    has_loss = any(row.get(key) is not None for row in run.marked for key in ("loss", "loss_holdout"))
     columns = run.result.overlay[:OVERLAYS]
     handles = [*_curve_handles(run), *_mark_handles(run)]
     if any(column.turn_step is not None for column in columns):
@@ -158,7 +158,7 @@ def _icr_panel(axes: Axes, run: Run) -> None:
 
 def _alone(axes: Axes, rows: Sequence[Row], i: int) -> None:
     """The interval of a snapshot between two without ICR, where a band has no width, as a bar."""
-    known = [row.values.get("icr_low") is not None and row.values.get("icr_high") is not None for row in rows]
+    known = [row.get("icr_low") is not None and row.get("icr_high") is not None for row in rows]
     for before, row, is_known, after in zip([False, *known], rows, known, [*known[1:], False], strict=False):
         if is_known and not before and not after:
             steps = [training.step(row)] * 2
@@ -183,7 +183,7 @@ def _lowest_point(axes: Axes, rows: Sequence[Row], i: int, onset: OnsetRow | Non
     if best is not None:
         axes.plot(
             [training.step(best)],
-            [gap(best.values.get("icr"))],
+            [gap(best.get("icr"))],
             **curve_style(i),
             zorder=5,
             markersize=7,
@@ -194,24 +194,24 @@ def _lowest_point(axes: Axes, rows: Sequence[Row], i: int, onset: OnsetRow | Non
 def _kept(run: Run) -> Row | None:
     """The row of the checkpoint to keep, where the verdict gives one and the picture has its point."""
     found = (row for row in run.marked if run.onset is not None and row.checkpoint == run.onset.keep)
-    return next((row for row in found if row.values.get("icr") is not None), None)
+    return next((row for row in found if row.get("icr") is not None), None)
 
 
 def _loss_panel(axes: Axes, run: Run) -> None:
     """Of the best series' noise level: losses of different levels have little in common."""
     looks = {"loss": ("training", "-", INK), "loss_holdout": ("held-out (bands: 95 %)", (0, (4, 2)), "white")}
     for key, (label, dashes, face) in looks.items():
-        rows = [row for row in run.marked if row.values.get(key) is not None]
+        rows = [row for row in run.marked if row.get(key) is not None]
         if not rows:
             continue
         steps = [training.step(row) for row in rows]
-        errors = [1.96 * (row.values.get(f"{key}_se") or 0.0) for row in rows]
+        errors = [1.96 * (row.get(f"{key}_se") or 0.0) for row in rows]
         low, high = ([row[key] + side * e for row, e in zip(rows, errors, strict=True)] for side in (-1, 1))
         marker = None if run.dense else "o"
         look: dict[str, Any] = {"marker": marker, "markersize": 3.5, "linewidth": 1.2, "markerfacecolor": face}
         axes.plot(steps, [row[key] for row in rows], color=INK, linestyle=dashes, label=label, **look)
         axes.fill_between(steps, low, high, color=INK, alpha=0.15, linewidth=0)
-    values = [row[key] for row in run.marked for key in looks if row.values.get(key) is not None]
+    values = [row[key] for row in run.marked for key in looks if row.get(key) is not None]
     if min(values) > 0 and max(values) > 10 * min(values):
         axes.set_yscale("log", nonpositive="mask")
         plain_numbers(axes.yaxis, max(values) / min(values))
@@ -268,7 +268,7 @@ def _traces_figure(run: Run) -> Figure:
 
 def _companions_figure(run: Run) -> Figure:
     """Those that were measured, two side by side."""
-    keys = [key for key in COMPANIONS if any(row.values.get(key) is not None for row in run.result.rows)]
+    keys = [key for key in COMPANIONS if any(row.get(key) is not None for row in run.result.rows)]
     names = [] if run.one else curve_handles(run.shown, len(run.groups) - len(run.shown), "series")
     handles = [*names, *_rule_handles(run)]
     lines = -(-len(keys) // 2)
@@ -319,7 +319,7 @@ def _rule_handles(run: Run) -> list[Any]:
 
 
 def _curve_handles(run: Run) -> list[Any]:
-    held_out = any(row.values.get("icr_holdout") is not None for row in run.result.rows)
+    held_out = any(row.get("icr_holdout") is not None for row in run.result.rows)
     if run.one:
         look = {**run.style(0), "markerfacecolor": "white"}
         curve = Line2D([], [], **look, label="ICR, training images" if held_out else "ICR (band: 95 % interval)")

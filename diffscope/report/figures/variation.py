@@ -118,17 +118,17 @@ def _chain_figure(result: Result, groups: dict[str, list[Row]]) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.4 + legend_height(handles)))
     axes = figure.add_subplot()
     for name in [name for name in groups if name not in shown]:
-        axes.plot(range(len(names)), [gap(row.values.get("icr")) for row in groups[name]], color=OTHERS, linewidth=0.8)
+        axes.plot(range(len(names)), [gap(row.get("icr")) for row in groups[name]], color=OTHERS, linewidth=0.8)
     for i, name in enumerate(shown):
         for j, row in enumerate(groups[name]):
             x = j + 0.06 * (i - (len(shown) - 1) / 2)  # side by side, so that intervals can be told apart
-            ends = [gap(row.values.get(key)) for key in ("icr_low", "icr_high")]
+            ends = [gap(row.get(key)) for key in ("icr_low", "icr_high")]
             axes.plot([x, x], ends, color=PALETTE[i], linewidth=1.6, zorder=3)
             axes.plot([x - 0.03, x + 0.03], [ends[0]] * 2, color=PALETTE[i], linewidth=1.2, zorder=3)
             axes.plot([x - 0.03, x + 0.03], [ends[1]] * 2, color=PALETTE[i], linewidth=1.2, zorder=3)
         xs = [j + 0.06 * (i - (len(shown) - 1) / 2) for j in range(len(names))]
         look = {**curve_style(i), "linewidth": 0.9}
-        axes.plot(xs, [gap(row.values.get("icr")) for row in groups[name]], **look, zorder=4)
+        axes.plot(xs, [gap(row.get("icr")) for row in groups[name]], **look, zorder=4)
     axes.set_xticks(range(len(names)), list(map(short, names)))
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.margins(y=0.12)
@@ -146,7 +146,7 @@ def _chain_figure(result: Result, groups: dict[str, list[Row]]) -> Figure:
 
 def _images_figure(result: Result, groups: dict[str, list[Row]]) -> Figure:
     def draw(axes: Axes, rows: Sequence[Row]) -> None:
-        known = [row for row in rows if row.values.get("icr") is not None]
+        known = [row for row in rows if row.get("icr") is not None]
         for i, key in enumerate(ESTIMATES):
             line(axes, rows, _images, key, **curve_style(i), markerfacecolor="white" if i else None, zorder=4 - i)
         band(axes, rows, _images, "icr", color=PALETTE[0], alpha=0.16)
@@ -167,7 +167,7 @@ def _images_figure(result: Result, groups: dict[str, list[Row]]) -> Figure:
     for handle in handles[1:]:
         handle.set_markerfacecolor("white")
     handles.append(Line2D([], [], color=INK, linewidth=0.8, linestyle=(0, (1, 2)), label="ICR from the most images"))
-    if any(row.values.get("icr") is None for rows in groups.values() for row in rows):
+    if any(row.get("icr") is None for rows in groups.values() for row in rows):
         handles.append(Patch(color="#F0F0F0", label="too few images"))
     return _panels(result, groups, draw, handles, 3.5)
 

@@ -8,18 +8,21 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from diffscope import __version__
 from diffscope.errors import DataError
 from diffscope.measure.difference import corrected, paired_difference
 from diffscope.protocol import CHECKPOINT_FIELDS, require_equal
-from diffscope.results import Result, Row
+from diffscope.results import SCHEMA, Record, Result, Row
 
 ALPHA = 0.05
 """Share of comparisons of equal results in which any row at all may be called significant."""
 
 
-def compare(old: Result, new: Result) -> list[dict[str, Any]]:
-    """One record for each layer and noise level that both results have: `p` of the row alone, and `p_corrected` for the
-    number of rows that could be compared, by which it is `significant`.
+def compare(old: Result, new: Result) -> Record:
+    """Under `rows` one for each layer and noise level that both results have.
+
+    `p` is that of the row alone, `p_corrected` that for the number of rows that could be compared, by which it is
+    `significant`.
 
     Raises ProtocolMismatch, naming the field, where anything but the checkpoint differs; levels and layers may be
     subsets of each other, for all draws are keyed and shared.
@@ -50,7 +53,8 @@ def compare(old: Result, new: Result) -> list[dict[str, Any]]:
     tested = [record for record in records if record["p"] is not None]
     for record, p in zip(tested, corrected([record["p"] for record in tested]), strict=True):
         record.update(p_corrected=p, significant=p < ALPHA)
-    return records
+    head = {"diffscope": __version__, "schema": SCHEMA, "command": "compare"}
+    return Record("compare", {**head, "old": dict(old.checkpoint), "new": dict(new.checkpoint), "rows": records})
 
 
 def _record(a: Row, b: Row) -> dict[str, Any]:

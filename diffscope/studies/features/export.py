@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from diffscope import __version__
+from diffscope import __version__, results
 from diffscope.cache.store import Arrays, Record, Records, as_bytes
 from diffscope.errors import DiffscopeError, NonFinite, StoreError
 from diffscope.features import Extractor, Inputs, cure
@@ -35,7 +35,7 @@ Tensors = dict[str, tuple[str, tuple[int, ...]]]
 _NUMPY: dict[str, Any] = {"F32": np.float32, "F64": np.float64, "I64": np.int64}
 
 
-def export(job: Job, path: Path, listener: Listener | None = None) -> dict[str, Any]:
+def export(job: Job, path: Path, listener: Listener | None = None) -> results.Record:
     """Write `layer` [levels, views, images, d] float32, `sigma` [levels], `index` [images], `label` [images].
 
     Images stand in ascending order of their index; those that cannot be read are left out. Returns what was written,
@@ -79,7 +79,7 @@ def export(job: Job, path: Path, listener: Listener | None = None) -> dict[str, 
         return {"path": str(path), "tensors": shapes, "skipped": [job.source.name(index) for index in skipped]}
 
     _run(filling, world().lead(begin), listener)
-    return world().lead(finish)
+    return results.Record("features", world().lead(finish))
 
 
 def _compacted(

@@ -32,7 +32,7 @@ from diffscope.measure.opening import open_job
 from diffscope.measure.snapshots import OWN_FAULTS, LeftOut, expanded, find_snapshots
 from diffscope.options.settings import Loading
 from diffscope.protocol import digest, require_equal
-from diffscope.results import TableResult
+from diffscope.results import Result, Row
 from diffscope.sources.base import Source
 from diffscope.studies.memorization.choices import Choices
 from diffscope.studies.memorization.copies import (
@@ -142,6 +142,8 @@ class Examination:
     _several: bool = field(default=False, init=False)
     _script: ScriptEncoder | None = field(default=None, init=False)
     _tables: FileDescriptors | None = field(default=None, init=False)
+    _live: dict[str, Gallery] = field(default_factory=dict, init=False)
+    """Of checkpoints in memory, which have no record."""
     _described: dict[tuple[int, bool], Tensor] = field(default_factory=dict, init=False)
     """By a script, of training images: they are the same for all checkpoints."""
     _start: tuple[float, float] = field(default_factory=lambda: (time.perf_counter(), time.process_time()), init=False)
@@ -186,12 +188,12 @@ class Examination:
         self.taken.append((subject, examined))
         return examined
 
-    def result(self) -> TableResult:
+    def result(self) -> Result:
         """Of the checkpoints taken so far; CheckpointError where none could be."""
         if not self.taken or self.protocol is None:
             raise CheckpointError(next(iter(self.left_out.values()), "no checkpoint to examine"))
         first = self.taken[0][1]
-        return TableResult(
+        return Result(
             version=__version__,
             command="memorization",
             checkpoint=first.about
@@ -199,8 +201,8 @@ class Examination:
             else common_checkpoint(first.about, [subject.path for subject, _ in self.taken]),
             data=first.data,
             protocol=self.protocol,
-            rows=tuple({**subject.place, **found.row} for subject, found in self.taken),
-            more={
+            rows=tuple(Row(subject.place, **found.row) for subject, found in self.taken),
+            sections={
                 "pairs": [{**subject.place, **pair} for subject, found in self.taken for pair in found.pairs],
                 "checkpoints": [
                     *(
@@ -211,6 +213,7 @@ class Examination:
                 ],
             },
             warnings=tuple(first.warnings),
+            pictures=self._pictures(),
             timing={
                 "seconds": round(time.perf_counter() - self._start[0], 3),
                 "cpu_seconds": round(time.process_time() - self._start[1], 3),
@@ -219,13 +222,11 @@ class Examination:
             },
         )
 
-    def gallery(self) -> tuple[Subject, Gallery]:
-        """What there is to see of the checkpoint with most copies; of several such, of the last. For files alone."""
-        assert self._records is not None
+    def _pictures(self) -> dict[str, Any] | None:
+        """What there is to see of the checkpoint with most copies, and which it is; of several such, of the last."""
         subject, found = max(reversed(self.taken), key=lambda entry: float(entry[1].row["share"]))
-        gallery = self._read_gallery(found.about["sha256"])
-        assert gallery is not None
-        return subject, gallery
+        gallery = self._live.get(subject.path) or self._read_gallery(found.about["sha256"])
+        return None if gallery is None else {**subject.place, **gallery}
 
     def _examined(self, subject: Subject, network: Denoiser | None) -> Examined:
         # Which records are this run's is known once the first checkpoint is open; until then they cannot be looked up.
@@ -298,7 +299,9 @@ class Examination:
             self._data(job),
             list(job.denoiser.warnings),
         )
-        if not live:
+        if live:
+            self._live[subject.path] = gallery
+        else:
             # The record last: where it is, all is.
             write_atomically(self._gallery_path(sha), lambda path: _write_arrays(path, gallery))
             self._records.write(sha, asdict(examined))

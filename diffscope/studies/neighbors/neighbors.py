@@ -43,7 +43,7 @@ from diffscope.measure.progress import Listener
 from diffscope.measure.snapshots import expanded, find_snapshots
 from diffscope.options.settings import Loading, Settings
 from diffscope.protocol import digest, require_equal
-from diffscope.results import TableResult
+from diffscope.results import Result, Row
 from diffscope.sources.base import Source, Target
 from diffscope.studies.neighbors.question import Question, cast_of
 from diffscope.studies.neighbors.search import Cast, Search, footprint
@@ -59,9 +59,8 @@ THUMBNAIL = 128
 class Found:
     """What the study came to."""
 
-    result: TableResult
-    pictures: Mapping[tuple[int, int], np.ndarray]
-    """(image, view) → uint8 [H, W] or [H, W, 3]: the views that the result names. View 0 is the image as it is."""
+    result: Result
+    """Its pictures: (image, view) → uint8 [H, W] or [H, W, 3] of what it names. View 0 is the image as it is."""
     _clearing: tuple[Callable[[], None], ...] = field(repr=False)
 
     def clear(self) -> None:
@@ -133,7 +132,7 @@ class Study:
         target = target_of(self.first.denoiser)
         pictures = {at: thumbnail(self.source, target, self.first.plan, *at) for at in sorted(wanted)}
         timing = {"seconds": round(time.perf_counter() - start, 3), "cpu_seconds": round(time.process_time() - cpu, 3)}
-        return Found(_result(self, answers, timing), pictures, tuple(clearing))
+        return Found(replace(_result(self, answers, timing), pictures=pictures), tuple(clearing))
 
     def _open(self, checkpoint: str | Denoiser) -> Job:
         """One of the others; ProtocolMismatch where it is another network than the first."""
@@ -336,11 +335,11 @@ def thumbnail(source: Source, target: Target, plan: Plan, image: int, view: int)
     return np.asarray(drawn[0] if len(drawn) == 1 else drawn.transpose(1, 2, 0))
 
 
-def _result(study: Study, answers: Sequence[Mapping[str, Any]], timing: Mapping[str, Any]) -> TableResult:
+def _result(study: Study, answers: Sequence[Mapping[str, Any]], timing: Mapping[str, Any]) -> Result:
     abouts = [answer["about"] for answer in answers]
     clusters = [{**_place(answer), **answer["clusters"]} for answer in answers if answer["clusters"]]
     kept = [{key: about[key] for key in ("path", "sha256", "step", "step_unit")} for about in abouts]
-    return TableResult(
+    return Result(
         version=__version__,
         command="neighbors",
         checkpoint=abouts[0] if len(abouts) == 1 else common_checkpoint(abouts[0], [about["path"] for about in abouts]),
@@ -349,10 +348,10 @@ def _result(study: Study, answers: Sequence[Mapping[str, Any]], timing: Mapping[
             "class_names": study.source.class_names,
         },
         protocol=study.protocol,
-        rows=tuple(row for answer in answers for row in answer["rows"]),
+        rows=tuple(Row(row) for answer in answers for row in answer["rows"]),
         timing=timing,
         warnings=study.first.denoiser.warnings,
-        more={
+        sections={
             **({"checkpoints": [*kept, *study.left_out]} if study.series else {}),
             "grid": [{**_place(answer), "queries": answer["grid"]} for answer in answers],
             **({"clusters": clusters} if clusters else {}),

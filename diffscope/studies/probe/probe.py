@@ -57,7 +57,7 @@ def run(
     parts = Parts(place, protocol["hash"])
     world().lead(partial(parts.claim, listener.say))
     result, forget_blocks = _measured_icr(probe, listener, place)
-    rows = [dict(row.values) for row in result.rows]
+    rows: list[dict[str, Any]] = [{} for _ in result.rows]
     notes: list[list[str]] = [[] for _ in rows]
     at = {(row.layer, row.sigma): number for number, row in enumerate(result.rows)}
     right: dict[tuple[str, float], NDArray[np.bool_]] = {}
@@ -85,7 +85,7 @@ def run(
                     if not kind.prefix:
                         right[name, sigma] = correct
     measured = [
-        replace(row, values=values, notes=(*row.notes, *dict.fromkeys(told)))
+        row.having(**values, notes=(*row.notes, *dict.fromkeys(told)))
         for row, values, told in zip(result.rows, rows, notes, strict=True)
     ]
     whole = replace(
@@ -93,8 +93,7 @@ def run(
         protocol=protocol,
         rows=tuple(measured),
         data={**result.data, **_described(probe, sets[0])},
-        probe=_probe_rows(probe, measured, result.window, right),
-    )
+    ).having(probe=_probe_rows(probe, measured, result.window, right))
 
     def forget() -> None:
         forget_blocks()
@@ -119,7 +118,7 @@ def _measured_icr(probe: Probe, listener: Listener, place: Path) -> tuple[Result
             for level in job.levels
         ]
         return _without_icr(job, tuple(rows)), Parts(place, job.protocol.hash()).clear
-    return replace(result, window=windows(job.denoiser.noise.to_native, result.rows)), measured.parts.clear
+    return result.having(window=windows(job.denoiser.noise.to_native, result.rows)), measured.parts.clear
 
 
 def _without_icr(job: Job, rows: tuple[Row, ...]) -> Result:
@@ -130,6 +129,7 @@ def _without_icr(job: Job, rows: tuple[Row, ...]) -> Result:
         data=described_data(job, len(job.indices), ()),
         protocol=job.protocol.to_json(),
         rows=rows,
+        sections={"window": ()},
         warnings=job.denoiser.warnings,
     )
 

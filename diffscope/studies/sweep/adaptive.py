@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -87,10 +87,9 @@ def staged_sweep(
             data=described_data(job, used, skipped),
             protocol=protocol.to_json(),
             rows=whole,
-            window=stages.windows(whole),
             timing=blocks.timing(started),
             warnings=job.denoiser.warnings,
-            accuracy=stages.described(passes, full),
+            sections={"window": stages.windows(whole), "accuracy": stages.described(passes, full)},
         )
 
     result = world().lead(read, Result.to_json, Result.from_json)
@@ -170,7 +169,7 @@ class _Stages:
             return row
         look = self.last_look[self.rule.sigmas.index(row.sigma)]
         low, high = self._interval(row["icr"], row["replicates"], look)
-        return replace(row, values={**row.values, "icr_low": low, "icr_high": high})
+        return row.having(icr_low=low, icr_high=high)
 
     def _interval(self, icr: float, replicates: ArrayLike, look: int) -> tuple[float, float]:
         return interval(icr, replicates, self.rule.views, self.rule.interval_levels[look])

@@ -147,7 +147,7 @@ class Shards:
             data={**first["data"], "used": used, "skipped": [dict(entry) for entry in skipped]},
             protocol=self.protocol,
             rows=whole,
-            window=windows(from_table(first["noise"]), whole) if self.command == "sweep" else (),
+            sections={"window": windows(from_table(first["noise"]), whole) if self.command == "sweep" else ()},
             timing={"shards": self.count},
             warnings=tuple(first["warnings"]),
         )

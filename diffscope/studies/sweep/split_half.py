@@ -6,7 +6,6 @@ with the jackknife's influence of each block on either: a block outside the half
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,16 +21,16 @@ def self_checked(reduce: bool, row: Row, moments: Moments | None) -> Row:
     """With `icr_half`, `half_change` (relative, of the half against the whole) and its 95 % interval."""
     values: dict[str, Any] = dict.fromkeys(("icr_half", "half_change", "half_change_low", "half_change_high"))
     if moments is None or row["icr"] is None or row["replicates"] is None:
-        return replace(row, values={**row.values, **values})
+        return row.having(**values)
     half = moments.blocks // 2
     try:
         found = estimate(guarded(_first(moments, half), 2.0**-23, 1, reduce)[0])
     except EstimationError as error:
         note = f"no_self_check: half of the images do not determine ICR: {error}"
-        return replace(row, values={**row.values, **values}, notes=(*row.notes, note))
+        return row.having(**values, notes=(*row.notes, note))
     if found.replicates is None:
         note = "no_self_check: half of the images allow no interval"
-        return replace(row, values={**row.values, **values}, notes=(*row.notes, note))
+        return row.having(**values, notes=(*row.notes, note))
     difference = np.log(found.icr / row["icr"])
     whole = _influence(np.array(row["replicates"]))
     part = np.concatenate([_influence(found.replicates), np.zeros(moments.blocks - half)])
@@ -48,7 +47,7 @@ def self_checked(reduce: bool, row: Row, moments: Moments | None) -> Row:
             f"self_check_failed: half of the images give {found.icr:.4g}, all give {row['icr']:.4g}, further apart "
             f"than their error allows ({reach:.2g} in log ICR); take more images",
         )
-    return replace(row, values={**row.values, **values}, notes=notes)
+    return row.having(**values, notes=notes)
 
 
 def _first(moments: Moments, blocks: int) -> Moments:

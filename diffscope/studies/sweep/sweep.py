@@ -39,7 +39,7 @@ def sweep(
         data=described_data(job, measured.used, measured.skipped),
         protocol=measured.protocol.to_json(),
         rows=measured.rows,
-        window=windows(job.denoiser.noise.to_native, measured.rows) if command == "sweep" else (),
+        sections={"window": windows(job.denoiser.noise.to_native, measured.rows) if command == "sweep" else ()},
         timing=measured.timing,
         warnings=job.denoiser.warnings,
     )

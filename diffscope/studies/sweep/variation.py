@@ -101,7 +101,7 @@ def measure_all(
             parts.append(measured.parts)
             fresh += result.timing["blocks_measured"] / job.blocks * total_passes(job)
         member: dict[str, Any] = {variation.key: value}
-        rows += [replace(row, **member) for row in of_rows]
+        rows += [row.having(**member) for row in of_rows]
         window += [replace(row, **member) for row in of_window]
     if not found:
         raise failed[-1]
@@ -113,8 +113,8 @@ def measure_all(
         **{key: sum(result.timing[key] for result in found) for key in ("blocks_measured", "blocks_resumed")},
     }
     # `data` is that of the last member: of nested subsets the largest, which holds the others.
-    whole = replace(found[-1], protocol=variation.protocol, rows=tuple(rows), window=tuple(window), timing=timing)
-    return replace(whole, varied=variation.key), parts
+    whole = replace(found[-1], protocol=variation.protocol, rows=tuple(rows), timing=timing)
+    return whole.having(window=tuple(window), varied=variation.key), parts
 
 
 def _null_rows(job: Job, error: EstimationError) -> tuple[Row, ...]:

@@ -10,7 +10,6 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +113,7 @@ class Monitor:
             snapshot = Snapshot(f"live:{denoiser.network_class}/{step}", step, None)
             measured = self._tracker.take(snapshot, denoiser)
             row = self._nulls(denoiser, snapshot) if measured is None else measured.rows[0]
-        return replace(row, checkpoint=snapshot.path, step=step)
+        return row.having(checkpoint=snapshot.path, step=step)
 
     @property
     def rows(self) -> tuple[Row, ...]:

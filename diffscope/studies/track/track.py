@@ -65,7 +65,7 @@ class Measured:
 
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> Measured:
-        rows = tuple(Row.from_json(row) for row in record["rows"])
+        rows = tuple(map(Row, record["rows"]))
         return Measured(record["about"], rows, record["data"], tuple(record["warnings"]))
 
 
@@ -188,7 +188,7 @@ class Tracker:
             checkpoint=common_checkpoint(first.about, [s.path for s, _ in ordered]),
             data={**first.data, "path": self.source.path},
             protocol=self.protocol.to_json(),
-            rows=tuple(replace(row, checkpoint=s.path, step=s.step) for s, found in ordered for row in found.rows),
+            rows=tuple(row.having(checkpoint=s.path, step=s.step) for s, found in ordered for row in found.rows),
             timing={
                 "seconds": round(time.perf_counter() - self._start[0], 3),
                 "cpu_seconds": round(time.process_time() - self._start[1], 3),
@@ -196,13 +196,16 @@ class Tracker:
                 "snapshots_resumed": len(ordered) - fresh,
             },
             warnings=(*first.warnings, *self._notes),
-            checkpoints=(
-                *({"path": s.path, "sha256": found.about["sha256"], "step": s.step, "step_unit": s.unit}
-                  for s, found in ordered),
-                *({"path": path, "why": why} for path, why in sorted(self.left_out.items())),
-            ),
-            onset=judged,
-            overlay=overlay.compare_all(columns or {}, self._turns(judged)),
+            sections={
+                "window": (),
+                "checkpoints": (
+                    *({"path": s.path, "sha256": found.about["sha256"], "step": s.step, "step_unit": s.unit}
+                      for s, found in ordered),
+                    *({"path": path, "why": why} for path, why in sorted(self.left_out.items())),
+                ),
+                "onset": judged,
+                "overlay": overlay.compare_all(columns or {}, self._turns(judged)),
+            },
         )  # fmt: skip
 
     def _note(self, text: str) -> None:
@@ -290,7 +293,7 @@ class Tracker:
             data[0]["holdout"] = data[1]
             losses = [denoising_loss(one, self._shared(one, plain(one.plan)), listener.advance) for one in jobs]
             rows = tuple(
-                replace(row, values={**row.values, **_beside(row, held_row, job, *losses)})
+                row.having(**_beside(row, held_row, job, *losses))
                 for row, held_row in zip(rows, found[1].rows, strict=True)
             )
         measured = Measured(described_checkpoint(job), rows, data[0], job.denoiser.warnings, fresh=True)

@@ -17,7 +17,7 @@ ZIGZAG = np.where(np.arange(16) % 2, 1.0, -1.0) / np.sqrt(15)
 def row(level: int, rise: float, se: float, **changed: Any) -> Row:
     icr = 0.4 * float(np.exp(rise))
     values = {"icr": icr, "replicates": (np.log(icr) + se * ZIGZAG).tolist(), **changed}
-    return Row(layer="mid", sigma=0.1 * (level + 1), t=0.0, n=1000, d=8, values=values)
+    return Row(layer="mid", sigma=0.1 * (level + 1), t=0.0, n=1000, d=8, **values)
 
 
 def result(rows: list[Row]) -> Result:
@@ -31,7 +31,7 @@ def compared(t: list[float | None]) -> list[dict[str, Any]]:
         row(level, 0.0, 0.01, icr=None) if rise is None else row(level, 0.01 * rise, 0.01)
         for level, rise in enumerate(t)
     ]
-    return compare(result(old), result(new))
+    return list(compare(result(old), result(new))["rows"])
 
 
 def test_a_row_among_many_must_be_clearer_than_one_alone() -> None:
@@ -59,6 +59,6 @@ def test_rows_that_are_the_same_are_counted() -> None:
             [row(0, rise, se), *(row(level, 0, 0) for level in range(1, 1 + same))]
             for rise, se in ((0, 0), (0.025, 0.01))
         )
-        found = compare(result(old), result(new))
+        found = compare(result(old), result(new))["rows"]
         assert [one["p_corrected"] for one in found[1:]] == [1.0] * same
         assert found[0]["significant"] is significant

@@ -20,7 +20,7 @@ from diffscope.checkpoints import Checkpoint
 from diffscope.errors import CheckpointError, DataError, NonFinite, UsageError
 from diffscope.families.base import Denoiser
 from diffscope.options.settings import Loading
-from diffscope.results import TableResult
+from diffscope.results import Result
 from diffscope.sources.base import open_source
 from diffscope.studies.memorization import training_images
 from diffscope.studies.memorization.choices import Choices
@@ -73,8 +73,8 @@ def ideal(images: np.ndarray) -> Denoiser:
     return diffscope.wrap(Network(), side=SIDE, channels=1, posterior_mean=posterior_mean)
 
 
-def found(denoiser: Denoiser, data: Path, count: int = 12, **options: Any) -> TableResult:
-    result: TableResult = diffscope.memorization(denoiser, data, count, batch_size=5, **options)
+def found(denoiser: Denoiser, data: Path, count: int = 12, **options: Any) -> Result:
+    result: Result = diffscope.memorization(denoiser, data, count, batch_size=5, **options)
     return result
 
 
@@ -175,7 +175,7 @@ def test_the_ideal_denoiser_draws_copies_only(data: Path) -> None:
     assert (row["median_d1"], row["median_ratio"]) == (0, 0)
     assert (row["checkpoint"], row["step"], row["generalization"]) == ("live:Network", None, 0)
     # With the same noise for all, samples are not all of one image.
-    assert len({pair["image"] for pair in result.more["pairs"]}) > 3
+    assert len({pair["image"] for pair in result.sections["pairs"]}) > 3
 
 
 def test_other_images_are_no_copies(images: np.ndarray, data: Path) -> None:
@@ -186,14 +186,14 @@ def test_other_images_are_no_copies(images: np.ndarray, data: Path) -> None:
     half = np.concatenate([images[:5], random_images(5, seed=1)])
     result = found(ideal(half), data, 40)
     assert 0.25 < result.rows[0]["share"] < 0.75
-    assert all(pair["index"] < 5 for pair in result.more["pairs"] if pair["ratio"] < THIRD)
+    assert all(pair["index"] < 5 for pair in result.sections["pairs"] if pair["ratio"] < THIRD)
 
 
 def test_mirror_images_are_copies_unless_told_otherwise(images: np.ndarray, data: Path) -> None:
     mirrored = ideal(np.ascontiguousarray(images[..., ::-1]))
     result = found(mirrored, data)
     assert result.rows[0]["share"] == 1
-    assert all(pair["mirrored"] for pair in result.more["pairs"])
+    assert all(pair["mirrored"] for pair in result.sections["pairs"])
     assert found(mirrored, data, mirror=False).rows[0]["share"] == 0
 
 
@@ -335,7 +335,7 @@ def test_descriptors_made_elsewhere(images: np.ndarray, data: Path, tmp_path: Pa
     save_file({"layer": train[None, None], "index": np.arange(10)}, files[1])  # as `diffscope features` writes it
     result = share(threshold=0.999)
     assert (result.rows[0]["copies"], result.rows[0]["share"]) == (3, 0.25)
-    assert [pair["index"] for pair in result.more["pairs"][:3]] == [4, 5, 6]
+    assert [pair["index"] for pair in result.sections["pairs"][:3]] == [4, 5, 6]
     assert not result.protocol["mirror"]
     save_file({"a": samples[:11]}, files[0])
     with pytest.raises(DataError, match="descriptors of 11; expected one for each of 12 samples"):
@@ -528,7 +528,7 @@ def test_what_is_damaged_is_left_out(tmp_path: Path, data: Path) -> None:
     assert examination.take(Subject(str(tmp_path / "broken.safetensors"), 9)) is None
     result = examination.result()
     assert len(result.rows) == 1
-    assert "broken.safetensors" in result.more["checkpoints"][-1]["why"]
+    assert "broken.safetensors" in result.sections["checkpoints"][-1]["why"]
     with pytest.raises(UsageError, match="--save-samples"):
         Examination(open_source(str(data)), save_samples=True)
 

@@ -75,7 +75,7 @@ def names(result: Any) -> list[Any]:
     """Who stands in the grid, without numbers that may differ in their last digit."""
     return [
         (query["image"], component, [(near["image"], near["view"]) for near in query[component]["neighbors"]])
-        for part in result.more["grid"]
+        for part in result.sections["grid"]
         for query in part["queries"]
         for component in ("s", "xi")
     ]
@@ -166,7 +166,7 @@ def test_batches_change_nothing(batch_size: int, tmp_path: Path) -> None:
     assert names(other) == names(whole)
     assert [row["same_class"] for row in other.rows] == [row["same_class"] for row in whole.rows]
     a, b = (
-        [near["similarity"] for query in result.more["grid"][0]["queries"] for near in query["xi"]["neighbors"]]
+        [near["similarity"] for query in result.sections["grid"][0]["queries"] for near in query["xi"]["neighbors"]]
         for result in (whole, other)
     )
     assert_allclose(a, b, atol=2e-6)  # they are written with six decimals
@@ -212,7 +212,7 @@ def test_an_image_of_ones_own_is_no_neighbour(tmp_path: Path) -> None:
     source = Planted(60)
     outside = next(i for i in range(60) if i not in study(source, num_images=20).cast.candidates)
     result = found(source, tmp_path, Question((str(outside), "0003"), num_queries=20), num_images=20).result
-    assert [query["image"] for query in result.more["grid"][0]["queries"]] == [outside, 3]
+    assert [query["image"] for query in result.sections["grid"][0]["queries"]] == [outside, 3]
     for image, _, near in names(result):
         assert {image, outside}.isdisjoint(other for other, _ in near)
     assert [row["n"] for row in result.rows] == [20, 20]
@@ -335,11 +335,11 @@ def test_every_picture_of_the_grid_is_there(tmp_path: Path) -> None:
     done = found(Planted(30), tmp_path, Question(clusters=True))
     named = {
         (near["image"], near["view"] or 0)
-        for query in done.result.more["grid"][0]["queries"]
+        for query in done.result.sections["grid"][0]["queries"]
         for component in ("s", "xi")
         for near in query[component]["neighbors"]
     }
-    assert named <= set(done.pictures)
+    assert named <= set(done.result.pictures)
 
 
 def test_queries_are_of_many_classes() -> None:
@@ -361,5 +361,5 @@ def test_the_plane_is_that_of_largest_variance(tmp_path: Path) -> None:
     assert_allclose(explained, values / values.sum(), rtol=1e-9)
     distance = [np.linalg.norm(of[:, None] - of[None], axis=2) for of in (points, plane)]
     assert_allclose(*distance, atol=1e-9)  # nothing is lost of what lies in a plane
-    (clusters,) = found(Planted(30), tmp_path, Question(clusters=True)).result.more["clusters"]
+    (clusters,) = found(Planted(30), tmp_path, Question(clusters=True)).result.sections["clusters"]
     assert [len(image["points"]) for image in clusters["images"]] == [5] * 4

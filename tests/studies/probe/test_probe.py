@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -70,8 +69,8 @@ def test_rows_are_those_of_a_sweep_and_more(pictures: Path) -> None:
     swept = package.sweep(EDM, str(pictures), sigma=(0.3, 1.0, 3.0), **OPTIONS)
     probed = package.probe(EDM, pictures, sigma=(0.3, 1.0, 3.0), label_noise=(0.4,), ensemble=3, **OPTIONS)
     for old, new in zip(swept.rows, probed.rows, strict=True):
-        assert new.values.items() >= old.values.items()
-        added = new.values.keys() - old.values.keys()
+        assert new.metrics.items() >= old.metrics.items()
+        added = new.metrics.keys() - old.metrics.keys()
         assert added == set(probe_plan.row_keys(Probing(label_noise=(0.4,), ensemble=3)))
         assert new["accuracy_low"] < new["accuracy"] < new["accuracy_high"]
     assert probed.window == swept.window
@@ -192,7 +191,7 @@ def test_what_the_levels_say_together() -> None:
 
     right = {("a", s): np.arange(10) < count for s, count in ((0.1, 5), (1.0, 9), (10.0, 8))}
     rows = [
-        Row("a", sigma, 0.0, 10, 2, {"accuracy": correct.mean(), "icr": icr, "csnr": csnr})
+        Row(layer="a", sigma=sigma, t=0.0, n=10, d=2, accuracy=correct.mean(), icr=icr, csnr=csnr)
         for ((_, sigma), correct), icr, csnr in zip(right.items(), (0.6, 0.5, 0.4), (1.0, 3.0, 2.0), strict=True)
     ]
     found = study._probe_row(rows, 5.0, right)
@@ -203,7 +202,7 @@ def test_what_the_levels_say_together() -> None:
     assert found.shortfall == pytest.approx(0.1)
     assert found.shortfall_se == pytest.approx(np.sqrt(0.1 * 0.9 / 10))
     assert (found.low, found.high) == (0.1, 10.0)  # 4 heads of 4: p = 1/8
-    nothing = [replace(row, values={**row.values, "icr": None, "csnr": None}) for row in rows]
+    nothing = [row.having(icr=None, csnr=None) for row in rows]
     gone = study._probe_row(nothing, None, right)
     assert (gone.steps, gone.decades, gone.rank_correlation, gone.csnr_sigma) == (None, None, None, None)
 

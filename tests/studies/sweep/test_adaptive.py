@@ -8,7 +8,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -168,7 +167,7 @@ def test_few_images_are_one_look_and_the_plain_sweep(tmp_path: Path) -> None:
     ends = ("icr_low", "icr_high")
     for row, other in zip(staged.rows, plain.rows, strict=True):
         assert [row[end] for end in ends] == pytest.approx([other[end] for end in ends], rel=1e-12)
-        assert replace(row, values={**row.values, **{end: other[end] for end in ends}}) == other
+        assert row.having(**{end: other[end] for end in ends}) == other
     assert staged.accuracy is not None
     assert (staged.accuracy["looks"], staged.accuracy["passes"]) == ([160], staged.accuracy["passes_full"])
     (one,), (other,) = staged.window, plain.window
@@ -201,9 +200,9 @@ def test_a_level_that_stopped_has_the_numbers_of_its_first_images(tmp_path: Path
         some = [row for row in result.rows if row.n == images]
         assert some
         for row in some:
-            numbers, notes = row.values, row.notes
+            numbers, notes = row.metrics, row.notes
             assert notes == rows[row.sigma].notes
-            for key, value in rows[row.sigma].values.items():
+            for key, value in rows[row.sigma].metrics.items():
                 if key.startswith("uniformity") and images > LOOKS[0]:
                     continue  # of pairs of images that came in one piece
                 if key in ("icr_low", "icr_high"):  # wide enough for every look
@@ -527,7 +526,7 @@ def test_rows_of_unequal_images_are_not_compared(tmp_path: Path) -> None:
     old, new = (measured(job(0.1, checkpoint=f"toy:d={d},side=8", sigmas=levels), tmp_path) for d in (8, 12))
     assert [row.n for row in old.rows] == [480, 128, 128, 128, 128]
     assert [row.n for row in new.rows] == [240, 128, 128, 128, 128]
-    unequal, *others = api.compare(old, new)
+    unequal, *others = api.compare(old, new)["rows"]
     assert {unequal[key] for key in ("change", "change_low", "change_high", "t", "p", "significant")} == {None}
     (note,) = unequal["notes"]
     assert note.startswith("unequal_images: 480 and 240 images are behind the two; ")

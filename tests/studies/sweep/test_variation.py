@@ -72,8 +72,8 @@ def test_a_member_is_what_it_is_alone_to_the_last_bit(command: str, tmp_path: Pa
     both = measured(vary(toy(**levels), "num_images", (200, 300)), tmp_path, command)
     for count in (200, 300):
         one = alone(toy(**levels, num_images=count), tmp_path, command)
-        rows = [dataclasses.replace(row, num_images=None) for row in both.rows if row.num_images == count]
-        windows = [dataclasses.replace(row, num_images=None) for row in both.window if row.num_images == count]
+        rows = [row.having(num_images=None) for row in both.rows if row.num_images == count]
+        windows = [row.having(num_images=None) for row in both.window if row.num_images == count]
         assert (tuple(rows), tuple(windows)) == (one.rows, one.window)
     assert not list(tmp_path.iterdir())
 
@@ -108,7 +108,7 @@ def test_too_few_images_are_null_rows_with_the_reason(tmp_path: Path) -> None:
     assert [row["icr"] is None for row in result.rows] == [True] * 4 + [False] * 2
     assert [row.n for row in result.rows] == [20, 20, 33, 33, 200, 200]
     for row in result.rows[:4]:
-        assert set(row.values) == set(result.rows[-1].values)
+        assert set(row.metrics) == set(result.rows[-1].metrics)
         assert row.notes[0].startswith(f"too_few_images: {row.n} images")
     assert [(w.num_images, w.icr is None) for w in result.window] == [(20, True), (33, True), (200, False)]
     assert Result.from_json(result.to_json()) == result

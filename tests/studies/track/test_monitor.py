@@ -99,7 +99,7 @@ def test_the_row_is_that_of_icr_on_the_same_weights(images: Any) -> None:
     row = monitor(images)(denoiser, 76_800)
     expected = alone()
     assert (row.layer, row.sigma, row.t, row.n, row.d) == (expected.layer, 0.3, expected.t, 64, expected.d)
-    assert row.values == expected.values
+    assert row.metrics == expected.metrics
     assert row.step == 76_800
 
 
@@ -137,7 +137,7 @@ def test_a_container_can_be_the_layer(tiny: Tiny) -> None:
     for module, name in ((tiny, "trunk"), (nn.ModuleDict({"inner": tiny}), "trunk")):
         torch.manual_seed(1)
         module.forward = tiny.forward
-        assert monitor(layer=name)(module).values == expected.values
+        assert monitor(layer=name)(module).metrics == expected.metrics
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_a_denoiser_in_training_is_not_disturbed() -> None:
     for part in denoiser.network.modules():
         part.register_forward_hook(lambda part, *_: modes.append(part.training))
     before = list(state_of(denoiser.network))
-    assert monitor()(denoiser).values == expected.values
+    assert monitor()(denoiser).metrics == expected.metrics
     assert list(state_of(denoiser.network)) == before
     assert modes
     assert not any(modes)
@@ -251,8 +251,8 @@ def test_a_network_that_diverged_gives_nulls_and_training_goes_on(first: bool) -
         parameter.fill_(float("nan"))
     row = watching(denoiser, 2)
     assert (row.layer, row.t, row.n, row.d) == (denoiser.default_layer, denoiser.noise.to_native(0.3), 64, 24)
-    assert set(row.values) == set(alone().values)
-    assert not any(row.values.values())
+    assert set(row.metrics) == set(alone().metrics)
+    assert not any(row.metrics.values())
     assert row.notes[0].startswith("not_measured: live:EDMPrecond(SongUNet)/2: image ")
     assert "not finite" in row.notes[0]
     assert watching.onset.state == "unclear"

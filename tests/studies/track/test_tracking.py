@@ -65,8 +65,8 @@ def test_rows_are_those_of_icr_on_each_snapshot(tmp_path: Path) -> None:
     for row, snapshot in zip(result.rows, SNAPSHOTS[::8], strict=True):
         alone = api.icr(snapshot.path, IMAGES, 0.3, views=3, workers=0).rows[0]
         assert (row.checkpoint, row.step) == (snapshot.path, snapshot.step)
-        assert row.values == alone.values
-        assert row.values["alignment_raw"] == pytest.approx(2 * row.values["trace_xi"], rel=1e-12)
+        assert row.metrics == alone.metrics
+        assert row.metrics["alignment_raw"] == pytest.approx(2 * row.metrics["trace_xi"], rel=1e-12)
     assert result.protocol["checkpoint"] is None
     assert Result.from_json(json.loads(dumps(result))) == result
 
@@ -212,8 +212,8 @@ def test_the_loss_is_that_of_the_toy_in_closed_form() -> None:
 
 
 def test_rows_can_be_told_apart_in_json() -> None:
-    row = Row("mid", 0.3, 0.3, 1, 1, {"icr": 0.5}, checkpoint="a.pt", step=3)
+    row = Row(layer="mid", sigma=0.3, t=0.3, n=1, d=1, icr=0.5, checkpoint="a.pt", step=3)
     record = row.to_json()
     assert list(record)[:2] == ["checkpoint", "step"]
-    assert Row.from_json(record) == row
-    assert "step" not in Row("mid", 0.3, 0.3, 1, 1, {}).to_json()
+    assert Row(record) == row
+    assert "step" not in Row(layer="mid", sigma=0.3, t=0.3, n=1, d=1).to_json()

@@ -1,0 +1,119 @@
+"""The contract of this open folder: a file named after a command, whose VIEW says what there is to see of its results.
+
+A whole member:
+
+    class _View(View[Result]):
+        number = "icr"                     # what --quiet prints of a row, and `names` before it
+
+        def show(self, shown, console, pictured=False):    # what stdout has
+            ...
+
+        def verdict(self, shown):          # one line; the last that a reader needs
+            return "enc.8x8_block3: ICR 0.3552 at σ = 0.057"
+
+        def figures(self, shown):          # pictures by the names of their files
+            from diffscope.report.figures import curves    # matplotlib is loaded when something is drawn
+            return {"icr": curves.icr(shown)}
+
+    VIEW = _View()
+
+Views import no sibling: what two of them need stands in `report/`. Results find theirs by their command's name.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from diffscope import registry
+from diffscope.errors import DataError
+from diffscope.report import files, html
+from diffscope.report.cells import labelled
+from diffscope.report.terminal import Console
+from diffscope.results import Record, Result, Shown
+
+if TYPE_CHECKING:
+    from diffscope.report.figures.canvas import Figure
+
+S = TypeVar("S", Result, Record)
+
+
+class View(ABC, Generic[S]):
+    """What is to be seen of one command's results."""
+
+    number: ClassVar[str] = "icr"
+    """Key of a row's main number."""
+    names: ClassVar[tuple[str, ...]] = ("layer",)
+    """Keys of names that a quiet line begins with."""
+    labels: ClassVar[tuple[str, ...]] = ("sigma",)
+    """Keys of what else tells rows apart; in a quiet line each stands before its value."""
+
+    @abstractmethod
+    def show(self, shown: S, console: Console, pictured: bool = False) -> None:
+        """Prints what stdout has without `--json`: tables first, the verdict last.
+
+        Args:
+            shown: What is to be seen.
+            console: Where.
+            pictured: Whether there are pictures to look at, so that what they show need not be printed.
+        """
+
+    @abstractmethod
+    def verdict(self, shown: S) -> str:
+        """What was found, in one line."""
+
+    def figures(self, shown: S) -> dict[str, Figure]:
+        """The pictures, by the names of their files."""
+        return {}
+
+    def records(self, shown: S) -> list[dict[str, Any]]:
+        """Lines of `result.csv` and of a data frame."""
+        return [dict(row) for row in shown.rows] if isinstance(shown, Result) else []
+
+    def where(self, shown: S) -> str:
+        """Checkpoint and images, on one line."""
+        parts = (
+            [str(shown.checkpoint.get("path", "")), str(shown.data.get("path", ""))]
+            if isinstance(shown, Result)
+            else []
+        )
+        return " on ".join(part for part in parts if part)
+
+    # --- what no command needs to say for itself
+
+    def quiet(self, shown: S) -> list[str]:
+        """What `--quiet` prints: of each row what tells it apart, and its main number last."""
+        return [labelled(row, self.names, self.labels, self.number) for row in self.records(shown)]
+
+    def brief(self, shown: S) -> str:
+        """What, where, and the verdict, a line each."""
+        rows = self.records(shown)
+        what = f"diffscope {shown.command}, {len(rows)} row{'' if len(rows) == 1 else 's'}"
+        return "\n".join(line for line in (what, self.where(shown), self.verdict(shown)) if line)
+
+    def html(self, shown: S) -> str:
+        """A table, the verdict and the first picture, for a notebook."""
+        return html.page(self.brief(shown), self.records(shown), next(iter(self._drawn(shown).values()), None))
+
+    def figure(self, shown: S) -> Figure:
+        """The first picture."""
+        for figure in self._drawn(shown).values():
+            return figure
+        raise DataError(f"a result of {shown.command} that has no picture: draw one from to_frame()")
+
+    def save(self, shown: S, folder: Path, figures: bool = True) -> list[Path]:
+        """Writes `result.json`, `result.csv` and the pictures; returns the paths."""
+        return files.write(shown, self.records(shown), self._drawn(shown) if figures else {}, folder)
+
+    def _drawn(self, shown: S) -> dict[str, Figure]:
+        from diffscope.report.figures import canvas
+
+        with canvas.look():
+            return self.figures(shown)
+
+
+def view_of(shown: Shown) -> View[Any]:
+    """The view of the command that found this out."""
+    view: View[Any] = registry.member(__package__, shown.command).VIEW
+    return view

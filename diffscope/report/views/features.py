@@ -1,0 +1,33 @@
+"""A file of features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffscope.report.streams import one_line
+from diffscope.report.terminal import Console
+from diffscope.report.views.base import View
+from diffscope.results import Record
+
+
+class _View(View[Record]):
+    number = "features"
+    labels = ()
+
+    def show(self, shown: Record, console: Console, pictured: bool = False) -> None:
+        for name, shape in shown["tensors"].items():
+            console.print(one_line(f"{name} {' x '.join(map(str, shape))}", console.encoding), soft_wrap=True)
+
+    def verdict(self, shown: Record) -> str:
+        return f"{len(shown['tensors'])} tensors"
+
+    def where(self, shown: Record) -> str:
+        return str(shown["path"])
+
+    def records(self, shown: Record) -> list[dict[str, Any]]:
+        keys = ("levels", "views", "images", "features")
+        shapes = {name: shape for name, shape in shown["tensors"].items() if len(shape) == len(keys)}
+        return [{"layer": name, **dict(zip(keys, shape, strict=True))} for name, shape in shapes.items()]
+
+
+VIEW = _View()
