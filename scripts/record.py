@@ -36,6 +36,7 @@ def main() -> int:
     what.add_argument("folder", nargs="?", type=Path, help="where to write the record")
     what.add_argument("--compare", nargs=2, type=Path, metavar=("OLD", "NEW"))
     what.add_argument("--update", action="store_true")
+    parser.add_argument("--trimmed", action="store_true", help="FOLDER: as it stands in git, short and without exact-*")
     options = parser.parse_args()
     if options.compare:
         return compare(*map(texts.read, options.compare))
@@ -44,16 +45,16 @@ def main() -> int:
     folder = options.folder.resolve()
     if folder.exists() and any(folder.iterdir()):
         parser.error(f"{options.folder}: not empty; expected a new folder")
-    for name, record in recorded():
-        texts.write(folder, name, record)
+    for name, record in recorded(whole=not options.trimmed):
+        texts.write(folder, name, texts.trimmed(record) if options.trimmed else record)
     return 0
 
 
-def recorded() -> Iterator[tuple[str, Record]]:
+def recorded(whole: bool) -> Iterator[tuple[str, Record]]:
     with tempfile.TemporaryDirectory(prefix="diffscope-record-") as folder:
         start = Path.cwd()
         try:
-            yield from recorder.run_table(Path(folder))
+            yield from recorder.run_table(Path(folder), whole)
         finally:
             os.chdir(start)
 
@@ -76,7 +77,7 @@ def compare(old: dict[str, Record], new: dict[str, Record]) -> int:
 
 def update() -> int:
     old, names = texts.read(RECORDED), []
-    for name, record in recorded():
+    for name, record in recorded(whole=False):
         names.append(name)
         new = texts.trimmed(record)
         if name not in old or differences.tolerant(old[name], new):

@@ -1,4 +1,4 @@
-"""Seventy commands do what they did: what they print, write and exit with, up to what a processor rounds."""
+"""Some eighty commands do what they did: what they print, write and exit with, up to what a processor rounds."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ TO_UPDATE = "If it is meant: python scripts/record.py --update, and look at the 
 def now(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
     """Of a process of its own, where no other test has been."""
     folder = tmp_path_factory.mktemp("recorded")
-    command = [sys.executable, str(ROOT / "scripts" / "record.py"), str(folder)]
+    command = [sys.executable, str(ROOT / "scripts" / "record.py"), "--trimmed", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    return {name: texts.trimmed(record) for name, record in texts.read(folder).items()}
+    return texts.read(folder)
 
 
 @pytest.mark.slow

@@ -13,7 +13,6 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from commands import Ran, diffscope
@@ -21,12 +20,14 @@ from commands import Ran, diffscope
 from recording.inputs import write_inputs
 
 TABLE = Path(__file__).with_name("commands.txt")
+EXACT = "exact-"
 TIMED = "bench"
 """Of this command only the structure is kept: all its numbers are times."""
 KEPT = ("result.json", "result.csv")
 """Files whose text is kept; of others the name and a digest."""
 TIMING = '"timing": '
 NUMBER = re.compile(r"(?<=[ \[])-?\d[-+.e\d]*")
+VERSION = re.compile(r'(?<=")\d+\.\d+\.\d+(?:\+\w+)?(?=")|(?<=^diffscope )\d[\d.]*(?= )|(?<=\(torch )[^)]+')
 CLOCK = re.compile(r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?")
 
 
@@ -41,16 +42,16 @@ class Record:
     """Other files that it wrote: name → digest."""
 
 
-def table() -> dict[str, str]:
-    """Name → command line."""
+def table(whole: bool = False) -> dict[str, str]:
+    """Name → command line; the whole of it, or what is held on any machine."""
     lines = (line.strip() for line in TABLE.read_text("utf-8").splitlines())
     named = [line.split(": ", 1) for line in lines if line and not line.startswith("#")]
     found = dict(named)
     assert len(found) == len(named), "a name of the table stands twice"
-    return found
+    return {name: line for name, line in found.items() if whole or not name.startswith(EXACT)}
 
 
-def run_table(folder: Path) -> Iterator[tuple[str, Record]]:
+def run_table(folder: Path, whole: bool) -> Iterator[tuple[str, Record]]:
     """Leaves the process in `folder`, with its environment changed: for a process of its own."""
     for name in [*os.environ]:
         if name.startswith("DIFFSCOPE_") or name in ("FORCE_COLOR", "GITHUB_STEP_SUMMARY", "RANK"):
@@ -64,7 +65,7 @@ def run_table(folder: Path) -> Iterator[tuple[str, Record]]:
     write_inputs(folder)
     os.chdir(folder)
     before = _stamps(folder)
-    for name, line in table().items():
+    for name, line in table(whole).items():
         ran = diffscope(*shlex.split(line))
         after = _stamps(folder)
         yield name, _record(folder, line, ran, sorted(path for path in after if after[path] != before.get(path)))
@@ -94,7 +95,7 @@ def _record(folder: Path, line: str, ran: Ran, written: list[Path]) -> Record:
 def _lasting(text: str, folder: Path, timed: bool) -> str:
     for place in (folder.resolve(), folder):
         text = text.replace(str(place), "FOLDER")
-    text = CLOCK.sub("DATE", text.replace(version("torch"), "VERSION"))
+    text = CLOCK.sub("DATE", VERSION.sub("VERSION", text))
     if timed:
         return _structure(text)
     if (found := text.find(TIMING)) >= 0:

@@ -40,7 +40,7 @@ def _parsed(text: str) -> Record:
     texts = {}
     for section in sections:
         title, _, body = section.partition("\n")
-        texts[title] = body if body.endswith("\n") or section is sections[-1] else body + "\n"
+        texts[title] = body if section is sections[-1] else body + "\n"
     texts = {title: body.removesuffix(f"\n{UNENDED}") for title, body in texts.items()}
     files = dict((*line.split(" "), "")[:2] for line in texts.pop(OTHERS, "").splitlines())
     return Record(command.removeprefix("$ diffscope "), int(code.split()[-1]), texts, files)
