@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -148,3 +149,24 @@ def test_the_script_names_the_command_that_differs(tmp_path: Path) -> None:
     assert "gone: diffscope icr x.pt --out out\nonly in the old record" in out
     assert out.endswith("2 of 3 commands differ\n")
     assert compared("nowhere", "nowhere")[0] == 1
+
+
+def test_an_update_writes_what_differs_and_removes_what_is_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")  # as the script does for its own process
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    found = importlib.util.spec_from_file_location("record", SCRIPT)
+    assert found is not None
+    assert found.loader is not None
+    found.loader.exec_module(script := importlib.util.module_from_spec(found))
+    for name in ("rounded", "other", "gone"):
+        texts.write(tmp_path, name, texts.trimmed(RECORD))
+    other = changed("stdout", "0.4131", "0.5131")
+    script.update(
+        tmp_path, iter([("rounded", changed("stdout", "0.4131", "0.4132")), ("other", other), ("new", other)])
+    )
+    assert capsys.readouterr().out == "other: written\nnew: written\ngone: removed\n"
+    expected = {"rounded": RECORD, "other": other, "new": other}
+    assert texts.read(tmp_path) == {name: texts.trimmed(record) for name, record in expected.items()}
