@@ -20,6 +20,7 @@ from commands import Ran, diffscope
 from recording.inputs import write_inputs
 
 TABLE = Path(__file__).with_name("commands.txt")
+CHECKOUT = Path(__file__).parents[2]
 EXACT = "exact-"
 TIMED = "bench"
 """Of this command only the structure is kept: all its numbers are times."""
@@ -93,8 +94,8 @@ def _record(folder: Path, line: str, ran: Ran, written: list[Path]) -> Record:
 
 
 def _lasting(text: str, folder: Path, timed: bool) -> str:
-    for place in (folder.resolve(), folder):
-        text = text.replace(str(place), "FOLDER")
+    for place, sign in ((folder.resolve(), "FOLDER"), (folder, "FOLDER"), (CHECKOUT, "CHECKOUT")):
+        text = text.replace(str(place), sign)
     text = CLOCK.sub("DATE", VERSION.sub("VERSION", text))
     if timed:
         return _structure(text)
