@@ -23,16 +23,14 @@ class Extractor:
     """Streams features of the images that `inputs` reads.
 
     Where a device runs out of memory, batches are halved until they fit, and later ones are as small.
+
+    Args:
+        denoiser: Moved to the device of `inputs` and set to the precision of `plan`.
+        inputs: Reads the images, for the same plan.
+        plan: What to extract.
     """
 
     def __init__(self, denoiser: Denoiser, inputs: Inputs, plan: Plan) -> None:
-        """Moves the network to its device and sets its precision.
-
-        Args:
-            denoiser: Changed in place.
-            inputs: Reads the images, for the same plan.
-            plan: What to extract.
-        """
         self.denoiser, self.inputs, self.plan = denoiser, inputs, plan
         self.device = inputs.device
         self._most: int | None = None

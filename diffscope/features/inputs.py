@@ -33,6 +33,16 @@ class Inputs:
     the same images, views and noise. Latents from a VAE are kept on disk as well, for further runs
     (`cache/latents.py`). Views of pixels are not, as reading them back would save little: the image is decoded in any
     case, to know that it is the same one, and augmenting takes 0.1 to 9 ms an image (32² to 256²), at 25 kB to 1.6 MB.
+
+    Args:
+        source: Of images or latents.
+        plan: Says how views are made.
+        strict: Whether an unreadable image ends the run instead of being skipped.
+        keep: Bytes of finished batches that may stay in memory.
+        say: Called once with a sentence where latents cannot be kept on disk.
+
+    Raises:
+        UsageError: $DIFFSCOPE_CACHE_SIZE is no size.
     """
 
     def __init__(
@@ -43,18 +53,6 @@ class Inputs:
         keep: int = 0,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """Prepares to read; no image is read yet.
-
-        Args:
-            source: Of images or latents.
-            plan: Says how views are made.
-            strict: Whether an unreadable image ends the run instead of being skipped.
-            keep: Bytes of finished batches that may stay in memory.
-            say: Called once with a sentence where latents cannot be kept on disk.
-
-        Raises:
-            UsageError: $DIFFSCOPE_CACHE_SIZE is no size.
-        """
         self.source, self.plan, self.strict = source, plan, strict
         self.device = torch.device(plan.device)
         self._upload = Uploads(self.device)

@@ -15,7 +15,6 @@ class Uploads:
     """Moves batches to a device; elsewhere than on CUDA a plain copy."""
 
     def __init__(self, device: torch.device) -> None:
-        """Makes a stream on CUDA."""
         self.device = device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._begun: deque[torch.cuda.Event] = deque()

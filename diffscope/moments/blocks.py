@@ -19,14 +19,13 @@ GROUP = 64
 
 
 class NonFiniteFeature(NonFinite):
-    """A feature is NaN or infinite."""
+    """A feature is NaN or infinite.
+
+    Args:
+        position: Place of the first image with such a feature among those added to the block, from 0.
+    """
 
     def __init__(self, position: int) -> None:
-        """Names the image.
-
-        Args:
-            position: Place of the first image with such a feature among those added to the block, from 0.
-        """
         super().__init__(
             f"the features of image {position} of the block are not finite; expected finite numbers; "
             "use a wider precision (fp32)"
@@ -115,20 +114,18 @@ class BlockAccumulator:
     """Adds up one block: `update` with each batch in image order, then `finish`.
 
     The same features give the same bytes, whatever the batches.
+
+    Args:
+        views: V, at least 2.
+        d: Channels.
+        deferred: Whether `finish` checks that all features were finite instead of each `update`: for devices that
+            compute while the host goes on, which a check would have to wait for.
+
+    Raises:
+        NeedTwoViews: `views` is below 2.
     """
 
     def __init__(self, views: int, d: int, deferred: bool = False) -> None:
-        """Starts an empty block.
-
-        Args:
-            views: V, at least 2.
-            d: Channels.
-            deferred: Whether `finish` checks that all features were finite instead of each `update`: for devices that
-                compute while the host goes on, which a check would have to wait for.
-
-        Raises:
-            NeedTwoViews: `views` is below 2.
-        """
         if views < 2:
             raise NeedTwoViews(f"{views} view per image; expected at least 2, as noise is what differs between views")
         self.views = views

@@ -42,20 +42,19 @@ def require(path: str) -> None:
 
 
 class ParquetSource(Source):
-    """The rows of `files`, one file after the other."""
+    """The rows of several files, one file after the other; no picture is read when they are opened.
+
+    Args:
+        path: What messages call the source.
+        files: On disk, of one schema.
+
+    Raises:
+        DataError: pyarrow is not installed, a file is damaged, or it has no column of pictures.
+    """
 
     kind = "images"
 
     def __init__(self, path: str, files: Sequence[Path]) -> None:
-        """Reads what the files say of themselves, and the labels; no picture is read.
-
-        Args:
-            path: What messages call the source.
-            files: On disk, of one schema.
-
-        Raises:
-            DataError: pyarrow is not installed, a file is damaged, or it has no column of pictures.
-        """
         require(path)
         self.path = path
         self._lock = threading.Lock()

@@ -11,7 +11,6 @@ class Room:
     """Lets in what fits into `capacity` together; what does not fit waits, and what never would goes in alone."""
 
     def __init__(self, capacity: int) -> None:
-        """Starts with nothing taken."""
         self.capacity = capacity
         self._taken = 0
         self._free = threading.Condition()

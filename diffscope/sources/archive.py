@@ -33,19 +33,18 @@ def open(path: str) -> Source:
 
 
 class ArchiveSource(Source):
-    """The images of a zip, in the order of their sorted names."""
+    """The images of a zip, in the order of their sorted names; it is listed when opened, and no image is read.
+
+    Args:
+        path: Of the zip.
+
+    Raises:
+        DataError: It is no zip, holds no images, or its `dataset.json` is broken.
+    """
 
     kind = "images"
 
     def __init__(self, path: str) -> None:
-        """Lists the archive; no image is read.
-
-        Args:
-            path: Of the zip.
-
-        Raises:
-            DataError: It is no zip, holds no images, or its `dataset.json` is broken.
-        """
         self.path = path
         self._lock = threading.Lock()
         self._zip = _zip.opened(path)

@@ -59,18 +59,17 @@ def in_memory(images: np.ndarray) -> Source:
 
 
 class ArraySource(Source):
-    """The images of one array."""
+    """The images of one array.
+
+    Args:
+        images: uint8 [N, H, W, C] with C of 1, 3 or 4 (alpha).
+        path: What messages call it.
+        labels: int64 [N], or None.
+    """
 
     kind = "images"
 
     def __init__(self, images: np.ndarray, path: str, labels: np.ndarray | None = None) -> None:
-        """Takes the array as it is.
-
-        Args:
-            images: uint8 [N, H, W, C] with C of 1, 3 or 4 (alpha).
-            path: What messages call it.
-            labels: int64 [N], or None.
-        """
         self._images, self.path, self.labels = images, path, labels
 
     def __len__(self) -> int:

@@ -33,19 +33,18 @@ def open(path: str) -> Source:
 
 
 class FolderSource(Source):
-    """The images below a folder, in the order of their sorted names."""
+    """The images below a folder, in the order of their sorted names; it is listed when opened, and no image is read.
+
+    Args:
+        path: Of the folder.
+
+    Raises:
+        DataError: It cannot be listed, holds no images, or its `dataset.json` is broken.
+    """
 
     kind = "images"
 
     def __init__(self, path: str) -> None:
-        """Lists the folder; no image is read.
-
-        Args:
-            path: Of the folder.
-
-        Raises:
-            DataError: It cannot be listed, holds no images, or its `dataset.json` is broken.
-        """
         self.path = path
         self._root = Path(path)
         files = _tree(path)

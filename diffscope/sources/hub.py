@@ -42,19 +42,18 @@ def open(path: str) -> Source:
 
 
 class HubSource(Source):
-    """The images that were downloaded, under the reference that they came from."""
+    """The images that were downloaded, under the reference that they came from.
+
+    Args:
+        path: The reference.
+        revision: The commit that it stood for.
+        inside: Reads what was downloaded.
+    """
 
     revision: str
     """The commit that the reference stood for."""
 
     def __init__(self, path: str, revision: str, inside: Source) -> None:
-        """Puts a source under another name.
-
-        Args:
-            path: The reference.
-            revision: The commit that it stood for.
-            inside: Reads what was downloaded.
-        """
         self.path = path
         self.revision = revision
         self.kind = inside.kind

@@ -30,21 +30,20 @@ def open(path: str) -> Source:
 
 
 class LatentSource(Source):
-    """The latents of one file."""
+    """The latents of one file, which is read when opened, or mapped where its arrays are large.
+
+    Args:
+        path: Of the .npz.
+
+    Raises:
+        DataError: The file is damaged, or `mean` or `std` has another shape or dtype.
+    """
 
     kind = "latents"
     has_std: bool
     """Whether the file knows the posterior's standard deviation; without it, `read` gives zeros there."""
 
     def __init__(self, path: str) -> None:
-        """Reads the file, or maps its arrays where they are large.
-
-        Args:
-            path: Of the .npz.
-
-        Raises:
-            DataError: The file is damaged, or `mean` or `std` has another shape or dtype.
-        """
         self.path = path
         mean = _npz.member(path, "mean")
         if mean is None or len(mean.shape) != 4 or mean.shape[1] != 4 or mean.dtype.kind != "f":

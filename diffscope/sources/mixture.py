@@ -48,21 +48,20 @@ def open(path: str) -> Source:
 
 
 class MixtureSource(Source):
-    """Images of K classes, each on a subspace of its own."""
+    """Images of K classes, each on a subspace of its own, generated as they are read.
+
+    Args:
+        path: The spelling.
+        count: Number of images.
+        classes: Number of subspaces, K.
+        rank: Directions of each subspace; classes · rank directions must fit into an image.
+        delta: δ, standard deviation outside the subspace, above 0 and below 1.
+        seed: At least 0, below 2^64.
+    """
 
     kind = "floats"
 
     def __init__(self, path: str, count: int, classes: int, rank: int, delta: float, seed: int) -> None:
-        """Keeps the settings; images are generated as they are read.
-
-        Args:
-            path: The spelling.
-            count: Number of images.
-            classes: Number of subspaces, K.
-            rank: Directions of each subspace; classes · rank directions must fit into an image.
-            delta: δ, standard deviation outside the subspace, above 0 and below 1.
-            seed: At least 0, below 2^64.
-        """
         self.path = path
         self.labels = np.arange(count, dtype=np.int64) % classes
         self._classes, self._rank, self._delta, self._seed = classes, rank, delta, seed

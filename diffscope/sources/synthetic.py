@@ -42,18 +42,17 @@ def open(path: str) -> Source:
 
 
 class SyntheticSource(Source):
-    """Images of independent normal values."""
+    """Images of independent normal values, generated as they are read.
+
+    Args:
+        path: The spelling.
+        count: Number of images.
+        seed: At least 0, below 2^64.
+    """
 
     kind = "floats"
 
     def __init__(self, path: str, count: int, seed: int) -> None:
-        """Keeps the settings; images are generated as they are read.
-
-        Args:
-            path: The spelling.
-            count: Number of images.
-            seed: At least 0, below 2^64.
-        """
         self.path = path
         self._count = count
         self._seed = seed
