@@ -8,7 +8,7 @@ from __future__ import annotations
 from diffscope.features.devices import arithmetic, cpu_capabilities, resolve_device, resolve_precision
 from diffscope.features.extractor import Extractor, batch_label
 from diffscope.features.inputs import Inputs, target_of
-from diffscope.features.plan import DTYPES, SPACING, Batch, Features, Plan, cure
+from diffscope.features.plan import DTYPES, SPACING, Batch, Features, Plan, not_finite
 
 __all__ = [
     "DTYPES",
@@ -21,7 +21,7 @@ __all__ = [
     "arithmetic",
     "batch_label",
     "cpu_capabilities",
-    "cure",
+    "not_finite",
     "resolve_device",
     "resolve_precision",
     "target_of",

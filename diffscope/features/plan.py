@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffscope.errors import NonFinite
 from diffscope.families.base import Layer
 from diffscope.views import Augmentation
 
@@ -16,11 +17,18 @@ SPACING = {"fp32": 2.0**-23, "tf32": 2.0**-10, "bf16": 2.0**-7, "fp16": 2.0**-10
 """Distance of neighbouring numbers at 1, by the precision that the network computes in."""
 
 
-def cure(precision: str) -> str:
-    """What to do where a network's numbers are not finite."""
+def not_finite(what: str, precision: str) -> NonFinite:
+    """Makes the error for numbers of a network that are NaN or infinite.
+
+    Args:
+        what: Subject and verb of its sentence, such as "features of mid are".
+        precision: A key of DTYPES; where it is wide enough already, another checkpoint is advised.
+    """
     if precision in ("fp32", "tf32"):
-        return "its weights have diverged or the file is damaged: take another checkpoint"
-    return "use --precision fp32"
+        advice = "its weights have diverged or the file is damaged: take another checkpoint"
+    else:
+        advice = "use --precision fp32"
+    return NonFinite(f"{what} not finite in {precision}; {advice}")
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from diffscope.cache.store import Arrays, Parts, Record
-from diffscope.errors import DataError, DiffscopeError, NonFinite
-from diffscope.features import Extractor, Inputs, cure
+from diffscope.errors import DataError, DiffscopeError
+from diffscope.features import Extractor, Inputs, not_finite
 from diffscope.measure.job import Job
 from diffscope.measure.pieces import Kept, Piece, kept, moments_of, skipped_in
 from diffscope.measure.portions import memory_of
@@ -155,11 +155,9 @@ class Blocks:
                 place = f"{piece.levels[cell[0]]}/{piece.layers[cell[1]]}"
                 arrays |= {f"{place}/{name}": array for name, array in sums.pop(cell).finish().to_arrays().items()}
         except NonFiniteFeature as error:
-            image, sigma = self.job.source.name(added[error.position]), plan.sigmas[cell[0]]
-            raise NonFinite(
-                f"image {image}: features of layer {plan.layers[cell[1]].name} at sigma {sigma:g} are not finite in "
-                f"{plan.precision}; {cure(plan.precision)}"
-            ) from None
+            image, layer = self.job.source.name(added[error.position]), plan.layers[cell[1]].name
+            what = f"image {image}: features of layer {layer} at sigma {plan.sigmas[cell[0]]:g} are"
+            raise not_finite(what, plan.precision) from None
         return arrays
 
     def _keep(self, piece: Piece, arrays: Arrays, record: Record) -> None:

@@ -19,8 +19,8 @@ import numpy as np
 
 from diffscope import __version__, results
 from diffscope.cache.store import Arrays, Record, Records, as_bytes
-from diffscope.errors import DiffscopeError, NonFinite, StoreError
-from diffscope.features import Extractor, Inputs, cure
+from diffscope.errors import DiffscopeError, StoreError
+from diffscope.features import Extractor, Inputs, not_finite
 from diffscope.measure.blocks import check_unreadable
 from diffscope.measure.job import Job
 from diffscope.measure.progress import Listener
@@ -210,9 +210,7 @@ def _measure(extractor: Extractor, images: Sequence[int], listener: Listener) ->
         z = features.z.cpu().numpy()
         if not np.isfinite(z).all():
             image = extractor.inputs.source.name(features.indices[int(np.argwhere(~np.isfinite(z))[0, 0])])
-            raise NonFinite(
-                f"image {image}: features of {name} are not finite in {plan.precision}; {cure(plan.precision)}"
-            )
+            raise not_finite(f"image {image}: features of {name} are", plan.precision)
         key = (features.level, features.layer)
         start = count.get(key, 0)
         count[key] = start + len(z)

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from diffscope.errors import DataError, NonFinite, UsageError
-from diffscope.features import Extractor, Inputs, cure
+from diffscope.errors import DataError, UsageError
+from diffscope.features import Extractor, Inputs, not_finite
 from diffscope.measure.job import Job
 from diffscope.sources.base import Source, Target
 
@@ -61,9 +61,7 @@ class OwnFeatures(Describer):
         extractor = Extractor(self.job.denoiser, Inputs(held, plan), plan)
         features = torch.cat([found.z[:, 0] for found in extractor.run(range(len(images)))])
         if not bool(features.isfinite().all()):
-            raise NonFinite(
-                f"features of {plan.layers[0].name} are not finite in {plan.precision}; {cure(plan.precision)}"
-            )
+            raise not_finite(f"features of {plan.layers[0].name} are", plan.precision)
         return features
 
 

@@ -13,8 +13,8 @@ import torch
 
 from diffscope import sampling
 from diffscope.cache.store import Damaged, opened_part, write_atomically, write_part
-from diffscope.errors import NonFinite, StoreError
-from diffscope.features import DTYPES, arithmetic, cure
+from diffscope.errors import StoreError
+from diffscope.features import DTYPES, arithmetic, not_finite
 from diffscope.measure.job import Job
 from diffscope.protocol import digest
 from diffscope.studies.memorization.copies import CHUNK_BYTES, ROWS
@@ -134,7 +134,7 @@ def _draw(job: Job, numbers: range, steps: int, labels: np.ndarray | None) -> np
         (x,) = sampling.sample(job.denoiser, numbers, seed=job.plan.seed, **options)
         images = torch.cat([job.denoiser.decode(part) for part in torch.split(x, DECODED)])
     if not bool(images.isfinite().all()):
-        raise NonFinite(f"{job.checkpoint.path}: samples are not finite in {precision}; {cure(precision)}")
+        raise not_finite(f"{job.checkpoint.path}: samples are", precision)
     if job.source.kind == "floats":
         return images.float().cpu().numpy()
     return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from diffscope import seeding
 from diffscope.cache.store import Arrays, Parts
-from diffscope.errors import DataError, NonFinite, TooFewImages, ZeroNoise
+from diffscope.errors import DataError, TooFewImages, ZeroNoise
 from diffscope.families.base import Denoiser
-from diffscope.features import Batch, Extractor, Inputs, cure
+from diffscope.features import Batch, Extractor, Inputs, not_finite
 from diffscope.measure.blocks import check_unreadable
 from diffscope.measure.job import Job
 from diffscope.measure.progress import Listener
@@ -185,7 +185,7 @@ class Search:
         if not finite.all():
             name = self.job.source.name(images[int((~finite).nonzero()[0, 0])])
             layer, precision = self.job.plan.layers[0].name, self.job.plan.precision
-            raise NonFinite(f"image {name}: features of {layer} are not finite in {precision}; {cure(precision)}")
+            raise not_finite(f"image {name}: features of {layer} are", precision)
 
     def _items(self, images: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Image and number of every view of these images; an item's number is image · V + view."""

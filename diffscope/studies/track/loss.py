@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from diffscope.errors import NonFinite
-from diffscope.features import DTYPES, Inputs, Plan, arithmetic, batch_label, cure
+from diffscope.features import DTYPES, Inputs, Plan, arithmetic, batch_label, not_finite
 from diffscope.measure.job import Job
 from diffscope.views import Augmentation
 
@@ -53,5 +52,5 @@ def denoising_loss(job: Job, inputs: Inputs, advance: Callable[[int], None]) -> 
 
 def _loss(errors: np.ndarray, sigma: float, precision: str) -> Loss:
     if not np.isfinite(errors).all():
-        raise NonFinite(f"the denoising loss at sigma {sigma:g} is not finite; {cure(precision)}")
+        raise not_finite(f"the denoising loss at sigma {sigma:g} is", precision)
     return Loss(float(errors.mean()), float(errors.std(ddof=1) / np.sqrt(len(errors))))
