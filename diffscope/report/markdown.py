@@ -29,7 +29,7 @@ OF_RICH = str.maketrans("•─", "*-")
 INDENT = 2
 """Columns before a line of code."""
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 
 PLAIN = Theme(
     {

@@ -58,6 +58,7 @@ def test_no_word_is_broken_at_80_columns(topic: str) -> None:
 
 def test_code_is_told_by_its_colour_or_by_its_marks() -> None:
     assert "`--num-levels`" in diffscope("help", "window").out
+    assert "`inspect --verify`" in diffscope("help", "security").out  # broken between two lines in its page
     coloured = rendered("window")
     assert "\x1b[36m--num-levels\x1b[0m" in coloured
     assert "`" not in coloured

@@ -20,7 +20,7 @@ COMMANDS = registry.members("diffscope.cli.commands")
 
 def test_help_imports_nothing_heavy() -> None:
     # All of it in one fresh process, and the package itself.
-    argvs = [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)]
+    argvs = [["--help"], ["--version"], ["help"], ["help", "window"], *([name, "--help"] for name in COMMANDS)]
     script = (
         "import sys, contextlib, io, diffscope\n"
         "from diffscope.cli import run\n"
