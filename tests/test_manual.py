@@ -112,8 +112,9 @@ def test_options_that_are_named_exist(page: str) -> None:
     params = [*root.params, *(p for command in root.commands.values() for p in command.params)]
     known = {spelling for parameter in params for spelling in parameter.opts} | {"--help", "--nproc-per-node"}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXTS[page]))
-    of_the_example = set(re.findall(r'Option\("(--[a-z]+)"', TEXTS[page]))
-    assert named - known - of_the_example == set()
+    scripts = "\n".join(path.read_text("utf-8") for path in (ROOT / "scripts").iterdir() if path.is_file())
+    elsewhere = set(re.findall(r'Option\("(--[a-z]+)"', TEXTS[page])) | set(re.findall(r'"(--[a-z-]+)"', scripts))
+    assert named - known - elsewhere == set()
 
 
 @pytest.mark.parametrize("page", TEXTS)
