@@ -43,7 +43,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "hf://, model": lambda text: reference.parse(text, "model"),
     "hf://, data": lambda text: reference.parse(text, "dataset"),
     "hf://, by hand": lambda text: reference.parts_by_hand(text),
-    "no hf://": lambda text: reference.meant(text, "model"),
+    "no hf://": lambda text: reference.hint(text, "model"),
     "synthetic:": lambda text: open_source(f"synthetic:{text}"),
     "mixture: images": lambda text: open_source(f"mixture:{text}"),
     "toy:": lambda text: families.load(read(f"toy:{text}")),
