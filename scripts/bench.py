@@ -138,7 +138,7 @@ def ours(case: Case, folder: Path, quick: bool) -> Iterator[None]:
     options: dict[str, Any] = {
         "layers": (case.layer_of(quick),), "sigmas": case.levels, "precision": case.precision, "workers": 0,
     }  # fmt: skip
-    vae = {"vae": str(folder / "vae")} if case.latent else {}
+    vae: dict[str, Any] = {"vae": str(folder / "vae")} if case.latent else {}
     api.load(checkpoints[0])
     yield
     if case.checkpoints > 1:
@@ -150,7 +150,7 @@ def ours(case: Case, folder: Path, quick: bool) -> Iterator[None]:
     yield
 
 
-def moments(checkpoint: str, images: str, options: dict[str, Any], vae: dict[str, str]) -> dict[str, float]:
+def moments(checkpoint: str, images: str, options: dict[str, Any], vae: dict[str, Any]) -> dict[str, float]:
     """The blocks of a sweep, without what is read from them; its CPU time, and that of the network alone."""
     from diffscope import api
     from diffscope.features import Batch, Extractor, Inputs

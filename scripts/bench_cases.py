@@ -22,7 +22,7 @@ FULL_UNET = {
     "num_blocks": 4, "attn_resolutions": [16],
 }  # fmt: skip
 SMALL_UNET = {**DEMO_UNET, "model_channels": 16, "num_blocks": 1}
-SIT_B = {
+SIT_B: dict[str, Any] = {
     "input_size": 32, "patch_size": 2, "in_channels": 3, "out_channels": 3, "hidden_size": 768, "depth": 12,
     "num_heads": 12, "label_rows": 11,
 }  # fmt: skip
@@ -123,11 +123,12 @@ def write_vae(folder: Path, quick: bool) -> None:
 
     torch.manual_seed(0)
     widths = (32, 32, 32, 32) if quick else (32, 64, 128, 128)
-    AutoencoderKL(
+    encoder: Any = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=widths,
         layers_per_block=1 if quick else 2,
         latent_channels=4,
         sample_size=256,
-    ).save_pretrained(folder)
+    )
+    encoder.save_pretrained(folder)

@@ -175,8 +175,9 @@ class Run:
         kinds = sorted({kind for kind, _ in self.counted})
         columns = ("cases", "refused", "accepted", "failed")
         total = [sum(self.counted[kind, column] for kind in kinds) for column in columns]
-        rows = [[kind, *(self.counted[kind, column] for column in columns)] for kind in kinds] + [["all", *total]]
-        lines = [f"| {' | '.join(map(str, row))} |" for row in (["kind", *columns], ["---"] * 5, *rows)]
+        counts: list[list[object]] = [[kind, *(self.counted[kind, column] for column in columns)] for kind in kinds]
+        rows: list[list[object]] = [["kind", *columns], ["---"] * 5, *counts, ["all", *total]]
+        lines = [f"| {' | '.join(str(cell) for cell in row)} |" for row in rows]
         lines += [f"\n{count} x {what}" for what, count in self.failures.most_common()]
         most = f"longest {self.slowest:.2f} s of CPU time, largest growth {self.largest / 2**20:.0f} MiB"
         return "\n".join([*lines, "", f"seed {self.seed}; {most}", f"Python {sys.version.split()[0]}, {versions}"])

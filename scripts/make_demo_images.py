@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from train_demo import DEMO, fashion
+from train_demo import DEMO
+from training import fashion
 
 COUNT = 2000
 

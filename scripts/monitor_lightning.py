@@ -61,7 +61,7 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=2000)
     steps = parser.parse_args().steps
     images = demo_images()
-    data = list(torch.from_numpy(images)[:, None] / 127.5 - 1)
+    data: Any = list(torch.from_numpy(images)[:, None] / 127.5 - 1)
     trainer = pl.Trainer(
         accelerator="cpu",
         max_steps=steps,

@@ -14,6 +14,7 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from diffscope.families.networks.walk import WalkedNetwork
 from diffscope.sampling import sample
 
 DEMO = Path(__file__).parent.parent / "diffscope" / "demo"
-SIT = {
+SIT: dict[str, Any] = {
     "input_size": 16, "patch_size": 2, "in_channels": 1, "out_channels": 1, "hidden_size": 80, "depth": 6,
     "num_heads": 5, "label_rows": NULL_CLASS + 1,
 }  # fmt: skip

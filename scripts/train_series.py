@@ -15,6 +15,7 @@ import argparse
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ FIRST = (1_600, 3_200, 6_400)  # a network learns most at the very beginning
 class Series:
     images: int
     total: int  # training images to see
-    network: dict[str, object]
+    network: dict[str, Any]
 
 
 SERIES = {

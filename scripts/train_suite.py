@@ -23,6 +23,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ FIRST, SNAPSHOTS = (1_600, 3_200, 6_400), 40  # a network learns most at the ver
 HELD_OUT = 500
 SMALL = {**UNET, "model_channels": 12, "attn_resolutions": []}
 """0.14 M parameters; UNET has 1.03 M."""
-SIT = {
+SIT: dict[str, Any] = {
     "input_size": 16, "patch_size": 2, "in_channels": 1, "out_channels": 1, "hidden_size": 64, "depth": 5,
     "num_heads": 4, "label_rows": NULL_CLASS + 1,
 }  # fmt: skip
@@ -195,7 +196,8 @@ def _network(run: Run) -> tuple[nn.Module, Callable[..., torch.Tensor], dict[str
         transformer = DiffusionTransformer(**SIT)
         initialise(transformer)
         return transformer, velocity_loss, about_sit(SIT)
-    arguments = {**(UNET if run.network == "large" else SMALL), "in_channels": channels, "out_channels": channels}
+    size: dict[str, Any] = UNET if run.network == "large" else SMALL
+    arguments = {**size, "in_channels": channels, "out_channels": channels}
     if run.network == "conditional":
         arguments["label_dim"] = 10
     unet = SongUNet(**arguments)

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ BATCH, LEARNING_RATE, WARM_UP, EMA_HALF_LIFE = 64, 1e-3, 20_000, 20_000
 SAVE_EVERY_SECONDS = 600
 NULL_CLASS = 10
 """Row of the class table of our transformers that stands for no class."""
-UNET = {
+UNET: dict[str, Any] = {
     "img_resolution": 16, "in_channels": 1, "out_channels": 1, "model_channels": 32, "channel_mult": [1, 2],
     "num_blocks": 2, "attn_resolutions": [8],
 }  # fmt: skip

@@ -162,8 +162,8 @@ def test_combinations_of_channels_are_reduced_with_all_lengths_kept(dtype: type,
     rng = np.random.default_rng(0)
     z = rng.standard_normal((1000, 1, 12)) + rng.standard_normal((1000, 2, 12))
     z *= np.logspace(-1, 1, 12)
-    wide = np.concatenate([z, z[:, :, :2], z @ rng.standard_normal((12, 2)) / 4], axis=2).astype(dtype)
-    wide = wide.astype(np.float64)
+    wide = np.concatenate([z, z[:, :, :2], z @ rng.standard_normal((12, 2)) / 4], axis=2)
+    wide = wide.astype(dtype).astype(np.float64)
     moments, _ = checked(wide, eps, reduce=True)
     assert moments.d == 12
     # Rounding of the combinations is what is projected away.
@@ -289,7 +289,7 @@ def test_any_view_that_differs_is_noted(view: int) -> None:
 
 @pytest.mark.parametrize("views", [2, 4])
 def test_exchangeability_rejects_sound_views_as_often_as_it_says(views: int) -> None:
-    p = []
+    p: list[float] = []
     for seed in range(200):
         z = np.random.default_rng(seed).standard_normal((40, views, 5))
         p.extend(exchangeability(moments_of(z, 4))[1])

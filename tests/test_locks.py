@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -114,12 +115,12 @@ def test_a_lock_is_on_the_folder_that_is_there(tmp_path: Path) -> None:
 def test_a_folder_removed_before_it_is_locked_is_made_again(
     tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock, removed = filelock.lock_descriptor, []
+    lock, removed = filelock.lock_descriptor, list[bool]()
 
     def late(file: int, *, blocking: bool) -> bool:
         if not removed:
-            removed.append((tmp_path / "a" / locks.LOCK).unlink())
-            (tmp_path / "a").rmdir()
+            shutil.rmtree(tmp_path / "a")
+            removed.append(True)
         return lock(file, blocking=blocking)
 
     monkeypatch.setattr(filelock, "lock_descriptor", late)
@@ -131,11 +132,13 @@ def test_a_folder_removed_before_it_is_locked_is_made_again(
 
 def test_a_file_removed_before_it_is_locked_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By another process that takes it for one that a killed run left."""
-    lock, removed = filelock.lock_descriptor, []
+    lock, removed = filelock.lock_descriptor, list[bool]()
 
     def late(file: int, *, blocking: bool) -> bool:
         if not removed:
-            removed.append([path.unlink() for path in tmp_path.glob(".*")])
+            for path in tmp_path.glob(".*"):
+                path.unlink()
+            removed.append(True)
         return lock(file, blocking=blocking)
 
     monkeypatch.setattr(filelock, "lock_descriptor", late)
@@ -175,13 +178,16 @@ def test_a_file_system_without_locks(tmp_path: Path, number: int, words: str, mo
     def none(file: int, *, blocking: bool) -> bool:
         raise OSError(number, os.strerror(number))
 
+    def whole(path: Path) -> None:
+        path.write_bytes(b"whole")
+
     monkeypatch.setattr(filelock, "lock_descriptor", none)
     with pytest.raises(StoreError, match=f"parts-0000.*cannot be written: .*{words}"):
         Parts(tmp_path, "0" * 64).claim()
     with pytest.raises(OSError, match=words):
         locks.share(tmp_path / "a")
     (tmp_path / ".left.1.unfinished").touch()
-    write_atomically(tmp_path / "result", lambda path: path.write_bytes(b"whole"))
+    write_atomically(tmp_path / "result", whole)
     assert (tmp_path / "result").read_bytes() == b"whole"
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [".left.1.unfinished", "result"]
 

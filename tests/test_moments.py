@@ -105,7 +105,7 @@ def test_updates_inside_and_outside_of_inference_mode_mix(z: torch.Tensor) -> No
 def test_float32_features_are_summed_in_float64() -> None:
     # A mean of 300 standard deviations: sums in float32 would lose the residual covariance.
     z = (np.random.default_rng(0).standard_normal((2000, 2, 4)) * 0.1 + 30).astype(np.float32)
-    single, double = (moments_of(values, 4).total.cov_residual for values in (z, z.astype(np.float64)))
+    single, double = (moments_of(np.asarray(z, dtype), 4).total.cov_residual for dtype in (np.float32, np.float64))
     np.testing.assert_array_equal(single, double)
 
 

@@ -163,7 +163,7 @@ def test_what_cannot_be_sampled_is_refused_at_once() -> None:
     denoiser = toy()
     for options in ({"steps": 1}, {"rho": 0.0}, {"batch_size": 0}, {"label": 3}, {"label": [0, 1]}):
         with pytest.raises(UsageError):
-            sample(denoiser, range(1), **options)  # type: ignore[arg-type]
+            sample(denoiser, range(1), **options)
     with pytest.raises(UsageError, match="sample number -1"):
         sample(denoiser, [-1])
     with pytest.raises(UsageError, match="class 10: expected 0 to 9"):

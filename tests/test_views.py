@@ -10,8 +10,9 @@ from PIL import Image, ImageEnhance
 
 from diffscope import seeding, views
 from diffscope.errors import UsageError
+from diffscope.options.settings import AUGMENTATIONS
 from diffscope.seeding import Stream
-from diffscope.views import AUGMENTATIONS, Augmentation, Draw, augmented_view, view_noise
+from diffscope.views import Augmentation, Draw, augmented_view, view_noise
 
 LEVEL = 1 / 255
 """One step of an 8-bit image, in [0, 1]."""

@@ -148,7 +148,7 @@ def signature_of(name: str, thing: Any) -> str:
     whole = f"{name}{_unquoted(str(signature))}"
     if len(whole) <= 80:
         return whole
-    lines, keyword_only = [], False
+    lines, keyword_only = list[str](), False
     for parameter in signature.parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and not keyword_only:
             lines, keyword_only = [*lines, "    *,"], True

@@ -84,7 +84,8 @@ def test_what_depends_on_something_else_is_another_set(tmp_path: Path, changed: 
 
 def test_an_image_is_its_values_shape_and_kind() -> None:
     image = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
-    others = [image.reshape(2, 2, 3), image.astype(np.int8), image.astype(np.float32), image + 1, image[:2]]
+    kinds: list[np.ndarray] = [image.astype(np.int8), image.astype(np.float32)]
+    others = [*kinds, image.reshape(2, 2, 3), image + 1, image[:2]]
     assert digest(image) == digest(np.asfortranarray(image))
     assert len({digest(image), *map(digest, others)}) == 6
 
@@ -187,8 +188,8 @@ def test_an_interruption_leaves_whole_batches(tmp_path: Path) -> None:
         yield values[0]
         raise KeyboardInterrupt
 
-    real = kept._connection
-    assert real is not None
+    assert kept._connection is not None
+    real: sqlite3.Connection = kept._connection
 
     class Interrupting:
         in_transaction = property(lambda self: real.in_transaction)
@@ -384,7 +385,10 @@ def test_prune_by_age_and_by_size(tmp_path: Path) -> None:
     for number, age in enumerate((10, 20, 30, 40)):
         made(tmp_path, f"parts-{number}", age=age * 3600)
     made(tmp_path, "mine", age=10**6)
-    names = lambda pruned: [entry.folder.name for entry in pruned.removed]  # noqa: E731
+
+    def names(pruned: contents.Pruned) -> list[str]:
+        return [entry.folder.name for entry in pruned.removed]
+
     assert names(contents.prune(tmp_path, older_than=35 * 3600)) == ["parts-3"]
     assert names(contents.prune(tmp_path, max_bytes=3000)) == []
     assert names(contents.prune(tmp_path, max_bytes=1500)) == ["parts-2", "parts-1"]

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -315,7 +316,7 @@ def test_files_have_the_rights_that_the_user_gives(tmp_path: Path, umask: int) -
 
 
 def test_tensors_are_read_by_the_formats_own_library(tmp_path: Path) -> None:
-    tensors = {"a": np.arange(3, dtype=np.uint8), "ö": np.eye(2), "empty": np.zeros((0, 3), np.float16)}
+    tensors: dict[str, Any] = {"a": np.arange(3, dtype=np.uint8), "ö": np.eye(2), "empty": np.zeros((0, 3), np.float16)}
     entries = {name: (array.dtype.name, array.shape, as_bytes(array)) for name, array in tensors.items()}
     write_tensors(tmp_path / "a", entries, {"who": "ä\n"})
     with safe_open(tmp_path / "a", framework="np") as file:

@@ -214,7 +214,7 @@ def blob(fields: tuple[Any, ...] = (torch.FloatStorage, "0", "cpu", 4, None), **
             return ("storage", *value.fields) if isinstance(value, Reference) else None
 
     buffer = io.BytesIO()
-    parts = {"magic": 0x1950A86A20F9469CFC6C, "version": 1001, "system": {"little_endian": True},
+    parts: dict[str, Any] = {"magic": 0x1950A86A20F9469CFC6C, "version": 1001, "system": {"little_endian": True},
              "object": Reference(*fields), "keys": ["0"], "numel": 4, "raw": bytes(16)} | changes  # fmt: skip
     for part in ("magic", "version", "system", "object", "keys"):
         Pickler(buffer, 2).dump(parts[part])

@@ -89,7 +89,8 @@ def test_the_table_is_that_of_the_library_itself() -> None:
     from diffusers import DDPMScheduler
 
     for said in TABLES.values():
-        left = DDPMScheduler(**said).alphas_cumprod.double()
+        scheduler: Any = DDPMScheduler(**said)
+        left = scheduler.alphas_cumprod.double()
         assert sigmas(said) == pytest.approx(((1 - left) / left).sqrt().tolist(), rel=1e-12)
 
 

@@ -120,7 +120,7 @@ def as_fp16(folder: Path) -> str:
 def as_shards(folder: Path) -> str:
     tensors = load_file(folder / WEIGHTS)
     (folder / WEIGHTS).unlink()
-    table = {}
+    table: dict[str, Any] = {}
     for number, part in enumerate((list(tensors)[:20], list(tensors)[20:]), 1):
         file = f"diffusion_pytorch_model-0000{number}-of-00002.safetensors"
         save_file({name: tensors[name] for name in part}, folder / file)

@@ -30,7 +30,7 @@ def drawn(count: int) -> tuple[np.ndarray, np.ndarray]:
 def test_the_posterior_mean_is_bayes_rule() -> None:
     """Densities and conditional means of whole 64 × 64 Gaussians."""
     denoiser, sigma = mixture(), 0.4
-    bases = denoiser.network.bases.double().numpy()
+    bases = denoiser.network.get_buffer("bases").double().numpy()
     images, _ = drawn(6)
     y = images + sigma * np.random.default_rng(0).standard_normal(images.shape)
     logs, means = [], []
@@ -49,7 +49,7 @@ def test_the_posterior_mean_is_bayes_rule() -> None:
 
 def test_images_have_the_model_s_covariances() -> None:
     images, labels = drawn(3000)
-    bases = mixture().network.bases.double().numpy()
+    bases = mixture().network.get_buffer("bases").double().numpy()
     for k in range(3):
         own = images[labels == k]
         # 4000 squares of N(0, 1): 1 ± 0.022, and of the rest 60,000 squares of N(0, 0.04); 4 standard errors.
@@ -67,7 +67,7 @@ def test_closed_forms_are_those_of_drawn_images(input: str, sigma: float) -> Non
     noise = sigma * np.random.default_rng(1).standard_normal(images.shape) if input == "noisy" else 0.0
     y = torch.from_numpy(images + noise).float().view(-1, 1, 8, 8)
     mean = denoiser.denoise(y, torch.tensor([sigma]), None).flatten(1).double().numpy()
-    energies = ((mean @ denoiser.network.bases.double().numpy()) ** 2).sum(2).T
+    energies = ((mean @ denoiser.network.get_buffer("bases").double().numpy()) ** 2).sum(2).T
     own = energies[np.arange(len(labels)), labels]
     other = (energies.sum(1) - own) / 2
     error = np.hypot(own.std() / own.mean(), other.std() / other.mean()) / np.sqrt(len(own))

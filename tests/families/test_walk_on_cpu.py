@@ -20,7 +20,7 @@ def network(kind: str) -> WalkedNetwork:
     made = cls(
         img_resolution=16, in_channels=3, out_channels=3, model_channels=64, channel_mult=[1, 2], num_blocks=1,
         attn_resolutions=[8], **extra,
-    )  # type: ignore[call-arg]  # fmt: skip
+    )  # fmt: skip
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return made.eval()

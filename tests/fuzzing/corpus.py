@@ -175,7 +175,7 @@ def no_files() -> Iterator[Case]:
 def among_good_ones() -> Iterator[Case]:
     files = picture_files()
     rows = [{"image": {"bytes": content, "path": name}, "label": 0} for name, content in files.items()]
-    nulls = [*rows, {"image": None, "label": 1}]
+    nulls: list[dict[str, Any]] = [*rows, {"image": None, "label": 1}]
     yield from images("a null cell", {"a.parquet": parquet(nulls)}, "a.parquet", every=False)
     deep = {"huggingface": '{"a":' * 100_000 + "1" + "}" * 100_000}
     yield from images("deep JSON in Parquet", {"a.parquet": parquet(rows, deep)}, "a.parquet", every=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import Literal
 
 EDGES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1,
          2**64 - 1)  # fmt: skip
@@ -28,7 +29,7 @@ def place(chance: Random, length: int) -> int:
 
 def flip_bits(chance: Random, data: bytes, _: Sequence[bytes]) -> bytes:
     changed = bytearray(data)
-    for _ in range(chance.choice((1, 1, 2, 3, 8))):
+    for _flip in range(chance.choice((1, 1, 2, 3, 8))):
         changed[place(chance, len(data))] ^= 1 << chance.randrange(8)
     return bytes(changed)
 
@@ -37,7 +38,7 @@ def set_number(chance: Random, data: bytes, _: Sequence[bytes]) -> bytes:
     """A field of 1, 2, 4 or 8 bytes with a number at the edge of a range: a length, an offset, a count."""
     width = chance.choice((1, 2, 4, 8))
     number = chance.choice((*EDGES, chance.randrange(1 << 16))) % (1 << 8 * width)
-    order = chance.choice(("little", "big"))
+    order: Literal["little", "big"] = chance.choice(("little", "big"))
     at = place(chance, len(data))
     return data[:at] + number.to_bytes(width, order) + data[at + width :]
 

@@ -20,8 +20,8 @@ def damaged(chance: Random, case: Case, others: Sequence[bytes]) -> Case:
         content = files[name]
         how = chance.random()
         if isinstance(content, Odd) or how < 0.01:
-            files[name] = Odd(chance.choice(ODD))
-            said.append(f"{name}: {files[name]}")
+            files[name] = odd = Odd(chance.choice(ODD))
+            said.append(f"{name}: {odd}")
         elif how < 0.02:
             del files[name]
             said.append(f"{name}: gone")

@@ -40,7 +40,7 @@ def chunks(data: bytes) -> tuple[tuple[str, bytes], ...]:
             break
         places = []
         try:
-            places = [(op.name, position) for op, _, position in pickletools.genops(data[start:])]
+            places = [(op.name, position or 0) for op, _, position in pickletools.genops(data[start:])]
         except (ValueError, UnicodeDecodeError):
             break
         # Position counts from the slice's beginning; the last opcode is STOP, of one byte.

@@ -191,7 +191,7 @@ def diffusers(model: Path) -> Iterator[Case]:
     halves = {"00001-of-00002": names[::2], "00002-of-00002": names[1::2]}
     with tempfile.TemporaryDirectory() as folder:
         sharded = {"m/config.json": config}
-        table = {}
+        table: dict[str, Any] = {}
         for part, inside in halves.items():
             name = f"diffusion_pytorch_model-{part}.safetensors"
             save_file({key: tensors[key] for key in inside}, Path(folder) / name)

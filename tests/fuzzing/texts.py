@@ -44,7 +44,7 @@ def edited_json(chance: Random, data: bytes, _: Sequence[bytes] = ()) -> bytes:
     except (ValueError, RecursionError):
         return data[: len(data) // 2]
     box = [root]
-    for _ in range(chance.choice((1, 1, 2, 3))):
+    for _edit in range(chance.choice((1, 1, 2, 3))):
         edit_somewhere(chance, box)
     text = json.dumps(box[0])
     if chance.random() < 0.2:
@@ -121,7 +121,7 @@ def _tensors_elsewhere(chance: Random, header: bytes) -> bytes:
 
 def edited_csv(chance: Random, data: bytes, _: Sequence[bytes] = ()) -> bytes:
     rows = list(csv.reader(io.StringIO(data.decode("utf-8", "replace"))))
-    for _ in range(chance.choice((1, 2, 5))):
+    for _edit in range(chance.choice((1, 2, 5))):
         row = chance.choice(rows)
         how = chance.randrange(7)
         if how < 3 and row:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from random import Random
+from typing import Any
 
 from fuzzing import generic
 
@@ -120,7 +121,8 @@ def lie(chance: Random, made: list[Member], _: EditMember) -> None:
     at = pick(chance, made)
     number = chance.choice((*generic.EDGES, chance.randrange(1 << 16)))
     field = chance.choice(("crc", "size", "declared", "flags", "method", "needed", "offset"))
-    made[at] = replace(made[at], **{field: number % (1 << 16) if field in ("flags", "method", "needed") else number})
+    said: dict[str, Any] = {field: number % (1 << 16) if field in ("flags", "method", "needed") else number}
+    made[at] = replace(made[at], **said)
 
 
 def added(chance: Random, made: list[Member], _: EditMember) -> None:

@@ -97,7 +97,7 @@ def test_icr_of_the_population_is_a_share(z: FloatArray) -> None:
 @given(st.data(), features())
 def test_icr_sees_no_change_of_coordinates(data: st.DataObject, z: FloatArray) -> None:
     d = z.shape[2]
-    moved = z @ data.draw(mixing(d)) + np.arange(d)
+    moved = z @ data.draw(mixing(d)) + np.arange(d, dtype=np.float64)
     assert_same(measured(moved), measured(z), ICR)
 
 

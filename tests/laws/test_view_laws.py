@@ -7,8 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from diffscope.options.settings import AUGMENTATIONS
 from diffscope.seeding import Stream
-from diffscope.views import AUGMENTATIONS, MAX_STRENGTH, Augmentation, augmented_view, view_noise
+from diffscope.views import MAX_STRENGTH, Augmentation, augmented_view, view_noise
 
 seeds = st.integers(0, 2**64 - 1)
 indices = st.lists(st.integers(0, 2**40), min_size=1, max_size=7, unique=True)

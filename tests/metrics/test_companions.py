@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pytest
 from vectors import case_moments, expected, features, moments_of
@@ -13,7 +16,7 @@ from diffscope.numerics import power_law
 
 
 @pytest.fixture(scope="module")
-def row() -> dict[str, object]:
+def row() -> dict[str, Any]:
     return dict(measure_all(case_moments("B"), Context()).values)
 
 
@@ -24,12 +27,12 @@ def row() -> dict[str, object]:
         *("rankme", "participation_ratio", "participation_s", "participation_xi", "pr_fisher", "lidar", "lidar_signal"),
     ],
 )
-def test_vectors(row: dict[str, object], key: str) -> None:
+def test_vectors(row: dict[str, Any], key: str) -> None:
     assert row[key] == pytest.approx(expected("H")[key], rel=1e-6)
     assert row[f"{key}_se"] > 0
 
 
-def test_eigenvalues_of_the_vectors(row: dict[str, object]) -> None:
+def test_eigenvalues_of_the_vectors(row: dict[str, Any]) -> None:
     np.testing.assert_allclose(row["lambda"], expected("B")["eigs"], rtol=1e-6)
 
 
@@ -44,14 +47,15 @@ def test_uniformity_of_the_vectors() -> None:
     assert whole == pytest.approx(expected("H")["uniformity"], rel=1e-6)
     # Jensen's inequality: the mean squared distance is twice the two traces.
     assert whole >= -4 * (expected("H")["trace_s_l2"] + expected("H")["trace_xi_l2"])
-    blocks = uniformity.measure(case_moments("B"), Context()).values
+    blocks: Mapping[str, Any] = uniformity.measure(case_moments("B"), Context()).values
     assert abs(blocks["uniformity"] - whole) < 3 * blocks["uniformity_se"]
 
 
 @pytest.mark.parametrize("case", ["B", "C"])
 def test_unit_features_have_length_one(case: str) -> None:
     moments = case_moments(case)
-    row, total, views = measure_all(moments, Context()).values, moments.total, moments.views
+    row: Mapping[str, Any] = measure_all(moments, Context()).values
+    total, views = moments.total, moments.views
     mean_square = np.sum(total.sum("l2_sum") ** 2) / (views * total.n**2)
     trace_between = (total.sum("l2_between") - np.sum(total.sum("l2_sum") ** 2) / total.n) / (total.n - 1)
     whole = row["trace_s_l2"] + row["trace_xi_l2"] + mean_square - trace_between / (total.n * views)

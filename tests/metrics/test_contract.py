@@ -41,7 +41,7 @@ def test_a_member_gives_its_keys_and_finite_numbers(name: str, case: str) -> Non
 @pytest.mark.parametrize("name", MEMBERS)
 def test_a_member_says_what_and_whence(name: str) -> None:
     module = registry.load("diffscope.metrics")[name]
-    assert "https://" in module.__doc__
+    assert "https://" in (module.__doc__ or "")
     for line in module.KEYS.values():
         assert line.endswith("]"), "each line ends with its unit"
         assert "\n" not in line

@@ -42,7 +42,10 @@ def _parsed(text: str) -> Record:
         title, _, body = section.partition("\n")
         texts[title] = body if section is sections[-1] else body + "\n"
     texts = {title: body.removesuffix(f"\n{UNENDED}") for title, body in texts.items()}
-    files = dict((*line.split(" "), "")[:2] for line in texts.pop(OTHERS, "").splitlines())
+    files = {}
+    for line in texts.pop(OTHERS, "").splitlines():
+        name, _, checksum = line.partition(" ")
+        files[name] = checksum
     return Record(command.removeprefix("$ diffscope "), int(code.split()[-1]), texts, files)
 
 

@@ -257,7 +257,7 @@ def containers(folder: Path) -> Iterator[tuple[str, bytes]]:
     plain = tree(folder / "plain")
     (plain / "dataset.json").write_text(json.dumps({"labels": None}))
     yield "a.zip", zipped(plain, folder / "whole.zip").read_bytes()
-    arrays = {"x": pixels(0, 3, 8, 8, 3), "y": np.arange(3)}
+    arrays: dict[str, Any] = {"x": pixels(0, 3, 8, 8, 3), "y": np.arange(3)}
     for save in (np.savez, np.savez_compressed):
         save(folder / "whole.npz", **arrays)
         yield "a.npz", (folder / "whole.npz").read_bytes()

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,7 +103,8 @@ def test_a_larger_array_is_refused_too(tmp_path: Path) -> None:
 def test_a_picture_takes_sixteen_bytes_a_pixel_at_most(mode: str, tmp_path: Path) -> None:
     side = 4000
     picture = Image.new(mode, (side, side))
-    picture.save(tmp_path / "large.png", **({"transparency": 0} if mode == "P" else {}))
+    more: dict[str, Any] = {"transparency": 0} if mode == "P" else {}
+    picture.save(tmp_path / "large.png", **more)
     found = read_all(tmp_path)
     assert not found.said
     assert found.grown < 16 * side**2 + 16 * MB
