@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import inspect
 import os
 import re
@@ -150,6 +151,17 @@ def test_python_calls_are_those_of_the_package(page: str) -> None:
                 called.bind(*node.args, **{str(keyword.arg): None for keyword in node.keywords})
 
 
+@pytest.mark.parametrize("page", [page for page, text in TEXTS.items() if any(blocks(text, "pycon"))])
+def test_sessions_in_python_run(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    for block in blocks(TEXTS[page], "pycon"):
+        found: list[str] = []
+        session = doctest.DocTestParser().get_doctest(block, {}, page, None, None)
+        tried = doctest.DocTestRunner().run(session, out=found.append)
+        assert tried.attempted > 3
+        assert found == []
+
+
 def test_every_metric_is_explained() -> None:
     explained = set(re.findall(r"`(\w+)`", TEXTS["diffscope/manual/output.md"]))
     keys = {key for module in registry.load("diffscope.metrics").values() for key in module.KEYS}
@@ -181,7 +193,7 @@ def test_notes_of_the_metrics_are_explained() -> None:
 
 def test_the_map_shows_every_room_and_no_other() -> None:
     rows = table_of(TEXTS["diffscope/manual/contributing.md"], "room")
-    shown = [name for row in rows for name in re.findall(r"`([\w.]+?)(?:\.py|/)?`", row[0])]
+    shown = [name for row in rows for name in re.findall(r"`(\w+)(?:\.py|/)`", row[0])]
     rooms = {room for rooms in ROWS.values() for room in rooms}
     assert set(shown) - {"manual"} == rooms
     row_of = {room: row for row, rooms in ROWS.items() for room in rooms}
@@ -244,7 +256,7 @@ def test_the_page_has_an_example_for_each_door() -> None:
 def test_pages_are_prose_for_their_readers() -> None:
     """No line of code runs out of a terminal of 80 columns."""
     for page, text in TEXTS.items():
-        for block in blocks(text, "console", "sh", "text", "python"):
+        for block in blocks(text, "console", "sh", "text", "python", "pycon"):
             long = [line for line in block.splitlines() if len(line) > 78]
             assert long == [], page
     assert README.is_file()

@@ -50,14 +50,15 @@ def _help_of(text: str) -> Iterator[str]:
 
 
 def _grouped(params: list[Any]) -> dict[str, list[Any]]:
-    """Parameters by the heading that the help gives them, in its order."""
-    groups: dict[str, list[Any]] = {}
+    """Parameters by the heading that the help gives them, in its order; those without one come last."""
+    groups: dict[str, list[Any]] = {"Arguments": []}
     for param in params:
         if not getattr(param, "hidden", False):
             own = getattr(param, "rich_help_panel", None)
             usual = "Arguments" if param.param_type_name == "argument" else "Options"
             groups.setdefault(own or usual, []).append(param)
-    return groups
+    without = groups.pop("Options", [])
+    return {heading: found for heading, found in {**groups, "Options": without}.items() if found}
 
 
 def _option(param: Any, context: Any) -> list[str]:
@@ -232,10 +233,12 @@ def _string(node: ast.stmt | None) -> str | None:
 def _returned_classes(thing: Any) -> Iterator[type]:
     """Classes of ours in what a function, or a class when it is called, returns."""
     called = getattr(thing, "__call__", thing) if inspect.isclass(thing) else thing  # noqa: B004
-    try:
-        returned = typing.get_type_hints(called).get("return")
-    except (NameError, TypeError):  # an annotation that only a type checker can read
-        return
+    returned = inspect.signature(called).return_annotation
+    if isinstance(returned, str):
+        try:
+            returned = typing.get_type_hints(called).get("return")
+        except (NameError, TypeError):  # an annotation that only a type checker can read
+            return
     for cls in (returned, *typing.get_args(returned)):
         if inspect.isclass(cls) and cls.__module__.startswith("diffscope."):
             yield cls
