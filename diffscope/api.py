@@ -14,21 +14,19 @@ from diffscope.measure import opening
 from diffscope.measure.job import Job
 from diffscope.measure.opening import open_images, open_job
 from diffscope.measure.progress import Listener
-from diffscope.measure.snapshots import find_snapshots
 from diffscope.options.settings import Loading, Settings
 from diffscope.results import Result
 from diffscope.studies.compare.compare import compare
 from diffscope.studies.memorization.choices import Choices
-from diffscope.studies.memorization.memorization import Examination, Subject, find_subjects
-from diffscope.studies.neighbors.neighbors import VIEWS, open_study
-from diffscope.studies.neighbors.question import Question
+from diffscope.studies.memorization.memorization import open_memorization
+from diffscope.studies.neighbors import choices as neighbors_choices
+from diffscope.studies.neighbors.neighbors import VIEWS, open_neighbors
 from diffscope.studies.probe.plan import Probing, plan
 from diffscope.studies.probe.probe import run as _probe
 from diffscope.studies.sweep.options import Accuracy
 from diffscope.studies.sweep.sweep import sweep as _sweep
 from diffscope.studies.track.monitor import Monitor
-from diffscope.studies.track.onset import preset
-from diffscope.studies.track.track import Tracker
+from diffscope.studies.track.track import open_track
 
 __all__ = [
     "Monitor",
@@ -151,24 +149,19 @@ def track(
     Raises CheckpointError where no snapshot is left.
     """
     levels = {} if sigma is None else {"sigma": (sigma,)}
-    preset(rule, 0)
     settings = Settings(**{**options, **levels})
-    tracker = Tracker(
+    paths = [checkpoints] if isinstance(checkpoints, (str, Path)) else checkpoints
+    tracker = open_track(
+        [str(path) for path in paths],
         open_images(settings, str(data)),
         settings,
         Loading(family, config or {}, weights, vae),
         holdout=None if holdout is None else open_images(settings, str(holdout)),
         num_holdout=num_holdout,
-        folder=None if folder is None else Path(folder),
+        step_from=step_from,
         rule=rule,
     )
-    paths = [checkpoints] if isinstance(checkpoints, (str, Path)) else checkpoints
-    snapshots, left_out = find_snapshots([str(path) for path in paths], step_from, weights)
-    tracker.leave_out(left_out)
-    tracker.choose_level(snapshots)
-    for _ in tracker.take_all(snapshots):
-        pass
-    return tracker.result()
+    return tracker.run(None if folder is None else Path(folder), Listener()).result
 
 
 def memorization(
@@ -192,18 +185,15 @@ def memorization(
     options: fields of `diffscope.studies.memorization.memorization.Choices`.
     """
     choices, loading = Choices(samples=samples, **options), Loading(family, config or {}, weights, vae)
-    place = None if folder is None else Path(folder)
-    examination = Examination(open_images(choices.settings(1), str(data)), choices, loading, place, save_samples)
-    if isinstance(checkpoints, Denoiser):
-        examination.take(Subject(f"live:{checkpoints.network_class}", None), checkpoints)
-        return examination.result()
-    paths = [checkpoints] if isinstance(checkpoints, (str, Path)) else checkpoints
-    subjects, left_out = find_subjects([str(path) for path in paths], step_from, weights)
-    examination.expect(subjects)
-    examination.leave_out(left_out)
-    for subject in subjects:
-        examination.take(subject)
-    return examination.result()
+    study = open_memorization(
+        _listed(checkpoints),
+        open_images(choices.settings(1), str(data)),
+        choices,
+        loading,
+        step_from=step_from,
+        save_samples=save_samples,
+    )
+    return study.run(None if folder is None else Path(folder), Listener()).result
 
 
 def neighbors(
@@ -231,20 +221,25 @@ def neighbors(
     options: fields of `Settings`, here with 15 views and pool "flatten", as in the paper, and all images.
     """
     settings = Settings(**{"views": VIEWS, "pool": "flatten", **options, "sigma": (sigma,)})
-    question = Question(tuple(str(query) for query in queries), rows, k, num_queries, clusters)
-    one = isinstance(checkpoints, (str, Path, Denoiser))
-    listed: Sequence[str | Path | Denoiser] = [checkpoints] if one else checkpoints  # type: ignore[list-item,assignment]
-    found = open_study(
-        [checkpoint if isinstance(checkpoint, Denoiser) else str(checkpoint) for checkpoint in listed],
+    choices = neighbors_choices.Choices(tuple(str(query) for query in queries), rows, k, num_queries, clusters)
+    study = open_neighbors(
+        _listed(checkpoints),
         open_images(settings, str(data)),
         settings,
         Loading(family, config or {}, weights, vae),
-        question,
-    ).run(None if out is None else Path(out), listener)
+        choices,
+    )
+    finished = study.run(None if out is None else Path(out), listener or Listener())
     if out is not None:
-        found.result.save(out)
-    found.clear()
-    return found.result
+        finished.result.save(out)
+    finished.forget()
+    return finished.result
+
+
+def _listed(checkpoints: str | Path | Denoiser | Sequence[str | Path]) -> list[str | Denoiser]:
+    if isinstance(checkpoints, Denoiser):
+        return [checkpoints]
+    return [str(path) for path in ([checkpoints] if isinstance(checkpoints, (str, Path)) else checkpoints)]
 
 
 def _run(

@@ -22,6 +22,7 @@ KINDS = {
     "parts-": "unfinished run",
     "track-": "track records",
     "memorization-": "memorization records",
+    "neighbors-": "neighbors records",
     "samples-": "samples",
 }
 """What a folder is, by how its name begins."""

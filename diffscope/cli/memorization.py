@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from diffscope.cli.gates import check, parse
-from diffscope.cli.running import prepare_folder, print_result, refuse_other_protocol, tell_remaining, tell_skipped
+from diffscope.cli.running import prepare_folder, print_result, refuse_other_protocol, tell_skipped
 from diffscope.measure.opening import open_images
+from diffscope.measure.progress import Listener, Progress
 from diffscope.measure.snapshots import step_pattern
 from diffscope.options.settings import Loading
 from diffscope.report import terminal
 from diffscope.studies.memorization.choices import Choices
 from diffscope.studies.memorization.copies import measure_keys
-from diffscope.studies.memorization.memorization import Examination, Subject, find_subjects
+from diffscope.studies.memorization.memorization import open_memorization
 
 
 @dataclass
@@ -43,47 +44,25 @@ class Run:
 
 def examine(run: Run, paths: Sequence[str]) -> None:
     """Examine, print, write, then hold the gates."""
-    examination = Examination(
-        open_images(run.choices.settings(1), run.data),
-        run.choices,
-        run.loading,
-        folder=run.out,
-        save_samples=run.save_samples,
-        say=terminal.note,
-    )
+    source = open_images(run.choices.settings(1), run.data)
     if run.out is not None:
         prepare_folder(run.out)
-        if not run.overwrite:
-            examination.agree = partial(refuse_other_protocol, out=run.out)
-    subjects, left_out = find_subjects(paths, run.step_from, run.loading.weights)
-    examination.expect(subjects)
-    examination.leave_out(left_out)
-    for entry in left_out:
-        terminal.warn(f"left out: {entry.why}")
-    with terminal.progress(run.choices.samples * len(subjects), "memorization", unit="samples") as advance:
-        examination.progress = advance
-        _take_all(examination, subjects)
-    result = examination.result()
-    for line in result.warnings:
-        if run.choices.class_label == "null" or "null label" not in line:
-            terminal.warn(line)
+    study = open_memorization(
+        paths, source, run.choices, run.loading, step_from=run.step_from, save_samples=run.save_samples
+    )
+    for line in study.warnings():
+        terminal.warn(line)
+    with terminal.progress(int(study.total), "memorization", unit=study.unit) as advance:
+        listener = Listener(advance, terminal.note, terminal.warn)
+        if run.out is not None and not run.overwrite:
+            listener.agree = partial(refuse_other_protocol, out=run.out)
+        heard = Progress(listener, study.total, study.unit, lines=not sys.stderr.isatty())
+        result = study.run(run.out, heard.listener).result
     tell_skipped(result)
     for path in [] if run.out is None else result.save(run.out):
         terminal.note(f"wrote {path}")
     print_result(result, run.json, run.quiet)
     check(run.gates, [{**row, "layer": _place(row)} for row in result.rows])
-
-
-def _take_all(examination: Examination, subjects: Sequence[Subject]) -> None:
-    """After the first that had to be examined, say how long the rest will take if that is more than a minute."""
-    said = False
-    for number, subject in enumerate(subjects, start=1):
-        start, fresh = time.perf_counter(), examination.fresh
-        if examination.take(subject) is None:
-            terminal.warn(f"left out: {examination.left_out[subject.path]}")
-        if examination.fresh > fresh and not said:
-            said = True
-            tell_remaining(len(subjects) - number, time.perf_counter() - start, "checkpoints")
 
 
 def _place(row: Mapping[str, Any]) -> str:

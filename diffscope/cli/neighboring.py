@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from diffscope.cli.gates import Gate, check
-from diffscope.cli.running import prepare_folder, print_result, refuse_other_protocol, tell_skipped, warnings_of
-from diffscope.measure.progress import Listener
+from diffscope.cli.running import prepare_folder, print_result, refuse_other_protocol, tell_skipped
+from diffscope.measure.progress import Listener, Progress
+from diffscope.measure.study import Finished
 from diffscope.report import terminal
-from diffscope.studies.neighbors.neighbors import Found, Study
+from diffscope.studies.neighbors.neighbors import Neighbors
 
 GATE_KEYS = ("same_class", "same_class_se", "same_class_xi", "same_class_xi_se", "chance", "icr", "sigma", "step")
 
 
 def run_and_report(
-    study: Study, gates: Sequence[Gate], out: Path | None, json: bool, quiet: bool = False, overwrite: bool = False
+    study: Neighbors, gates: Sequence[Gate], out: Path | None, json: bool, quiet: bool = False, overwrite: bool = False
 ) -> None:
     """Search, write, print, then hold the gates."""
     found = search(study, out, overwrite)
@@ -25,24 +28,25 @@ def run_and_report(
     if out is None and not (json or quiet):
         terminal.note("no pictures without --out DIR")
     # Only now: until the result is out, what stands on disk is all there is of the work.
-    found.clear()
+    found.forget()
     check(gates, [_gated(by_s, by_xi) for by_s, by_xi in zip(result.rows[::2], result.rows[1::2], strict=True)])
 
 
-def search(study: Study, out: Path | None, overwrite: bool) -> Found:
+def search(study: Neighbors, out: Path | None, overwrite: bool) -> Finished:
     """Find the neighbours with progress on stderr, and write result and pictures."""
-    for line in (*warnings_of(study.first), *(f"left out: {entry['why']}" for entry in study.left_out)):
+    for line in study.warnings():
         terminal.warn(line)
     if out is not None:
         prepare_folder(out)
-        if not overwrite:
-            refuse_other_protocol(study.protocol, out)
-    with terminal.progress(study.passes, "neighbors", unit="passes") as advance:
-        found = study.run(out, Listener(advance, terminal.note))
-    tell_skipped(found.result)
-    for path in [] if out is None else found.result.save(out):
+    with terminal.progress(int(study.total), "neighbors", unit=study.unit) as advance:
+        listener = Listener(advance, terminal.note, terminal.warn)
+        if out is not None and not overwrite:
+            listener.agree = partial(refuse_other_protocol, out=out)
+        finished = study.run(out, Progress(listener, study.total, study.unit, not sys.stderr.isatty()).listener)
+    tell_skipped(finished.result)
+    for path in [] if out is None else finished.result.save(out):
         terminal.note(f"wrote {path}")
-    return found
+    return finished
 
 
 def _gated(by_s: Mapping[str, Any], by_xi: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from diffscope.cli.gates import Gate
     from diffscope.cli.several import Several
     from diffscope.measure.job import Job
-    from diffscope.options.settings import Settings
     from diffscope.results import Result, Shown
-    from diffscope.sources.base import Source
     from diffscope.studies.sweep.shards import Shard
 
 
@@ -129,28 +127,9 @@ def check_gates(gates: Sequence[Gate], result: Result) -> None:
 
 def warnings_of(job: Job) -> list[str]:
     """What a user should know before the run."""
-    from diffscope.features import cpu_capabilities
-    from diffscope.measure.cautions import cautions
+    from diffscope.measure.cautions import cautions, too_few
 
-    # That a class-conditional model was never trained without a class matters only if it is run so.
-    null_class = job.plan.class_label == "null"
-    lines = [line for line in job.denoiser.warnings if null_class or "null label" not in line] + cautions(job)
-    able = cpu_capabilities()
-    if (
-        job.plan.device == "cpu"
-        and job.plan.precision == "bf16"
-        and not (able.get("avx512_bf16") or able.get("amx_bf16"))
-    ):
-        lines.append("this CPU has no bf16 arithmetic: bf16 will be slower than fp32, and less exact")
-    return [*lines, *too_few(job.settings, job.source)]
-
-
-def too_few(settings: Settings, source: Source) -> list[str]:
-    """A warning where there are fewer images than asked for."""
-    asked, there = settings.num_images, len(source)
-    if asked is None or asked <= there:
-        return []
-    return [f"--num-images {asked}: {source.path} has {there}, and all of them are used"]
+    return [*cautions(job), *too_few(job.settings, job.source)]
 
 
 def others_leave() -> None:
@@ -266,14 +245,6 @@ def tell_skipped(result: Result) -> None:
     skipped = result.data["skipped"]
     if skipped:
         terminal.warn(f"{len(skipped)} unreadable images were left out; the first: {skipped[0]['why']}")
-
-
-def tell_remaining(count: int, each: float, what: str) -> None:
-    """How long `count` more of `each` seconds will take, if that is more than a minute."""
-    from diffscope.report import terminal
-
-    if count * each > 60:
-        terminal.note(f"{count} {what} to go, about {count * each / 60:.0f} min")
 
 
 def summarise_for_github(result: Result) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,13 @@ from diffscope.cli.running import (
     print_result,
     refuse_other_protocol,
     summarise_for_github,
-    tell_remaining,
     tell_skipped,
-    too_few,
 )
 from diffscope.errors import CheckpointError, DiffscopeError, UsageError
 from diffscope.measure.opening import open_images
+from diffscope.measure.progress import Listener, Progress
 from diffscope.measure.rows import row_keys
-from diffscope.measure.snapshots import LeftOut, Snapshot, check_series, find_snapshots, snapshot_of, step_pattern
+from diffscope.measure.snapshots import LeftOut, Snapshot, check_series, snapshot_of, step_pattern
 from diffscope.options.settings import Loading
 from diffscope.ranks import world
 from diffscope.report import terminal
@@ -36,7 +36,7 @@ from diffscope.report.training import training_line
 from diffscope.results import OnsetRow, Result
 from diffscope.studies.track import overlay as overlays
 from diffscope.studies.track.onset import preset
-from diffscope.studies.track.track import Tracker
+from diffscope.studies.track.track import Tracker, open_track
 from diffscope.studies.track.watch import Watch
 
 HELD_OUT_KEYS = (
@@ -67,8 +67,6 @@ class Run:
     json: bool
     quiet: bool
     fail_if: Sequence[str]
-    agreed: bool = field(default=False, init=False)
-    """Whether what stands in `out` has been found to be of this run."""
     told: set[tuple[str, float]] = field(default_factory=set, init=False)
     """Layers and noise levels whose onset has been acted on."""
 
@@ -84,29 +82,33 @@ class Run:
         if self.out is not None:
             world().lead(partial(prepare_folder, self.out))
 
-    def tracker(self, online: bool) -> Tracker:
+    def tracker(self, paths: Sequence[str] | None) -> Tracker:
+        """Of these paths; of what is to come where there are none."""
         m, (holdout, num_holdout) = self.measuring, self.holdout
         settings = m.settings()
-        images = open_images(settings, m.data)
-        for line in too_few(settings, images):
+        loading = Loading(m.family, options.key_values(m.config), m.weights, m.vae)
+        source, held = open_images(settings, m.data), None if holdout is None else open_images(settings, holdout)
+        if paths is not None:
+            tracker = open_track(
+                paths, source, settings, loading, holdout=held, num_holdout=num_holdout,
+                step_from=self.step_from, rule=self.rule, columns=self.columns,
+            )  # fmt: skip
+        else:
+            tracker = Tracker(
+                source=source, settings=settings, loading=loading, holdout=held, num_holdout=num_holdout,
+                rule="long" if self.rule == "auto" else self.rule, online=True, columns=self.columns or {},
+            )  # fmt: skip
+        for line in tracker.warnings():
             terminal.warn(line)
-        return Tracker(
-            images,
-            settings,
-            Loading(m.family, options.key_values(m.config), m.weights, m.vae),
-            holdout=None if holdout is None else open_images(settings, holdout),
-            num_holdout=num_holdout,
-            folder=self.out,
-            rule="long" if online and self.rule == "auto" else self.rule,
-            online=online,
-            say=terminal.note,
-        )
+        return tracker
 
-    def agree(self, tracker: Tracker) -> None:
+    def listener(self, advance: Callable[[float], None] = lambda units: None) -> Listener:
+        return Listener(advance, terminal.note, terminal.warn, self.agree)
+
+    def agree(self, protocol: Mapping[str, Any]) -> None:
         """StoreError where `out` holds something else: known from the first snapshot on, not only at the end."""
-        if self.out is not None and tracker.protocol is not None and not (self.agreed or self.overwrite):
-            world().lead(partial(refuse_other_protocol, tracker.protocol.to_json(), self.out))
-            self.agreed = True
+        if self.out is not None and not self.overwrite:
+            world().lead(partial(refuse_other_protocol, protocol, self.out))
 
     def write(self, result: Result) -> list[Path]:
         return [] if self.out is None else result.save(self.out)
@@ -127,18 +129,10 @@ class Run:
 
 
 def track_once(run: Run, paths: Sequence[str]) -> None:
-    tracker = run.tracker(online=False)
-    snapshots, left_out = world().lead(
-        partial(find_snapshots, paths, run.step_from, run.measuring.weights),
-        lambda found: [[asdict(one) for one in each] for each in found],
-        lambda said: ([Snapshot(**one) for one in said[0]], [LeftOut(**one) for one in said[1]]),
-    )
-    _leave_out(tracker, left_out)
-    tracker.choose_level(snapshots)
-    with terminal.progress(len(snapshots), "track", unit="snapshots") as advance:
-        tracker.progress = advance
-        _take_all(run, tracker, snapshots)
-    result = tracker.result(run.columns)
+    tracker = run.tracker(paths)
+    with terminal.progress(len(tracker.snapshots), "track", unit="snapshots") as advance:
+        heard = Progress(run.listener(advance), tracker.total, tracker.unit, lines=not sys.stderr.isatty())
+        result = tracker.run(run.out, heard.listener).result
     others_leave()
     tell_skipped(result)
     for path in run.write(result):
@@ -148,38 +142,19 @@ def track_once(run: Run, paths: Sequence[str]) -> None:
     check(run.gates, _last_rows(result), result.onset)
 
 
-def _take_all(run: Run, tracker: Tracker, snapshots: Sequence[Snapshot]) -> None:
-    """After the first that had to be measured, say how long the rest will take if that is more than a minute."""
-    said = False
-    start = time.perf_counter()
-    for number, (snapshot, measured) in enumerate(tracker.take_all(snapshots), start=1):
-        run.agree(tracker)
-        if measured is None:
-            terminal.warn(f"left out: {tracker.left_out[snapshot.path]}")
-        elif measured.fresh and not said:
-            said = True
-            tell_remaining(len(snapshots) - number, time.perf_counter() - start, "snapshots")
-        start = time.perf_counter()
-
-
-def _leave_out(tracker: Tracker, left_out: Sequence[LeftOut]) -> None:
-    tracker.leave_out(left_out)
-    for entry in left_out:
-        terminal.warn(f"left out: {entry.why}")
-
-
 def follow(run: Run, folder: str, every: float) -> None:
     """Until a gate holds or the user interrupts; either way the result so far is reported."""
     if world().size > 1:
         raise UsageError("--watch: one process waits for snapshots; without torchrun, or without --watch")
-    tracker, watch = run.tracker(online=True), Watch(folder, every)
+    tracker, watch = run.tracker(None), Watch(folder, every)
+    tracker.folder, tracker.listener = run.out, run.listener()
     terminal.note(f"watching {folder}: a snapshot is measured when it has not changed for {every:g} s; end with Ctrl-C")
     try:
         with last_word():
             _follow(run, tracker, watch, every)
     finally:
         if tracker.taken:
-            _report(run, tracker.result(run.columns))
+            _report(run, tracker.result())
 
 
 def _follow(run: Run, tracker: Tracker, watch: Watch, every: float) -> None:
@@ -187,11 +162,10 @@ def _follow(run: Run, tracker: Tracker, watch: Watch, every: float) -> None:
         appeared = _appeared(run, tracker, watch)
         for snapshot in appeared:
             measured = tracker.take(snapshot)
-            run.agree(tracker)
             if measured is None:
                 terminal.warn(f"left out, until it changes: {tracker.left_out[snapshot.path]}")
                 continue
-            result = tracker.result(run.columns)
+            result = tracker.result()
             if measured.fresh or snapshot is appeared[-1]:
                 run.write(result)
             if not (run.json or run.quiet):
@@ -213,7 +187,7 @@ def _appeared(run: Run, tracker: Tracker, watch: Watch) -> list[Snapshot]:
         except CheckpointError as error:
             tracker.leave_out([LeftOut(path, str(error))])
             terminal.warn(f"left out, until it changes: {error}")
-    found.sort(key=lambda snapshot: snapshot.step)
+    found.sort(key=lambda snapshot: snapshot.order)
     if found and not tracker.taken:
         check_series(found)
         tracker.choose_level(found)

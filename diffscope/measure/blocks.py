@@ -15,8 +15,7 @@ from diffscope.errors import DataError, DiffscopeError
 from diffscope.features import Extractor, Inputs, not_finite
 from diffscope.measure.job import Job
 from diffscope.measure.pieces import Kept, Piece, kept, moments_of, skipped_in
-from diffscope.measure.portions import memory_of
-from diffscope.measure.progress import Foresight, Listener
+from diffscope.measure.progress import Listener
 from diffscope.moments import BlockAccumulator, Moments, NonFiniteFeature
 from diffscope.ranks import world
 
@@ -51,19 +50,12 @@ class Blocks:
         done = len(pieces) - len(missing)
         if done:
             self.resumed += done
-            self.listener.advance(sum(piece.passes(self.job) for piece in pieces if self._left(piece) is None))
+            self.listener.skip(sum(piece.passes(self.job) for piece in pieces if self._left(piece) is None))
             self.listener.say(f"{done} of {len(pieces)} blocks were measured before; going on from there")
         several = world()
-        foresight = Foresight(
-            f"{sum(len(piece.images(self.job)) for piece in missing)} images × {self.job.plan.views} views × "
-            f"{max((len(piece.levels) for piece in missing), default=0)} noise levels, "
-            f"{memory_of(self.job) / 1e6:.0f} MB for moments",
-            sum(piece.passes(self.job) for piece in missing) / several.size,
-            self.listener,
-        )
         for first in range(0, len(missing), several.size):
             dealt = missing[first : first + several.size]
-            mine = self._attempt(dealt[several.rank], foresight) if several.rank < len(dealt) else None
+            mine = self._attempt(dealt[several.rank]) if several.rank < len(dealt) else None
 
             def take(rank: int, arrays: Arrays, record: Record, dealt: list[Piece] = dealt) -> None:
                 if rank:
@@ -112,10 +104,10 @@ class Blocks:
         levels, layers = ({cell[axis] for cell in cells} for axis in (0, 1))
         return replace(piece, levels=tuple(sorted(levels)), layers=tuple(sorted(layers)))
 
-    def _attempt(self, piece: Piece, foresight: Foresight) -> tuple[Arrays, Record] | DiffscopeError:
+    def _attempt(self, piece: Piece) -> tuple[Arrays, Record] | DiffscopeError:
         before = len(self.inputs.skipped)
         try:
-            arrays = self._measure(piece, foresight)
+            arrays = self._measure(piece)
         except DiffscopeError as error:
             return error
         return arrays, {"piece": piece.to_json(), "skipped": self.inputs.skipped[before:]}
@@ -132,7 +124,7 @@ class Blocks:
             self._extractors[levels, layers] = Extractor(self.job.denoiser, self.inputs, some)
         return self._extractors[levels, layers]
 
-    def _measure(self, piece: Piece, foresight: Foresight) -> Arrays:
+    def _measure(self, piece: Piece) -> Arrays:
         extractor = self._extractor(piece.levels, piece.layers)
         plan = extractor.plan
         cells = [(level, layer) for level in range(len(plan.sigmas)) for layer in range(len(plan.layers))]
@@ -149,7 +141,6 @@ class Blocks:
                 sums[cell].update(features.z)
                 if features.layer == len(plan.layers) - 1:
                     self.listener.advance(len(features.indices) * plan.views)
-                    foresight.observe(len(features.indices) * plan.views)
             for cell in cells:
                 # Each is let go as it is packed: together they may be all the memory there is.
                 place = f"{piece.levels[cell[0]]}/{piece.layers[cell[1]]}"

@@ -5,15 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from diffscope.errors import DataError
-from diffscope.features import target_of
+from diffscope.features import cpu_capabilities, target_of
 from diffscope.measure.job import Job
+from diffscope.options.settings import Settings
+from diffscope.sources.base import Source
 
 LOOKED_AT = 4
 """Images: all of them grey among colour pictures is unlikely enough."""
 
 
 def cautions(job: Job) -> list[str]:
-    return [*_grey(job), *_untrained(job)]
+    """One line for each thing in a job that makes its numbers doubtful, or slow to come."""
+    # That a class-conditional model was never trained without a class matters only if it is run so.
+    null_class = job.plan.class_label == "null"
+    of_network = [line for line in job.denoiser.warnings if null_class or "null label" not in line]
+    return [*of_network, *_grey(job), *_untrained(job), *_slow(job)]
+
+
+def too_few(settings: Settings, source: Source) -> list[str]:
+    """A line where there are fewer images than asked for."""
+    asked, there = settings.num_images, len(source)
+    if asked is None or asked <= there:
+        return []
+    return [f"--num-images {asked}: {source.path} has {there}, and all of them are used"]
 
 
 def _grey(job: Job) -> Sequence[str]:
@@ -39,3 +53,10 @@ def _untrained(job: Job) -> Sequence[str]:
         f"sigma {', '.join(f'{sigma:g}' for sigma in outside[:4])}: such networks are trained from {low:g} to "
         f"{high:g}; what they make of other levels says little",
     )
+
+
+def _slow(job: Job) -> Sequence[str]:
+    able = cpu_capabilities()
+    if job.plan.device != "cpu" or job.plan.precision != "bf16" or able.get("avx512_bf16") or able.get("amx_bf16"):
+        return ()
+    return ("this CPU has no bf16 arithmetic: bf16 will be slower than fp32, and less exact",)

@@ -79,7 +79,7 @@ def measure(
             read = partial(_read, told, blocks, portion, beside, key)
             found = world().lead(read, _Read.to_json, _Read.from_json)
         else:
-            listener.advance(sum(piece.passes(job) for piece in whole_blocks(job, portion.levels, portion.layers)))
+            listener.skip(sum(piece.passes(job) for piece in whole_blocks(job, portion.levels, portion.layers)))
             blocks.resumed += job.blocks
         rows += found.rows
         failures += found.failures

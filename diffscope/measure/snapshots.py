@@ -34,9 +34,15 @@ OWN_FAULTS = (CheckpointError, EstimationError, NoiseLevelError, ProtocolMismatc
 @dataclass(frozen=True)
 class Snapshot:
     path: str
-    step: int
-    unit: str | None
+    step: int | None
+    """How far training was; None of a checkpoint alone that does not say."""
+    unit: str | None = None
     """What `step` counts: images or steps; None where only the name tells it."""
+
+    @property
+    def order(self) -> int:
+        """Of the snapshots of a run."""
+        return self.step or 0
 
 
 @dataclass(frozen=True)
@@ -64,9 +70,19 @@ def find_snapshots(
     if not found:
         why = left_out[0].why if left_out else f"nothing of the kind in {', '.join(paths)}; {EXPECTED}"
         raise CheckpointError(f"no snapshot of a training run; {why}")
-    found.sort(key=lambda snapshot: snapshot.step)
+    found.sort(key=lambda snapshot: snapshot.order)
     check_series(found)
     return found, left_out
+
+
+def find_series(
+    paths: Sequence[str], step_from: str | None = None, weights: str = "ema"
+) -> tuple[list[Snapshot], list[LeftOut]]:
+    """The same where a single checkpoint need not say its step."""
+    if step_from is None and len(single := expanded(paths)) == 1:
+        checkpoint = read(single[0], weights, outline=True)
+        return [Snapshot(single[0], checkpoint.step, checkpoint.step_unit)], []
+    return find_snapshots(paths, step_from, weights)
 
 
 def step_pattern(step_from: str | None) -> re.Pattern[str] | None:

@@ -51,15 +51,15 @@ def _draw_neighbors(model: str, images: str, out: Path, json: bool) -> None:
     from diffscope.options.settings import Loading, Settings
     from diffscope.results import read_result
     from diffscope.sources.base import open_source
-    from diffscope.studies.neighbors.neighbors import open_study
-    from diffscope.studies.neighbors.question import Question
+    from diffscope.studies.neighbors.choices import Choices
+    from diffscope.studies.neighbors.neighbors import open_neighbors
 
     sigma = read_result(str(out / "result.json")).window[0].sigma
     if sigma is None:
         return
     settings = Settings(sigma=(sigma,), **NEIGHBORS)
-    study = open_study([model], open_source(images), settings, Loading(), Question())
+    study = open_neighbors([model], open_source(images), settings, Loading(), Choices())
     found = search(study, out / "neighbors", overwrite=True)
     if not json:
         print_result(found.result, json, pictured=True)
-    found.clear()
+    found.forget()

@@ -94,12 +94,12 @@ def run(
     from diffscope.cli.neighboring import GATE_KEYS, run_and_report
     from diffscope.measure.opening import open_images
     from diffscope.options.settings import Loading
-    from diffscope.studies.neighbors.neighbors import check_settings, open_study
-    from diffscope.studies.neighbors.question import Question
+    from diffscope.studies.neighbors.choices import Choices
+    from diffscope.studies.neighbors.neighbors import check_settings, open_neighbors
 
     gates = [parse(text, GATE_KEYS) for text in fail_if or []]
-    question = Question(tuple(query or ()), rows, k, num_queries, clusters)
+    choices = Choices(tuple(query or ()), rows, k, num_queries, clusters)
     loading = Loading(measuring.family, options.key_values(measuring.config), measuring.weights, measuring.vae)
     check_settings(settings)
-    study = open_study(checkpoints, open_images(settings, measuring.data), settings, loading, question)
+    study = open_neighbors(checkpoints, open_images(settings, measuring.data), settings, loading, choices)
     run_and_report(study, gates, out, json, quiet, overwrite)

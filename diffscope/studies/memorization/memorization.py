@@ -7,10 +7,9 @@ stopped.
 
 from __future__ import annotations
 
-import time
 import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,18 @@ import torch
 from torch import Tensor
 
 from diffscope import __version__
-from diffscope.cache.store import Records, cache_folder, write_atomically
-from diffscope.checkpoints import read
-from diffscope.errors import CheckpointError, DataError, UsageError
+from diffscope.cache.store import write_atomically
+from diffscope.errors import DataError, UsageError
 from diffscope.families.base import Denoiser
-from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.features import target_of
 from diffscope.measure.blocks import check_unreadable
-from diffscope.measure.description import common_checkpoint, described_checkpoint, described_data
+from diffscope.measure.description import described_data
 from diffscope.measure.job import Job
-from diffscope.measure.opening import open_job
-from diffscope.measure.snapshots import OWN_FAULTS, LeftOut, expanded, find_snapshots
+from diffscope.measure.progress import Listener
+from diffscope.measure.series import Answer, Series, Taken, find
+from diffscope.measure.snapshots import Snapshot
 from diffscope.options.settings import Loading
-from diffscope.protocol import digest, require_equal
+from diffscope.protocol import digest
 from diffscope.results import Result, Row
 from diffscope.sources.base import Source
 from diffscope.studies.memorization.choices import Choices
@@ -73,201 +71,79 @@ Gallery = dict[str, np.ndarray]
 """`samples` [m, C, S, S]; `pair_samples` and `pair_images` [k, C, S, S], the latter mirrored where that is nearer."""
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A checkpoint to be examined."""
+@dataclass(kw_only=True)
+class Memorization(Series):
+    """Looks for copies of training images among the samples of one checkpoint after another.
 
-    path: str
-    step: int | None
-    unit: str | None = None
+    Attributes:
+        choices: What is drawn, and what counts as a copy.
+        save_samples: Write all samples of each checkpoint to `folder`, as images to be read.
+    """
 
-    @property
-    def place(self) -> dict[str, Any]:
-        """The first keys of a row."""
-        return {"checkpoint": self.path, "step": self.step}
-
-
-def find_subjects(
-    paths: Sequence[str], step_from: str | None = None, weights: str = "ema"
-) -> tuple[list[Subject], list[LeftOut]]:
-    """Snapshots of a run by rising step, and what could not be taken for one; a single checkpoint needs no step."""
-    if step_from is None and len(single := expanded(paths)) == 1:
-        checkpoint = read(single[0], weights, outline=True)
-        return [Subject(single[0], checkpoint.step, checkpoint.step_unit)], []
-    snapshots, left_out = find_snapshots(paths, step_from, weights)
-    return [Subject(snapshot.path, snapshot.step, snapshot.unit) for snapshot in snapshots], left_out
-
-
-@dataclass(frozen=True)
-class Examined:
-    """What was found of one checkpoint, as it stands on disk."""
-
-    about: dict[str, Any]
-    """What the checkpoint is."""
-    row: dict[str, Any]
-    pairs: list[dict[str, Any]]
-    """The samples that look most like copies, most suspicious first."""
-    data: dict[str, Any]
-    warnings: list[str]
-
-
-@dataclass
-class Examination:
-    """Takes checkpoints one by one, and makes a result of those taken so far."""
-
-    source: Source
-    choices: Choices = field(default_factory=Choices)
-    loading: Loading = field(default_factory=Loading)
-    folder: Path | None = None
-    """Where samples and records are kept; else records in the cache, and samples only until they are examined."""
+    choices: Choices
     save_samples: bool = False
-    """Write all samples of each checkpoint to `folder`, as images to be read."""
-    progress: Callable[[float], None] = lambda samples: None
-    """Told of samples finished."""
-    agree: Callable[[dict[str, Any]], None] = lambda protocol: None
-    """Told of the protocol before anything is computed; may raise."""
-    say: Callable[[str], None] = lambda text: None
-    """Told of what the disk has damaged."""
-
-    taken: list[tuple[Subject, Examined]] = field(default_factory=list, init=False)
-    left_out: dict[str, str] = field(default_factory=dict, init=False)
-    """Path → why."""
-    protocol: dict[str, Any] | None = field(default=None, init=False)
-    """What all checkpoints share, from the first of them on."""
-    fresh: int = field(default=0, init=False)
-    """Checkpoints examined now, not found on disk."""
-    _records: Records | None = field(default=None, init=False)
-    _encoder: Autoencoder | None = field(default=None, init=False)
+    _galleries: dict[str, Gallery] = field(default_factory=dict, init=False)
+    """Of a checkpoint in memory, which has no record."""
     _training: TrainingImages | None = field(default=None, init=False)
-    _several: bool = field(default=False, init=False)
     _script: ScriptEncoder | None = field(default=None, init=False)
     _tables: FileDescriptors | None = field(default=None, init=False)
-    _live: dict[str, Gallery] = field(default_factory=dict, init=False)
-    """Of checkpoints in memory, which have no record."""
     _described: dict[tuple[int, bool], Tensor] = field(default_factory=dict, init=False)
     """By a script, of training images: they are the same for all checkpoints."""
-    _start: tuple[float, float] = field(default_factory=lambda: (time.perf_counter(), time.process_time()), init=False)
 
-    def __post_init__(self) -> None:
-        if self.source.kind == "latents":
-            raise DataError(f"{self.source.path} holds latents; copies are looked for among images: give these")
-        if self.source.kind == "floats" and self.choices.encoder is not None:
-            raise DataError(f"{self.source.path} holds no pictures, and --encoder takes nothing else")
-        if self.save_samples and self.folder is None:
-            raise UsageError("--save-samples keeps them in --out DIR, which is not given")
+    @property
+    def unit(self) -> str:
+        """What progress counts."""
+        return "samples"
 
-    def leave_out(self, left: Sequence[LeftOut]) -> None:
-        """Note what cannot be taken; CheckpointError if the settings are strict."""
-        for entry in left:
-            if self.choices.strict:
-                raise CheckpointError(entry.why)
-            self.left_out[entry.path] = entry.why
-
-    def expect(self, subjects: Sequence[Subject]) -> None:
-        """Of several, one that cannot be examined is left out. UsageError where these cannot be examined together."""
-        if self.choices.encoder_features is not None and len(subjects) > 1:
-            raise UsageError(
-                f"--encoder-features: these are the descriptors of one checkpoint's samples, and there are "
-                f"{len(subjects)} checkpoints; give one at a time"
-            )
-        self._several = len(subjects) > 1
-
-    def take(self, subject: Subject, network: Denoiser | None = None) -> Examined | None:
-        """Examine a checkpoint, or find its record; None where it had to be left out, with the reason in `left_out`.
-
-        `network`: of a checkpoint that is in memory; it has no record.
-        """
-        try:
-            examined = self._examined(subject, network)
-        except OWN_FAULTS as error:
-            if not self._several or (self.protocol is None and not isinstance(error, CheckpointError)):
-                raise
-            why = str(error) if subject.path in str(error) else f"{subject.path}: {error}"
-            self.leave_out([LeftOut(subject.path, why)])
-            return None
-        self.taken.append((subject, examined))
-        return examined
+    @property
+    def each(self) -> float:
+        """Of them, of one checkpoint."""
+        return float(self.choices.samples)
 
     def result(self) -> Result:
         """Of the checkpoints taken so far; CheckpointError where none could be."""
-        if not self.taken or self.protocol is None:
-            raise CheckpointError(next(iter(self.left_out.values()), "no checkpoint to examine"))
-        first = self.taken[0][1]
+        head = self._head()
+        ordered = [({"checkpoint": s.path, "step": s.step}, taken.answer) for s, taken in self.in_order()]
         return Result(
+            **head,
             version=__version__,
             command="memorization",
-            checkpoint=first.about
-            if len(self.taken) == 1
-            else common_checkpoint(first.about, [subject.path for subject, _ in self.taken]),
-            data=first.data,
-            protocol=self.protocol,
-            rows=tuple(Row(subject.place, **found.row) for subject, found in self.taken),
+            rows=tuple(Row(place, **answer["row"]) for place, answer in ordered),
             sections={
-                "pairs": [{**subject.place, **pair} for subject, found in self.taken for pair in found.pairs],
-                "checkpoints": [
-                    *(
-                        {"path": s.path, "sha256": found.about["sha256"], "step": s.step, "step_unit": s.unit}
-                        for s, found in self.taken
-                    ),
-                    *({"path": path, "why": why} for path, why in sorted(self.left_out.items())),
-                ],
+                "pairs": [{**place, **pair} for place, answer in ordered for pair in answer["pairs"]],
+                "checkpoints": self._checkpoints(),
             },
-            warnings=tuple(first.warnings),
             pictures=self._pictures(),
-            timing={
-                "seconds": round(time.perf_counter() - self._start[0], 3),
-                "cpu_seconds": round(time.process_time() - self._start[1], 3),
-                "checkpoints_examined": self.fresh,
-                "checkpoints_resumed": len(self.taken) - self.fresh,
-            },
         )
 
     def _pictures(self) -> dict[str, Any] | None:
         """What there is to see of the checkpoint with most copies, and which it is; of several such, of the last."""
-        subject, found = max(reversed(self.taken), key=lambda entry: float(entry[1].row["share"]))
-        gallery = self._live.get(subject.path) or self._read_gallery(found.about["sha256"])
-        return None if gallery is None else {**subject.place, **gallery}
+        snapshot, taken = max(reversed(self.in_order()), key=lambda entry: float(entry[1].answer["row"]["share"]))
+        gallery = self._galleries.get(snapshot.path) or self._read_gallery(taken.about["sha256"])
+        return None if gallery is None else {"checkpoint": snapshot.path, "step": snapshot.step, **gallery}
 
-    def _examined(self, subject: Subject, network: Denoiser | None) -> Examined:
-        # Which records are this run's is known once the first checkpoint is open; until then they cannot be looked up.
-        if network is None and self._records is not None:
-            sha = read(subject.path, self.loading.weights, outline=True).sha256()
-            if (found := self._record(subject, sha)) is not None:
-                return found
-        job = self._open(network or subject.path)
-        sha = job.checkpoint.sha256()
-        if network is None and (found := self._record(subject, sha)) is not None:
-            return found
-        return self._examine(job, subject, sha, live=network is not None)
+    def _prepare(self) -> None:
+        if self.save_samples and self.folder is None:
+            raise UsageError("--save-samples keeps them in --out DIR, which is not given")
 
-    def _record(self, subject: Subject, sha: str) -> Examined | None:
-        """What stands on disk, if all of it does."""
-        assert self._records is not None
-        record = self._records.read(sha)
-        if record is None or self._read_gallery(sha) is None:
-            return None
-        if self.save_samples and not self._saved(subject).exists():
-            return None
-        if self.choices.strict and record["data"]["skipped"]:
-            return None
-        self.progress(self.choices.samples)
-        return Examined(**record)
+    def _shared(self, job: Job) -> dict[str, Any]:
+        return _protocol(job, self.choices)
 
-    def _open(self, checkpoint: str | Denoiser) -> Job:
-        """ProtocolMismatch where it is another network than the first one."""
-        settings = self.choices.settings(len(self.source))
-        job = open_job(checkpoint, self.source, settings, self.loading, self._encoder)
-        protocol = _protocol(job, self.choices)
-        if self.protocol is None:
-            self._records = Records(self._cache / f"memorization-{protocol['hash'][:16]}", self.say)
-            self.protocol, self._encoder = protocol, job.denoiser.encoder
-            self.agree(protocol)
-            self._open_encoder(job)
-        require_equal(self.protocol, protocol, (), "the first checkpoint and this one")
-        return job
+    def _records_folder(self, job: Job) -> Path:
+        return self._place() / f"memorization-{self._shared(job)['hash'][:16]}"
 
-    def _open_encoder(self, job: Job) -> None:
-        """Before any sample is drawn: it may be of no use."""
+    def _place(self) -> Path:
+        return super()._place() if self.folder is None else self.folder / "cache"
+
+    def _is_whole(self, taken: Taken, snapshot: Snapshot) -> bool:
+        if self._read_gallery(taken.about["sha256"]) is None:
+            return False
+        if self.save_samples and not self._saved(snapshot).exists():
+            return False
+        return not (self.choices.strict and taken.data["skipped"])
+
+    def _begin(self, job: Job) -> None:
+        """Opens the encoder before any sample is drawn: it may be of no use."""
         choices = self.choices
         if choices.encoder is not None:
             side = choices.encoder_side or SIDE
@@ -275,43 +151,33 @@ class Examination:
         if choices.encoder_features is not None:
             self._tables = read_descriptors(choices.encoder_features, choices.samples, len(self.source))
 
-    @property
-    def _cache(self) -> Path:
-        return cache_folder() if self.folder is None else self.folder / "cache"
-
-    def _examine(self, job: Job, subject: Subject, sha: str, live: bool) -> Examined:
-        assert self._records is not None
-        self.fresh += 1
-        place = self._cache / f"samples-{sampling_key(job, self.choices.steps)}"
-        drawn = Drawn(place, self.choices.samples, self.say)
-        if live:  # what it is does not follow from its weights
+    def _measure(self, job: Job, snapshot: Snapshot, listener: Listener) -> Answer:
+        sha, is_file = job.checkpoint.sha256(), self.network is None
+        drawn = Drawn(
+            self._place() / f"samples-{sampling_key(job, self.choices.steps)}", self.choices.samples, listener
+        )
+        if not is_file:  # what it is does not follow from its weights
             drawn.clear()
-        drawn.draw(job, self.choices.steps, self.progress)
+        drawn.draw(job, self.choices.steps)
         if self.save_samples:
-            drawn.save(self._saved(subject), classes(job, self.choices.samples))
+            drawn.save(self._saved(snapshot), classes(job, self.choices.samples))
         found = self._found(job, drawn)
         order = np.argsort(found.doubt, kind="stable")[:PAIRS]
         gallery = self._gallery(job, drawn, found, order)
-        examined = Examined(
-            described_checkpoint(job),
-            {"samples": self.choices.samples, **measures(found, self.choices.criterion)},
-            [_pair(self.source, found, int(n)) for n in order],
-            self._data(job),
-            list(job.denoiser.warnings),
-        )
-        if live:
-            self._live[subject.path] = gallery
+        answer = {
+            "row": {"samples": self.choices.samples, **measures(found, self.choices.criterion)},
+            "pairs": [_pair(self.source, found, int(n)) for n in order],
+        }
+        if not is_file:
+            self._galleries[snapshot.path] = gallery
         else:
-            # The record last: where it is, all is.
+            # Before the record: where that is, all is.
             write_atomically(self._gallery_path(sha), lambda path: _write_arrays(path, gallery))
-            self._records.write(sha, asdict(examined))
-        if live or self.folder is None:
-            drawn.clear()
-        return examined
+        return answer, self._data(job), drawn.clear if self.folder is None or not is_file else lambda: None
 
-    def _saved(self, subject: Subject) -> Path:
+    def _saved(self, snapshot: Snapshot) -> Path:
         assert self.folder is not None
-        return self.folder / ("samples.npz" if subject.step is None else f"samples-{subject.step:07d}.npz")
+        return self.folder / ("samples.npz" if snapshot.step is None else f"samples-{snapshot.step:07d}.npz")
 
     def _gallery_path(self, sha: str) -> Path:
         assert self._records is not None
@@ -324,7 +190,7 @@ class Examination:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
-            self.say(f"{self._gallery_path(sha)}: damaged on disk; the checkpoint is examined again")
+            self.listener.say(f"{self._gallery_path(sha)}: damaged on disk; the checkpoint is examined again")
             return None
 
     # --- the search
@@ -405,6 +271,53 @@ class Examination:
         skipped = self._training.skipped
         distinct = {} if self.choices.encoder_features else {"distinct": self._training.distinct}
         return {**described_data(job, len(self.source) - len(skipped), skipped), **distinct}
+
+
+def open_memorization(
+    checkpoints: Sequence[str | Denoiser],
+    source: Source,
+    choices: Choices,
+    loading: Loading,
+    *,
+    step_from: str | None = None,
+    save_samples: bool = False,
+) -> Memorization:
+    """One checkpoint or several of one run, or their folder; nothing is drawn yet.
+
+    Args:
+        checkpoints: Paths, or one network in memory that knows its posterior mean.
+        source: The training images, all of them.
+        choices: What is drawn, and what counts as a copy.
+        loading: How checkpoints are read.
+        step_from: A regular expression with one group that finds the step in a path.
+        save_samples: Also write all samples of each checkpoint.
+
+    Raises:
+        DataError: If the images are none that samples can be compared with.
+        UsageError: If these checkpoints cannot be examined together.
+        CheckpointError: If there is no checkpoint, or one that cannot be taken where settings are strict.
+    """
+    if source.kind == "latents":
+        raise DataError(f"{source.path} holds latents; copies are looked for among images: give these")
+    if source.kind == "floats" and choices.encoder is not None:
+        raise DataError(f"{source.path} holds no pictures, and --encoder takes nothing else")
+    snapshots, left_out, network = find(checkpoints, step_from, loading.weights)
+    if choices.encoder_features is not None and len(snapshots) > 1:
+        raise UsageError(
+            f"--encoder-features: these are the descriptors of one checkpoint's samples, and there are "
+            f"{len(snapshots)} checkpoints; give one at a time"
+        )
+    study = Memorization(
+        source=source,
+        settings=choices.settings(len(source)),
+        loading=loading,
+        snapshots=snapshots,
+        network=network,
+        choices=choices,
+        save_samples=save_samples,
+    )
+    study.leave_out(left_out)
+    return study
 
 
 def _labels(source: Source, indices: np.ndarray) -> np.ndarray | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from diffscope.cache.store import Damaged, opened_part, write_atomically, write_
 from diffscope.errors import StoreError
 from diffscope.features import DTYPES, arithmetic, not_finite
 from diffscope.measure.job import Job
+from diffscope.measure.progress import Listener
 from diffscope.protocol import digest
 from diffscope.studies.memorization.copies import CHUNK_BYTES, ROWS
 
@@ -45,16 +46,16 @@ class Drawn:
     uint8 [n, C, S, S], as a picture has them; float32 in the network's own units where the training images have that.
     """
 
-    def __init__(self, folder: Path, count: int, say: Callable[[str], None] = lambda text: None) -> None:
-        """say: told of samples that the disk has damaged."""
-        self.folder, self.count, self._say = folder, count, say
+    def __init__(self, folder: Path, count: int, listener: Listener | None = None) -> None:
+        """listener: told of samples drawn, and of those that the disk has damaged."""
+        self.folder, self.count, self._listener = folder, count, listener or Listener()
 
-    def draw(self, job: Job, steps: int, advance: Callable[[float], None]) -> None:
+    def draw(self, job: Job, steps: int) -> None:
         """Draw those that are not there yet."""
         done = sum(len(samples) for _, samples in self._files(drawing=True))
         if done < self.count and (damaged := self._path(done)).exists():
-            self._say(f"{damaged}: damaged on disk; samples from number {done} on are drawn again")
-        advance(done)
+            self._listener.say(f"{damaged}: damaged on disk; samples from number {done} on are drawn again")
+        self._listener.skip(done)
         labels = classes(job, self.count)
         job.denoiser.to(torch.device(job.plan.device))
         job.denoiser.network.set_precision(DTYPES[job.plan.precision])
@@ -62,7 +63,7 @@ class Drawn:
             numbers = range(start, min(self.count, start + job.plan.batch_size))
             samples = _draw(job, numbers, steps, None if labels is None else labels[numbers.start :])
             write_part(self._path(start), {"samples": samples}, {})
-            advance(len(numbers))
+            self._listener.advance(len(numbers))
 
     def _files(self, drawing: bool = False) -> Iterator[tuple[int, np.ndarray]]:
         """(number of the first, samples), without gaps; those beyond `count` may be there from another run.

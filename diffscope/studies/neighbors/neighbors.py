@@ -9,12 +9,9 @@ https://arxiv.org/abs/2606.09718.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,50 +20,29 @@ import torch
 
 from diffscope import __version__
 from diffscope.cache.sizes import in_bytes
-from diffscope.cache.store import Parts, cache_folder
-from diffscope.errors import (
-    CheckpointError,
-    EstimationError,
-    MemoryLimit,
-    NeedTwoViews,
-    StoreError,
-    UsageError,
-)
+from diffscope.cache.store import Parts
+from diffscope.errors import EstimationError, MemoryLimit, NeedTwoViews, StoreError, UsageError
 from diffscope.families.base import Denoiser
 from diffscope.features import Plan, target_of
-from diffscope.measure.description import common_checkpoint, described_checkpoint, described_data
+from diffscope.measure.description import described_data
 from diffscope.measure.job import Job, prepare
 from diffscope.measure.measurement import measure
-from diffscope.measure.opening import open_job
 from diffscope.measure.portions import half_of_memory
 from diffscope.measure.progress import Listener
-from diffscope.measure.snapshots import expanded, find_snapshots
+from diffscope.measure.series import Answer, Series, find
+from diffscope.measure.snapshots import Snapshot
 from diffscope.options.settings import Loading, Settings
-from diffscope.protocol import digest, require_equal
+from diffscope.protocol import digest
 from diffscope.results import Result, Row
 from diffscope.sources.base import Source, Target
-from diffscope.studies.neighbors.question import Question, cast_of
-from diffscope.studies.neighbors.search import Cast, Search, footprint
+from diffscope.studies.neighbors.choices import Choices, split
+from diffscope.studies.neighbors.search import QuerySplit, Search, footprint
 from diffscope.views import Augmentation, augmented_view
 
 VIEWS = 15
 """The image as it is and 14 augmentations of it, as in the paper."""
 THUMBNAIL = 128
 """Pixels to which larger pictures are reduced."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """What the study came to."""
-
-    result: Result
-    """Its pictures: (image, view) → uint8 [H, W] or [H, W, 3] of what it names. View 0 is the image as it is."""
-    _clearing: tuple[Callable[[], None], ...] = field(repr=False)
-
-    def clear(self) -> None:
-        """Forget what stands on disk, once the result is safe."""
-        for clear in self._clearing:
-            clear()
 
 
 def check_settings(settings: Settings) -> None:
@@ -82,108 +58,126 @@ def check_settings(settings: Settings) -> None:
         raise NeedTwoViews(f"--views {settings.views}: a residual is what views differ in; at least 2 are needed")
 
 
-@dataclass(frozen=True)
-class Study:
-    """A question that these images and checkpoints can answer: everything opened, nothing computed."""
+@dataclass(kw_only=True)
+class Neighbors(Series):
+    """Finds the neighbours of one checkpoint after another.
 
-    source: Source
-    settings: Settings
-    loading: Loading
-    question: Question
-    cast: Cast
-    snapshots: tuple[tuple[str | Denoiser, int | None], ...]
-    """Checkpoints with their steps, by rising step. One alone need not know its step."""
-    left_out: tuple[Mapping[str, str], ...]
-    """{path, why} of what is no snapshot of the run."""
-    first: Job
-    """Of the first checkpoint, with the images of the cast, queries first."""
+    Attributes:
+        choices: Whose neighbours, and how many.
+        images: Which images play which part.
+    """
 
-    @property
-    def series(self) -> bool:
-        return len(self.snapshots) > 1
+    choices: Choices
+    images: QuerySplit
+    _first: tuple[Target, Plan] | None = field(default=None, init=False)
+    """What draws the images as the first network takes them."""
+    _finished: Path | None = field(default=None, init=False)
+    """The folder of records."""
 
     @property
-    def passes(self) -> int:
-        """Of the search; those that measure ICR are few beside them and not counted."""
-        return len(self.first.indices) * self.first.plan.views * len(self.snapshots)
+    def unit(self) -> str:
+        """What progress counts."""
+        return "passes"
 
-    @cached_property
-    def protocol(self) -> dict[str, Any]:
-        """What the result depends on; of a series what its checkpoints share. Hashes images and checkpoint."""
-        return protocol_of(self.first, self.cast, self.question, self.series)
+    @property
+    def each(self) -> float:
+        """Those of the search; those that measure ICR are few beside them and not counted."""
+        return float((len(self.images.queries) + len(self.images.others)) * self.settings.views)
 
-    def run(self, folder: Path | None = None, listener: Listener | None = None) -> Found:
-        """Find the neighbours of one checkpoint after another.
+    def result(self) -> Result:
+        """Of the checkpoints taken so far; CheckpointError where none could be."""
+        head = self._head()
+        answers = [taken.answer for _, taken in self.in_order()]
+        clusters = [{**_place(answer), **answer["clusters"]} for answer in answers if answer["clusters"]]
+        return Result(
+            **head,
+            version=__version__,
+            command="neighbors",
+            rows=tuple(Row(row) for answer in answers for row in answer["rows"]),
+            sections={
+                **({"checkpoints": self._checkpoints()} if self.is_series else {}),
+                "grid": [{**_place(answer), "queries": answer["grid"]} for answer in answers],
+                **({"clusters": clusters} if clusters else {}),
+            },
+            pictures=self._pictures(),
+        )
 
-        folder: where features stand meanwhile, else in the cache. Raises MemoryLimit and StoreError before the run
-        where memory or disk would not do; what was finished when it is stopped is found again by the same call.
+    def _pictures(self) -> dict[tuple[int, int], np.ndarray]:
+        """(image, view) → uint8 [H, W] or [H, W, 3]: the views that the result names.
+
+        View 0 is the image as it is.
         """
-        listener, start, cpu = listener or Listener(), time.perf_counter(), time.process_time()
-        _check_room(self.first, self.cast, self.question, folder or cache_folder(), listener)
-        listener = _with_foresight(listener, self.passes)
-        answers: list[dict[str, Any]] = []
-        clearing: list[Callable[[], None]] = []
-        for number, (checkpoint, step) in enumerate(self.snapshots):
-            job = self.first if number == 0 else self._open(checkpoint)
-            answer, clear = _answer(job, step, self.settings, self.cast, self.question, folder, listener)
-            answers.append(answer)
-            clearing.append(clear)
-        wanted = {named for answer in answers for named in _named(answer)}
-        target = target_of(self.first.denoiser)
-        pictures = {at: thumbnail(self.source, target, self.first.plan, *at) for at in sorted(wanted)}
-        timing = {"seconds": round(time.perf_counter() - start, 3), "cpu_seconds": round(time.process_time() - cpu, 3)}
-        return Found(replace(_result(self, answers, timing), pictures=pictures), tuple(clearing))
+        assert self._first is not None
+        target, plan = self._first
+        wanted = {named for _, taken in self.in_order() for named in _named(taken.answer)}
+        return {at: thumbnail(self.source, target, plan, *at) for at in sorted(wanted)}
 
-    def _open(self, checkpoint: str | Denoiser) -> Job:
-        """One of the others; ProtocolMismatch where it is another network than the first."""
-        encoder = self.first.denoiser.encoder
-        job = _with_cast(open_job(checkpoint, self.source, self.settings, self.loading, encoder), self.cast)
-        shared = protocol_of(job, self.cast, self.question, series=True)
-        require_equal(self.protocol, shared, (), f"the first checkpoint and {checkpoint}")
-        return job
+    def _arranged(self, job: Job) -> Job:
+        return replace(job, indices=np.array([*self.images.queries, *self.images.others]))
+
+    def _shared(self, job: Job) -> dict[str, Any]:
+        return protocol_of(job, self.images, self.choices, self.is_series)
+
+    def _records_folder(self, job: Job) -> Path:
+        self._finished = self._place() / f"neighbors-{self._shared(job)['hash'][:16]}"
+        return self._finished
+
+    def _begin(self, job: Job) -> None:
+        self._first = target_of(job.denoiser), job.plan
+        _check_room(job, self.images, self.choices, self._place(), self.listener)
+
+    def _measure(self, job: Job, snapshot: Snapshot, listener: Listener) -> Answer:
+        """Computed block by block, or from where an earlier command left it."""
+        blocks = Parts(self._place(), protocol_of(job, self.images, self.choices)["hash"])
+        blocks.claim(listener.say)
+        icr, note = _icr(job, self.settings, self.folder)
+        search = Search(job, self.images, self.choices.k, self.choices.clusters, blocks, listener)
+        search.run()
+        answer = search.answer(snapshot, icr, note)
+        data = described_data(job, answer.pop("used"), answer.pop("skipped"))
+        return answer, {**data, "class_names": self.source.class_names}, blocks.clear
+
+    def _forget(self) -> None:
+        if self._finished is not None:
+            shutil.rmtree(self._finished, ignore_errors=True)
 
 
-def open_study(
-    checkpoints: Sequence[str | Denoiser], source: Source, settings: Settings, loading: Loading, question: Question
-) -> Study:
+def open_neighbors(
+    checkpoints: Sequence[str | Denoiser], source: Source, settings: Settings, loading: Loading, choices: Choices
+) -> Neighbors:
     """One checkpoint or several of one run, or their folder; no image is read yet.
 
-    Raises UsageError, NeedTwoViews, TooFewImages and DataError for a question that these images cannot answer, and what
-    opening a checkpoint raises.
+    Args:
+        checkpoints: Paths, or one network in memory.
+        source: The images.
+        settings: With one noise level and one layer.
+        loading: How checkpoints are read.
+        choices: Whose neighbours, and how many.
+
+    Raises:
+        UsageError: If settings or queries are none that this question takes.
+        NeedTwoViews: If there is one view, which has no residual.
+        TooFewImages: If there are fewer images than neighbours.
+        DataError: If an image that was named is not there.
+        CheckpointError: If there is no checkpoint, or one that cannot be taken where settings are strict.
     """
     check_settings(settings)
-    cast = cast_of(source, settings, question)
-    snapshots, left_out = _snapshots(checkpoints, loading, settings.strict)
-    first = _with_cast(open_job(snapshots[0][0], source, settings, loading), cast)
-    return Study(source, settings, loading, question, cast, tuple(snapshots), tuple(left_out), first)
+    images = split(source, settings, choices)
+    snapshots, left_out, network = find(checkpoints, None, loading.weights)
+    study = Neighbors(
+        source=source,
+        settings=settings,
+        loading=loading,
+        snapshots=snapshots,
+        network=network,
+        choices=choices,
+        images=images,
+    )
+    study.leave_out(left_out)
+    return study
 
 
-# --- checkpoints
-
-
-def _snapshots(
-    checkpoints: Sequence[str | Denoiser], loading: Loading, strict: bool
-) -> tuple[list[tuple[str | Denoiser, int | None]], list[dict[str, str]]]:
-    """Checkpoints with their steps, by rising step. One alone need not know its step."""
-    paths = [checkpoint for checkpoint in checkpoints if isinstance(checkpoint, str)]
-    if len(paths) < len(checkpoints):
-        if len(checkpoints) > 1:
-            raise UsageError("networks in memory are taken one at a time")
-        return [(checkpoints[0], None)], []
-    paths = expanded(paths)
-    if len(paths) == 1:
-        return [(paths[0], None)], []
-    found, left = find_snapshots(paths, None, loading.weights)
-    if left and strict:
-        raise CheckpointError(left[0].why)
-    return [(snapshot.path, snapshot.step) for snapshot in found], [{"path": e.path, "why": e.why} for e in left]
-
-
-def _with_cast(job: Job, cast: Cast) -> Job:
-    return replace(job, indices=np.array([*cast.queries, *cast.others]))
-
-
-def protocol_of(job: Job, cast: Cast, question: Question, series: bool = False) -> dict[str, Any]:
+def protocol_of(job: Job, images: QuerySplit, choices: Choices, series: bool = False) -> dict[str, Any]:
     """What the neighbours depend on, with its hash; of a series without the checkpoint."""
     own = job.protocol.shared() if series else job.protocol
     fields = {key: value for key, value in own.to_json().items() if key != "hash"}
@@ -193,26 +187,26 @@ def protocol_of(job: Job, cast: Cast, question: Question, series: bool = False) 
         "s": "mean over views less the mean over images",
         "xi": "view less the mean over views",
         "excluded": "the query's own image",
-        "k": question.k,
-        "queries": len(cast.counted),
-        "shown": list(cast.shown),
-        "clusters": question.clusters,
+        "k": choices.k,
+        "queries": len(images.counted),
+        "shown": list(images.shown),
+        "clusters": choices.clusters,
     }
     return {**fields, "hash": digest(fields)}
 
 
-# --- memory, disk and time
+# --- memory and disk
 
 
-def _check_room(job: Job, cast: Cast, question: Question, folder: Path, listener: Listener) -> None:
+def _check_room(job: Job, split: QuerySplit, choices: Choices, folder: Path, listener: Listener) -> None:
     """Say what the run takes; MemoryLimit or StoreError where there is less."""
     plan = job.plan
     d, images = plan.width(plan.layers[0]), len(job.indices)
-    need = footprint(len(cast.queries), len(cast.others), plan.views, d, question.k)
+    need = footprint(len(split.queries), len(split.others), plan.views, d, choices.k)
     limit = job.settings.max_memory or half_of_memory()
     if need.memory > limit:
         raise MemoryLimit(
-            f"{len(cast.queries)} queries of {d} features need {in_bytes(need.memory)}, more than --max-memory "
+            f"{len(split.queries)} queries of {d} features need {in_bytes(need.memory)}, more than --max-memory "
             f"{in_bytes(limit)}; take fewer --num-queries, --pool mean, or a larger --max-memory"
         )
     listener.say(
@@ -231,58 +225,7 @@ def _check_room(job: Job, cast: Cast, question: Question, folder: Path, listener
         )
 
 
-def _with_foresight(listener: Listener, total: int) -> Listener:
-    """Says once, after some seconds, how long it will take, if that is more than a minute."""
-    start: float | None = None
-    done, said = 0, False
-
-    def advance(passes: int) -> None:
-        nonlocal start, done, said
-        listener.advance(passes)
-        if start is None:  # from the first batch on: what comes before it, ICR, would be taken for its own
-            start = time.perf_counter()
-            return
-        done += passes
-        elapsed = time.perf_counter() - start
-        if elapsed > 3 and not said:
-            said = True
-            if elapsed / done * total > 60:
-                listener.say(f"about {elapsed / done * total / 60:.0f} min")
-
-    return Listener(advance, listener.say)
-
-
 # --- one checkpoint
-
-
-def _answer(
-    job: Job,
-    step: int | None,
-    settings: Settings,
-    cast: Cast,
-    question: Question,
-    folder: Path | None,
-    listener: Listener,
-) -> tuple[dict[str, Any], Callable[[], None]]:
-    """One checkpoint's rows, grid and clusters: computed block by block, or found as an earlier command left them."""
-    place, key = folder or cache_folder(), protocol_of(job, cast, question)["hash"]
-    finished = Parts(place, hashlib.sha256(f"neighbors {key}".encode()).hexdigest())
-    blocks = Parts(place, key)
-    finished.claim(listener.say)
-    blocks.claim(listener.say)
-    if finished.finished():
-        answer: Any = finished.record(0)["answer"]
-        listener.advance(len(job.indices) * job.plan.views)
-    else:
-        icr, note = _icr(job, settings, folder)
-        about = described_checkpoint(job)
-        about["step"] = about["step"] if step is None else step
-        search = Search(job, cast, question.k, question.clusters, blocks, listener)
-        search.run()
-        answer = {"about": about, **search.answer(about, icr, note)}
-        finished.write(0, {}, {"answer": answer})
-    blocks.clear()
-    return answer, finished.clear
 
 
 def _icr(job: Job, settings: Settings, folder: Path | None) -> tuple[float | None, str | None]:
@@ -333,30 +276,6 @@ def thumbnail(source: Source, target: Target, plan: Plan, image: int, view: int)
         pixels = torch.nn.functional.avg_pool2d(pixels[None], factor)[0]
     drawn: np.ndarray = (255 * pixels).round().clamp(0, 255).to(torch.uint8).numpy()
     return np.asarray(drawn[0] if len(drawn) == 1 else drawn.transpose(1, 2, 0))
-
-
-def _result(study: Study, answers: Sequence[Mapping[str, Any]], timing: Mapping[str, Any]) -> Result:
-    abouts = [answer["about"] for answer in answers]
-    clusters = [{**_place(answer), **answer["clusters"]} for answer in answers if answer["clusters"]]
-    kept = [{key: about[key] for key in ("path", "sha256", "step", "step_unit")} for about in abouts]
-    return Result(
-        version=__version__,
-        command="neighbors",
-        checkpoint=abouts[0] if len(abouts) == 1 else common_checkpoint(abouts[0], [about["path"] for about in abouts]),
-        data={
-            **described_data(study.first, answers[0]["used"], answers[0]["skipped"]),
-            "class_names": study.source.class_names,
-        },
-        protocol=study.protocol,
-        rows=tuple(Row(row) for answer in answers for row in answer["rows"]),
-        timing=timing,
-        warnings=study.first.denoiser.warnings,
-        sections={
-            **({"checkpoints": [*kept, *study.left_out]} if study.series else {}),
-            "grid": [{**_place(answer), "queries": answer["grid"]} for answer in answers],
-            **({"clusters": clusters} if clusters else {}),
-        },
-    )
 
 
 def _place(answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from diffscope.features import Batch, Extractor, Inputs, not_finite
 from diffscope.measure.blocks import check_unreadable
 from diffscope.measure.job import Job
 from diffscope.measure.progress import Listener
+from diffscope.measure.snapshots import Snapshot
 from diffscope.studies.neighbors.nearest import CHUNK, Nearest
 from diffscope.views import Augmentation
 
@@ -32,8 +33,8 @@ NO_RESIDUAL = 2.0**-20
 
 
 @dataclass(frozen=True)
-class Cast:
-    """Which images play which part, from source, settings and question alone: the same for all checkpoints."""
+class QuerySplit:
+    """Which images play which part, from source, settings and choices alone: the same for all checkpoints."""
 
     shown: tuple[int, ...]
     """Queries of the grid."""
@@ -109,7 +110,7 @@ class Search:
     """
 
     job: Job
-    cast: Cast
+    images: QuerySplit
     k: int
     clusters: bool
     parts: Parts
@@ -118,7 +119,7 @@ class Search:
     def __post_init__(self) -> None:
         plan = self.job.plan
         self.device, self.views, self.d = torch.device(plan.device), plan.views, plan.width(plan.layers[0])
-        self.blocks, self.asking = self.cast.blocks(self.views, self.d)
+        self.blocks, self.asking = self.images.blocks(self.views, self.d)
         self.extractor = Extractor(
             self.job.denoiser,
             OriginalFirst(self.job.source, plan, self.job.settings.strict, say=self.listener.say),
@@ -134,7 +135,7 @@ class Search:
         by_xi: Tensor | None = None
         for number, images in enumerate(self.blocks):
             if number in done:
-                self.listener.advance(len(images) * self.views)
+                self.listener.skip(len(images) * self.views)
                 continue
             if number >= self.asking and by_xi is None:
                 by_xi = self._residuals_of_queries()
@@ -164,7 +165,7 @@ class Search:
             read += features.indices
             self.listener.advance(len(features.indices) * self.views)
         means = means[: len(read)]
-        candidates = [row for row, image in enumerate(read) if image in self.cast.candidates]
+        candidates = [row for row, image in enumerate(read) if image in self.images.candidates]
         arrays = {"s/mean": means, "s/sum": means[candidates].sum(0, dtype=np.float64)}
         if best is None:
             return {**arrays, "xi/residual": residuals[: len(read)]}, read
@@ -173,7 +174,7 @@ class Search:
     def _check_read(
         self, images: Sequence[int], read: Sequence[int], unreadable: int, skipped: Sequence[Mapping[str, str]]
     ) -> None:
-        named = [image for image in images if image in self.cast.asked and image not in read]
+        named = [image for image in images if image in self.images.asked and image not in read]
         if named:
             why = {entry["file"]: entry["why"] for entry in skipped}
             name = self.job.source.name(named[0])
@@ -229,23 +230,23 @@ class Search:
 
     # --- what stands in the blocks
 
-    def answer(self, about: Mapping[str, Any], icr: float | None, note: str | None) -> dict[str, Any]:
+    def answer(self, snapshot: Snapshot, icr: float | None, note: str | None) -> dict[str, Any]:
         """Rows, grid and clusters as plain JSON."""
         queries = self._queries()
-        if not any(image in queries for image in self.cast.shown):
+        if not any(image in queries for image in self.images.shown):
             raise DataError(f"{self.job.source.path}: none of the queries can be read; name others with --query")
         skipped = [entry for number in range(len(self.blocks)) for entry in self._record(number)["skipped"]]
         used = [
             image
             for number in range(len(self.blocks))
             for image in self._record(number)["images"]
-            if image in self.cast.candidates
+            if image in self.images.candidates
         ]
         if len(used) <= self.k:
             raise TooFewImages(f"{len(used)} images could be read; --k {self.k} takes {self.k + 1}")
         near = {"s": self._by_invariant(), "xi": self._by_residual()}
         at = self.job.levels[0]
-        head = {"checkpoint": about["path"], "step": about["step"], "layer": self.job.plan.layers[0].name}
+        head = {"checkpoint": snapshot.path, "step": snapshot.step, "layer": self.job.plan.layers[0].name}
         level = {"sigma": at.sigma, **({} if at.requested is None else {"sigma_requested": at.requested}), "t": at.t}
         rows = []
         for component, nearest in near.items():
@@ -256,7 +257,7 @@ class Search:
         grid = [
             {**self._named(image), **{component: self._neighbours(queries.index(image), image, component, nearest)
                                       for component, nearest in near.items()}}
-            for image in self.cast.shown if image in queries
+            for image in self.images.shown if image in queries
         ]  # fmt: skip
         clusters = self._clusters() if self.clusters else None
         return {"rows": rows, "grid": grid, "clusters": clusters, "skipped": skipped, "used": len(used)}
@@ -266,14 +267,14 @@ class Search:
         total, count = torch.zeros(self.d, dtype=torch.float64), 0
         for number in range(len(self.blocks)):
             total += torch.from_numpy(self.parts.read(number, "s/")["sum"])
-            count += sum(image in self.cast.candidates for image in self._record(number)["images"])
+            count += sum(image in self.images.candidates for image in self._record(number)["images"])
         mean = (total / count).float().to(self.device)
         own = [self._read(number, "s/")["mean"] - mean for number in range(self.asking)]
         nearest = Nearest(torch.cat(own), self._known(), self.k)
         del own
         for number in range(len(self.blocks)):
             images = self._record(number)["images"]
-            rows = [row for row, image in enumerate(images) if image in self.cast.candidates]
+            rows = [row for row, image in enumerate(images) if image in self.images.candidates]
             image = torch.tensor([images[row] for row in rows], dtype=torch.int64, device=self.device)
             nearest.update(self._read(number, "s/")["mean"][rows] - mean, image, image * self.views)
         return nearest
@@ -283,7 +284,7 @@ class Search:
         nearest = Nearest(self._residuals_of_queries(), self._known(), self.k)
         for number in range(self.asking):
             images = self._record(number)["images"]
-            rows = [row for row, image in enumerate(images) if image in self.cast.candidates]
+            rows = [row for row, image in enumerate(images) if image in self.images.candidates]
             xi = self._read(number, "xi/")["residual"][rows].flatten(0, 1)
             nearest.update(xi, *self._items([images[row] for row in rows]))
         for number in range(self.asking, len(self.blocks)):
@@ -301,7 +302,7 @@ class Search:
             return {**nulls, "queries": 0}, [
                 "no_labels: same_class needs classes: class folders, or labels beside the images"
             ]
-        counted = set(self.cast.counted)
+        counted = set(self.images.counted)
         rows = [row for row, image in enumerate(queries) if image in counted]
         own = labels[[queries[row] for row in rows]]
         found = labels[(nearest.items[rows] // self.views).cpu().numpy()]
@@ -345,11 +346,11 @@ class Search:
         found: dict[int, np.ndarray] = {}
         for number in range(self.asking):
             images = self._record(number)["images"]
-            wanted = [row for row, image in enumerate(images) if image in self.cast.shown]
+            wanted = [row for row, image in enumerate(images) if image in self.images.shown]
             if wanted:
                 mean, xi = self.parts.read(number, "s/")["mean"], self.parts.read(number, "xi/")["residual"]
                 found |= {images[row]: mean[row].astype(np.float64) + xi[row] for row in wanted}
-        shown = [image for image in self.cast.shown if image in found]
+        shown = [image for image in self.images.shown if image in found]
         points, explained = principal_plane(np.concatenate([found[image] for image in shown]))
         by_image = points.reshape(len(shown), self.views, 2)
         images = [

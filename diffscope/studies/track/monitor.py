@@ -31,7 +31,7 @@ from diffscope.options.settings import Loading, Settings
 from diffscope.results import OnsetRow, Result, Row
 from diffscope.sources import arrays
 from diffscope.studies.track.onset import judge, preset
-from diffscope.studies.track.track import Tracker
+from diffscope.studies.track.track import Tracker, rows_of
 
 Images = np.ndarray | Tensor | str | os.PathLike[str]
 """uint8 [N, H, W, C] or [N, H, W], or a path as `--data` takes it."""
@@ -90,7 +90,7 @@ class Monitor:
             source = arrays.in_memory(array)
             channels, side = _input_of(array, channels, side)
         self._channels, self._side, self._sigma_to_input = channels, side, sigma_to_input
-        self._tracker = Tracker(source, settings, Loading(vae=vae), rule=rule, online=True)
+        self._tracker = Tracker(source=source, settings=settings, loading=Loading(vae=vae), rule=rule, online=True)
         self._wrapped: tuple[nn.Module, Denoiser] | None = None
         self._calls = 0
 
@@ -112,7 +112,7 @@ class Monitor:
             denoiser = self._denoiser(network)
             snapshot = Snapshot(f"live:{denoiser.network_class}/{step}", step, None)
             measured = self._tracker.take(snapshot, denoiser)
-            row = self._nulls(denoiser, snapshot) if measured is None else measured.rows[0]
+            row = self._nulls(denoiser, snapshot) if measured is None else rows_of(measured)[0]
         return row.having(checkpoint=snapshot.path, step=step)
 
     @property

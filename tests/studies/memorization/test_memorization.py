@@ -19,6 +19,8 @@ from diffscope import families
 from diffscope.checkpoints import Checkpoint
 from diffscope.errors import CheckpointError, DataError, NonFinite, UsageError
 from diffscope.families.base import Denoiser
+from diffscope.measure.progress import Listener
+from diffscope.measure.snapshots import Snapshot
 from diffscope.options.settings import Loading
 from diffscope.results import Result
 from diffscope.sources.base import open_source
@@ -36,7 +38,7 @@ from diffscope.studies.memorization.copies import (
     measures,
     pieces,
 )
-from diffscope.studies.memorization.memorization import Examination, Subject, find_subjects
+from diffscope.studies.memorization.memorization import Memorization, open_memorization
 
 SIDE = 8
 HEADS = {"num_heads": "3"}
@@ -86,6 +88,9 @@ def images() -> np.ndarray:
 @pytest.fixture(scope="module")
 def data(images: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved(tmp_path_factory.mktemp("data") / "images.npz", images)
+
+
+SERIES = str(DATA / "series")
 
 
 # --- the search
@@ -349,9 +354,9 @@ def test_descriptors_made_elsewhere(images: np.ndarray, data: Path, tmp_path: Pa
     Path(files[0]).write_text("{}")
     with pytest.raises(DataError, match="cannot be read as safetensors"):
         share()
-    several = Examination(open_source(str(data)), Choices(encoder_features=files))
-    with pytest.raises(UsageError, match="there are 2 checkpoints"):
-        several.expect([Subject("a", 1), Subject("b", 2)])
+    images = open_source(str(data))
+    with pytest.raises(UsageError, match="there are 16 checkpoints"):
+        open_memorization([SERIES], images, Choices(encoder_features=files), Loading())
 
 
 @pytest.mark.parametrize(
@@ -435,20 +440,18 @@ class Stopped(Exception):
     pass
 
 
-SERIES = str(DATA / "series")
-
-
-def series(folder: Path | None, **more: Any) -> Examination:
+def series(folder: Path | None, **more: Any) -> Memorization:
     choices = Choices(samples=6, steps=3, batch_size=2, **more)
-    return Examination(open_source(str(DATA / "series" / "images.npz")), choices, Loading(), folder)
+    study = open_memorization([SERIES], open_source(str(DATA / "series" / "images.npz")), choices, Loading())
+    study.folder = folder
+    return study
 
 
-def all_of(examination: Examination, count: int = 2) -> dict[str, Any]:
-    subjects, left_out = find_subjects([SERIES])
-    assert [entry.path.rsplit("/")[-1] for entry in left_out] == []
-    for subject in subjects[:count]:
-        examination.take(subject)
-    record = examination.result().to_json()
+def all_of(study: Memorization, count: int = 2) -> dict[str, Any]:
+    assert study.left_out == {}
+    for snapshot in study.snapshots[:count]:
+        study.take(snapshot)
+    record = study.result().to_json()
     del record["timing"]
     return record
 
@@ -463,7 +466,7 @@ def test_a_run_goes_on_where_it_was_stopped(stop_after: int, tmp_path: Path) -> 
         if done[0] > stop_after:
             raise Stopped
 
-    stopped.progress = progress
+    stopped.listener = Listener(progress)
     with pytest.raises(Stopped):
         all_of(stopped)
     files = {path: path.stat().st_mtime_ns for path in sorted(tmp_path.glob("parts/**/samples-*/*.safetensors"))}
@@ -479,7 +482,8 @@ def test_a_run_goes_on_where_it_was_stopped(stop_after: int, tmp_path: Path) -> 
     # And once more, from the records alone.
     again = series(tmp_path / "parts")
     assert all_of(again) == whole
-    assert (again.fresh, again.result().timing["checkpoints_resumed"]) == (0, 2)
+    timing = again.result().timing
+    assert (timing["snapshots_measured"], timing["snapshots_resumed"]) == (0, 2)
 
 
 def test_another_criterion_and_more_samples_find_those_that_are_there(tmp_path: Path) -> None:
@@ -520,17 +524,16 @@ def test_without_a_folder_samples_are_not_kept(tmp_path: Path, monkeypatch: pyte
 
 
 def test_what_is_damaged_is_left_out(tmp_path: Path, data: Path) -> None:
-    examination = series(tmp_path)
-    first = find_subjects([SERIES])[0][0]
-    examination.expect([first, first])
-    examination.take(first)
+    study = series(tmp_path)
+    study.take(study.snapshots[0])
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
-    assert examination.take(Subject(str(tmp_path / "broken.safetensors"), 9)) is None
-    result = examination.result()
+    assert study.take(Snapshot(str(tmp_path / "broken.safetensors"), 9)) is None
+    result = study.result()
     assert len(result.rows) == 1
     assert "broken.safetensors" in result.sections["checkpoints"][-1]["why"]
+    images = open_source(str(data))
     with pytest.raises(UsageError, match="--save-samples"):
-        Examination(open_source(str(data)), save_samples=True)
+        open_memorization([SERIES], images, Choices(), Loading(), save_samples=True).run(None, Listener())
 
 
 def test_a_diverged_network_is_said_to_be_one(data: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,18 @@ from numpy.testing import assert_allclose
 
 from diffscope.errors import DataError, MemoryLimit, NeedTwoViews, TooFewImages, UsageError, ZeroNoise
 from diffscope.features import Extractor, Inputs, target_of
+from diffscope.measure.job import Job
+from diffscope.measure.opening import open_job
 from diffscope.measure.progress import Listener
 from diffscope.options.settings import Loading, Settings
+from diffscope.results import Result
 from diffscope.sources.arrays import ArraySource
 from diffscope.sources.base import Source, Target
 from diffscope.studies.neighbors import search as neighborhood
+from diffscope.studies.neighbors.choices import Choices
 from diffscope.studies.neighbors.nearest import Nearest
-from diffscope.studies.neighbors.neighbors import Found, Study, open_study, thumbnail
-from diffscope.studies.neighbors.question import Question
-from diffscope.studies.neighbors.search import BLOCK, Cast, OriginalFirst, footprint, principal_plane, query_view
+from diffscope.studies.neighbors.neighbors import Neighbors, open_neighbors, thumbnail
+from diffscope.studies.neighbors.search import BLOCK, OriginalFirst, QuerySplit, footprint, principal_plane, query_view
 from diffscope.views import Augmentation, augmented_view, view_noise
 
 CLASSES = 3
@@ -63,12 +67,30 @@ class Planted(Source):
 SETTINGS = Settings(sigma=(0.5,), views=5, pool="flatten", augment="none", workers=0)
 
 
-def study(source: Source, question: Question | None = None, model: str = "toy:d=32,side=8", **changes: Any) -> Study:
-    return open_study([model], source, replace(SETTINGS, **changes), Loading(), question or Question())
+def study(source: Source, choices: Choices | None = None, model: str = "toy:d=32,side=8", **changes: Any) -> Neighbors:
+    return open_neighbors([model], source, replace(SETTINGS, **changes), Loading(), choices or Choices())
 
 
-def found(source: Source, folder: Path, question: Question | None = None, **changes: Any) -> Found:
-    return study(source, question, **changes).run(folder)
+@dataclass(frozen=True)
+class Found:
+    result: Result
+    pictures: Mapping[tuple[int, int], np.ndarray]
+    forget: Callable[[], None]
+
+
+def done(planned: Neighbors, folder: Path, listener: Listener | None = None) -> Found:
+    finished = planned.run(folder, listener or Listener())
+    return Found(finished.result, finished.result.pictures, finished.forget)
+
+
+def found(source: Source, folder: Path, choices: Choices | None = None, **changes: Any) -> Found:
+    return done(study(source, choices, **changes), folder)
+
+
+def job_of(planned: Neighbors) -> Job:
+    """Of its first checkpoint."""
+    path = planned.snapshots[0].path
+    return planned._arranged(open_job(path, planned.source, planned.settings, planned.loading))
 
 
 def names(result: Any) -> list[Any]:
@@ -125,16 +147,16 @@ def test_planted_classes_are_found_by_s_and_not_by_xi(tmp_path: Path) -> None:
     assert all(row["queries"] == row["n"] == 120 for row in result.rows)
 
 
-def brute_force(planned: Study) -> list[Any]:
+def brute_force(planned: Neighbors) -> list[Any]:
     """Everything in memory, in float64."""
-    job, k = planned.first, planned.question.k
+    job, k = job_of(planned), planned.choices.k
     extractor = Extractor(job.denoiser, OriginalFirst(job.source, job.plan), job.plan)
-    z = torch.cat([features.z for features in extractor.run(sorted(planned.cast.candidates))]).double().numpy()
-    images, views = np.array(sorted(planned.cast.candidates)), z.shape[1]
+    z = torch.cat([features.z for features in extractor.run(sorted(planned.images.candidates))]).double().numpy()
+    images, views = np.array(sorted(planned.images.candidates)), z.shape[1]
     mean = z.mean(1)
     s, xi = mean - mean.mean(0), (z - mean[:, None]).reshape(len(images) * views, -1)
     by_name = []
-    for image in planned.cast.shown:
+    for image in planned.images.shown:
         row = int(np.flatnonzero(images == image)[0])
         view = query_view(job.plan.seed, image, views)
         for component, items, query in (("s", s, s[row]), ("xi", xi, xi[row * views + view])):
@@ -154,15 +176,15 @@ def test_blocks_find_what_brute_force_finds(
 ) -> None:
     """With few queries, most images pass by once and leave only their means."""
     monkeypatch.setattr(neighborhood, "BLOCK", block)
-    planned = study(Planted(70), Question(num_queries=num_queries, rows=6, k=7))
-    assert names(planned.run(tmp_path).result) == brute_force(planned)
+    planned = study(Planted(70), Choices(num_queries=num_queries, rows=6, k=7))
+    assert names(done(planned, tmp_path).result) == brute_force(planned)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_batches_change_nothing(batch_size: int, tmp_path: Path) -> None:
-    question = Question(num_queries=11, clusters=True)
-    whole = found(Planted(50), tmp_path / "a", question, batch_size=5).result
-    other = found(Planted(50), tmp_path / "b", question, batch_size=batch_size).result
+    choices = Choices(num_queries=11, clusters=True)
+    whole = found(Planted(50), tmp_path / "a", choices, batch_size=5).result
+    other = found(Planted(50), tmp_path / "b", choices, batch_size=batch_size).result
     assert names(other) == names(whole)
     assert [row["same_class"] for row in other.rows] == [row["same_class"] for row in whole.rows]
     a, b = (
@@ -174,8 +196,8 @@ def test_batches_change_nothing(batch_size: int, tmp_path: Path) -> None:
 
 
 def test_what_was_computed_is_not_computed_again(tmp_path: Path) -> None:
-    question = Question(num_queries=10)
-    whole = found(Planted(64), tmp_path / "whole", question)
+    choices = Choices(num_queries=10)
+    whole = found(Planted(64), tmp_path / "whole", choices)
     passes = 0
 
     def stop(count: int) -> None:
@@ -184,34 +206,34 @@ def test_what_was_computed_is_not_computed_again(tmp_path: Path) -> None:
         if passes > 150:
             raise KeyboardInterrupt
 
-    planned = study(Planted(64), question)
+    planned = study(Planted(64), choices)
     with pytest.raises(KeyboardInterrupt):
         planned.run(tmp_path / "cut", Listener(stop))
     left = {path: path.stat().st_ino for path in (tmp_path / "cut").glob("parts-*/part-*")}
     assert len(left) > 10
     said: list[str] = []
-    again = study(Planted(64), question).run(tmp_path / "cut", Listener(say=said.append))
+    again = done(study(Planted(64), choices), tmp_path / "cut", Listener(say=said.append))
     assert any(f"{len(left)} of " in line for line in said)
     assert {**again.result.to_json(), "timing": 0} == {**whole.result.to_json(), "timing": 0}
-    again.clear()
+    again.forget()
     assert list((tmp_path / "cut").iterdir()) == []
 
 
 def test_a_finished_checkpoint_is_found_until_the_result_is_out(tmp_path: Path) -> None:
     first = found(Planted(40), tmp_path)
-    (record,) = tmp_path.glob("parts-*/part-*")
+    (record,) = tmp_path.glob("neighbors-*/*.json")
     again = found(Planted(40), tmp_path)
     assert record.exists()
     assert again.result.rows == first.result.rows
-    again.clear()
+    again.forget()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_image_of_ones_own_is_no_neighbour(tmp_path: Path) -> None:
     """A query outside the subset asks, and is nobody's neighbour."""
     source = Planted(60)
-    outside = next(i for i in range(60) if i not in study(source, num_images=20).cast.candidates)
-    result = found(source, tmp_path, Question((str(outside), "0003"), num_queries=20), num_images=20).result
+    outside = next(i for i in range(60) if i not in study(source, num_images=20).images.candidates)
+    result = found(source, tmp_path, Choices((str(outside), "0003"), num_queries=20), num_images=20).result
     assert [query["image"] for query in result.sections["grid"][0]["queries"]] == [outside, 3]
     for image, _, near in names(result):
         assert {image, outside}.isdisjoint(other for other, _ in near)
@@ -238,31 +260,31 @@ def test_icr_stands_beside_or_its_reason(tmp_path: Path) -> None:
 
 def test_unreadable_images_are_left_out_and_asked_ones_are_errors(tmp_path: Path) -> None:
     source = Planted(100, unreadable=(7,))
-    result = found(source, tmp_path, Question(("1",))).result
+    result = found(source, tmp_path, Choices(("1",))).result
     assert [row["n"] for row in result.rows] == [99, 99]
     assert result.data["skipped"] == [{"file": "b/0007", "why": "b/0007: torn"}]
     with pytest.raises(DataError, match=r"--query b/0007.*torn"):
-        found(source, tmp_path, Question(("7",)))
+        found(source, tmp_path, Choices(("7",)))
 
 
 # --- refusals
 
 
 @pytest.mark.parametrize(
-    ("question", "changes", "error", "words"),
+    ("choices", "changes", "error", "words"),
     [
-        (Question(("30",)), {}, DataError, "images 0 to 29"),
-        (Question(("z/9",)), {}, DataError, "no such image"),
-        (Question(k=30), {}, TooFewImages, "31"),
-        (Question(), {"views": 1}, NeedTwoViews, "at least 2"),
-        (Question(), {"sigma": ()}, UsageError, "sweep"),
-        (Question(), {"sigma": (0.1, 0.2)}, UsageError, "one noise level"),
-        (Question(), {"layer": ("all",)}, UsageError, "one --layer"),
+        (Choices(("30",)), {}, DataError, "images 0 to 29"),
+        (Choices(("z/9",)), {}, DataError, "no such image"),
+        (Choices(k=30), {}, TooFewImages, "31"),
+        (Choices(), {"views": 1}, NeedTwoViews, "at least 2"),
+        (Choices(), {"sigma": ()}, UsageError, "sweep"),
+        (Choices(), {"sigma": (0.1, 0.2)}, UsageError, "one noise level"),
+        (Choices(), {"layer": ("all",)}, UsageError, "one --layer"),
     ],
 )
-def test_questions_without_an_answer(question: Question, changes: Any, error: type[Exception], words: str) -> None:
+def test_questions_without_an_answer(choices: Choices, changes: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
-        study(Planted(30), question, **changes)
+        study(Planted(30), choices, **changes)
 
 
 def test_views_that_do_not_differ_have_no_residual(tmp_path: Path) -> None:
@@ -279,8 +301,8 @@ def test_fifty_thousand_images_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert need.memory < 1e9
     assert need.disk < 8e9
     images = tuple(range(50_000))
-    cast = Cast(images[:4], frozenset(), images[:2000], frozenset(images), images[:2000], images[2000:])
-    blocks, asking = cast.blocks(15, 16_384)
+    split = QuerySplit(images[:4], frozenset(), images[:2000], frozenset(images), images[:2000], images[2000:])
+    blocks, asking = split.blocks(15, 16_384)
     assert [image for block in blocks for image in block] == list(images)
     assert max(len(block) for block in blocks[:asking]) * 15 * 16_384 * 4 <= BLOCK
     assert max(len(block) for block in blocks[asking:]) * 16_384 * 4 <= BLOCK
@@ -304,7 +326,7 @@ def pictures(count: int) -> ArraySource:
 
 
 def test_the_first_view_is_the_image_as_it_is() -> None:
-    job = study(pictures(12), model=EDM, layer=(LAYER,), augment="crop+flip+jitter", batch_size=4).first
+    job = job_of(study(pictures(12), model=EDM, layer=(LAYER,), augment="crop+flip+jitter", batch_size=4))
     mine, usual = OriginalFirst(job.source, job.plan), Inputs(job.source, job.plan)
     target = target_of(job.denoiser)
     for a, b in zip(mine.batches(job.denoiser, [5, 1, 2]), usual.batches(job.denoiser, [5, 1, 2]), strict=True):
@@ -319,34 +341,34 @@ def test_the_first_view_is_the_image_as_it_is() -> None:
 
 
 def test_thumbnails_are_the_views_compared() -> None:
-    job = study(pictures(12), model=EDM, layer=(LAYER,), augment="crop+flip+jitter").first
+    job = job_of(study(pictures(12), model=EDM, layer=(LAYER,), augment="crop+flip+jitter"))
     target = target_of(job.denoiser)
     read = torch.from_numpy(job.source.read(3, target))
     view = augmented_view(read[None], [3], 2, Augmentation(), 0)[0]
     assert np.array_equal(thumbnail(job.source, target, job.plan, 3, 0), read.permute(1, 2, 0))
     drawn = thumbnail(job.source, target, job.plan, 3, 2)
     assert_allclose(drawn, ((view + 1) * 127.5).permute(1, 2, 0), atol=0.51)  # rounded
-    floats = study(Planted(30)).first
+    floats = job_of(study(Planted(30)))
     shown = thumbnail(floats.source, target_of(floats.denoiser), floats.plan, 0, 0)
     assert (shown.shape, int(shown.min()), int(shown.max())) == ((8, 8), 0, 255)
 
 
 def test_every_picture_of_the_grid_is_there(tmp_path: Path) -> None:
-    done = found(Planted(30), tmp_path, Question(clusters=True))
+    whole = found(Planted(30), tmp_path, Choices(clusters=True))
     named = {
         (near["image"], near["view"] or 0)
-        for query in done.result.sections["grid"][0]["queries"]
+        for query in whole.result.sections["grid"][0]["queries"]
         for component in ("s", "xi")
         for near in query[component]["neighbors"]
     }
-    assert named <= set(done.result.pictures)
+    assert named <= set(whole.pictures)
 
 
 def test_queries_are_of_many_classes() -> None:
     source = Planted(30)
     assert source.labels is not None
-    assert {int(source.labels[i]) for i in study(source, Question(rows=3)).cast.shown} == {0, 1, 2}
-    assert study(source).cast.shown != study(source, seed=1).cast.shown
+    assert {int(source.labels[i]) for i in study(source, Choices(rows=3)).images.shown} == {0, 1, 2}
+    assert study(source).images.shown != study(source, seed=1).images.shown
     drawn = [query_view(0, image, 5) for image in range(500)]
     assert np.bincount(drawn, minlength=5).min() > 70  # 100 expected, σ = 9
 
@@ -361,5 +383,5 @@ def test_the_plane_is_that_of_largest_variance(tmp_path: Path) -> None:
     assert_allclose(explained, values / values.sum(), rtol=1e-9)
     distance = [np.linalg.norm(of[:, None] - of[None], axis=2) for of in (points, plane)]
     assert_allclose(*distance, atol=1e-9)  # nothing is lost of what lies in a plane
-    (clusters,) = found(Planted(30), tmp_path, Question(clusters=True)).result.sections["clusters"]
+    (clusters,) = found(Planted(30), tmp_path, Choices(clusters=True)).result.sections["clusters"]
     assert [len(image["points"]) for image in clusters["images"]] == [5] * 4

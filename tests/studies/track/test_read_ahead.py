@@ -74,7 +74,8 @@ def events(monkeypatch: pytest.MonkeyPatch) -> Events:
 
 
 def tracker(folder: Path) -> Tracker:
-    return Tracker(open_source(IMAGES), Settings(sigma=(0.3,), views=3, workers=0), folder=folder)
+    settings = Settings(sigma=(0.3,), views=3, workers=0)
+    return Tracker(source=open_source(IMAGES), settings=settings, folder=folder)
 
 
 def while_measuring(patch: pytest.MonkeyPatch, do: Callable[[str], object]) -> list[str]:

@@ -14,6 +14,7 @@ from commands import DATA, without_timing
 from safetensors.numpy import load_file, save_file
 
 from diffscope import api
+from diffscope.cache.store import Records
 from diffscope.errors import CheckpointError, TooFewImages, UnknownLayer
 from diffscope.features import Inputs
 from diffscope.measure.opening import open_job
@@ -33,7 +34,7 @@ SETTINGS = Settings(sigma=(0.3,), views=3, workers=0)
 
 
 def tracker(folder: Path, settings: Settings = SETTINGS, **more: Any) -> Tracker:
-    return Tracker(open_source(IMAGES), settings, folder=folder, **more)
+    return Tracker(source=open_source(IMAGES), settings=settings, folder=folder, **more)
 
 
 def tracked(folder: Path, snapshots: Sequence[Snapshot], settings: Settings = SETTINGS, **more: Any) -> Result:
@@ -113,7 +114,7 @@ def test_a_failure_in_the_midst_costs_one_snapshot_at_most(tmp_path: Path, monke
         measured = counted(patch)
         following = tracker(tmp_path / "cut")
         following.take(SNAPSHOTS[0])
-        patch.setattr(tracking.Records, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Records, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             following.take(SNAPSHOTS[1])
     measured = counted(monkeypatch)

@@ -9,11 +9,11 @@ from diffscope import seeding
 from diffscope.errors import DataError, TooFewImages, UsageError
 from diffscope.options.settings import Settings
 from diffscope.sources.base import Source
-from diffscope.studies.neighbors.search import Cast
+from diffscope.studies.neighbors.search import QuerySplit
 
 
 @dataclass(frozen=True)
-class Question:
+class Choices:
     """Whose neighbours, and how many."""
 
     queries: tuple[str, ...] = ()
@@ -33,19 +33,19 @@ class Question:
                 raise UsageError(f"{name} {number}: expected at least 1")
 
 
-def cast_of(source: Source, settings: Settings, question: Question) -> Cast:
+def split(source: Source, settings: Settings, choices: Choices) -> QuerySplit:
     """Queries, the images whose neighbours are counted, and the others, from the seeded order."""
     order = [int(i) for i in seeding.permutation(settings.seed, len(source))]
     used = order[: settings.num_images or len(order)]
-    if len(used) <= question.k:
-        raise TooFewImages(f"{len(used)} images; an image with --k {question.k} neighbours takes {question.k + 1}")
-    asked = tuple(dict.fromkeys(_index_of(source, text) for text in question.queries))
-    shown = asked or _chosen(source, used, question.rows)
-    counted = tuple(used[: question.num_queries]) if source.labels is not None else ()
+    if len(used) <= choices.k:
+        raise TooFewImages(f"{len(used)} images; an image with --k {choices.k} neighbours takes {choices.k + 1}")
+    asked = tuple(dict.fromkeys(_index_of(source, text) for text in choices.queries))
+    shown = asked or _chosen(source, used, choices.rows)
+    counted = tuple(used[: choices.num_queries]) if source.labels is not None else ()
     queries = tuple(dict.fromkeys([*shown, *counted]))
     among = set(queries)
     others = tuple(index for index in used if index not in among)
-    return Cast(shown, frozenset(asked), counted, frozenset(used), queries, others)
+    return QuerySplit(shown, frozenset(asked), counted, frozenset(used), queries, others)
 
 
 def _index_of(source: Source, text: str) -> int:
