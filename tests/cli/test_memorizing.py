@@ -89,7 +89,7 @@ def test_the_same_command_finds_its_records(ran: Ran, out: Path) -> None:
     # The other snapshots have no such step and are left out; those two are known.
     assert again.code == 0, again.err
     assert [row["share"] for row in again.json["rows"]] == [row["share"] for row in ran.json["rows"]]
-    assert again.json["timing"]["checkpoints_resumed"] == 2
+    assert again.json["timing"]["snapshots_resumed"] == 2
     assert {path: path.read_bytes() for path in pictures} == pictures
     assert len([entry for entry in again.json["checkpoints"] if "why" in entry]) == 14
     assert "left out" in again.err

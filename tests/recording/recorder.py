@@ -29,6 +29,8 @@ KEPT = ("result.json", "result.csv")
 TIMING = '"timing": '
 NUMBER = re.compile(r"(?<=[ \[])-?\d[-+.e\d]*")
 VERSION = re.compile(r'(?<=")\d+\.\d+\.\d+(?:\+\w+)?(?=")|(?<=^diffscope )\d[\d.]*(?= )|(?<=\(torch )[^)]+')
+LEFT = re.compile(r"^\d+ of \d+ \w+, about [\d.]+ \w+ left\n", re.MULTILINE)
+"""How long a run will take, said where the machine is slow."""
 CLOCK = re.compile(r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?")
 
 
@@ -96,7 +98,7 @@ def _record(folder: Path, line: str, ran: Ran, written: list[Path]) -> Record:
 def _lasting(text: str, folder: Path, timed: bool) -> str:
     for place, sign in ((folder.resolve(), "FOLDER"), (folder, "FOLDER"), (CHECKOUT, "CHECKOUT")):
         text = text.replace(str(place), sign)
-    text = CLOCK.sub("DATE", VERSION.sub("VERSION", text))
+    text = CLOCK.sub("DATE", VERSION.sub("VERSION", LEFT.sub("", text)))
     if timed:
         return _structure(text)
     if (found := text.find(TIMING)) >= 0:

@@ -171,12 +171,12 @@ def test_a_level_is_chosen_once_for_a_run(tmp_path: Path) -> None:
     settings = Settings(views=3, workers=0)
     following = tracker(tmp_path, settings)
     following.choose_level(SNAPSHOTS[:5])
-    (sigma,) = following.settings.sigmas
+    (sigma,) = following.settings.sigma
     swept = api.sweep(SNAPSHOTS[2].path, IMAGES, views=3, workers=0)
     assert sigma == pytest.approx(swept.window[0].high, rel=5e-3)
     later = tracker(tmp_path, settings)
     later.choose_level(SNAPSHOTS)  # another one is in the middle now
-    assert later.settings.sigmas == (sigma,)
+    assert later.settings.sigma == (sigma,)
     assert SNAPSHOTS[2].path in str(later._notes)
 
 
