@@ -210,7 +210,7 @@ WRITER = """
 import sys, numpy as np
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_kept import keys, opened, rows
+from test_latents import keys, opened, rows
 first, count = int(sys.argv[2]), int(sys.argv[3])
 kept = opened(Path(sys.argv[1]), say=lambda text: print(text, flush=True))
 for start in range(first, first + count, 5):
@@ -221,7 +221,7 @@ print("done", flush=True)
 
 
 def writer(folder: Path, first: int, count: int) -> subprocess.Popen[str]:
-    script = WRITER.format(tests=str(Path(__file__).parents[1]))
+    script = WRITER.format(tests=str(Path(__file__).parent))
     argv = [sys.executable, "-c", script, str(folder), str(first), str(count)]
     return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
 
@@ -229,8 +229,7 @@ def writer(folder: Path, first: int, count: int) -> subprocess.Popen[str]:
 def test_a_killed_process_leaves_whole_batches(tmp_path: Path) -> None:
     with writer(tmp_path, 0, 10**6) as process:
         assert process.stdout is not None
-        while process.stdout.readline().strip() != "50":
-            pass
+        assert "50\n" in process.stdout, "it ended before"
         time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     say = Said()
