@@ -1,5 +1,7 @@
 """The package from Python: four functions, the numbers of the command line."""
 
+# mypy: disable-error-code="arg-type"
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,5 +1,7 @@
 """The outermost layer: signals, streams that refuse, disks that are full, names that are not what they seem."""
 
+# mypy: disable-error-code="arg-type"
+
 from __future__ import annotations
 
 import csv

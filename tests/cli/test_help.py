@@ -1,5 +1,7 @@
 """`diffscope help`: the manual in the terminal."""
 
+# mypy: disable-error-code="arg-type"
+
 from __future__ import annotations
 
 import io

@@ -1,5 +1,7 @@
 """A number does not move: with batches, threads, repetition or interruption. And nothing is computed twice."""
 
+# mypy: disable-error-code="arg-type"
+
 from __future__ import annotations
 
 import json

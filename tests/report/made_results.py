@@ -1,5 +1,7 @@
 """Results from formulas: of a sweep, with U-shaped ICR, intervals and traces, and of training runs of every state."""
 
+# mypy: disable-error-code="arg-type"
+
 from __future__ import annotations
 
 import dataclasses

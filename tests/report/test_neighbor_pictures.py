@@ -1,5 +1,7 @@
 """Neighbours as words and as a picture: numbers where they belong, frames that grey tells apart."""
 
+# mypy: disable-error-code="arg-type"
+
 from __future__ import annotations
 
 from pathlib import Path

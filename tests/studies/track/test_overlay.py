@@ -1,5 +1,7 @@
 """Columns of the user's own beside ICR: what is read, what is refused, ranks and turns on paper."""
 
+# mypy: disable-error-code="call-overload, return-value"
+
 from __future__ import annotations
 
 import json

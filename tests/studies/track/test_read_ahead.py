@@ -1,5 +1,7 @@
 """The next snapshot is read while one is computed: once, in a thread, and never more than two networks at a time."""
 
+# mypy: disable-error-code="arg-type"
+
 from __future__ import annotations
 
 import gc
