@@ -201,3 +201,31 @@ def test_moments_are_freed_without_the_garbage_collector() -> None:
         assert watched() is None
     finally:
         gc.enable()
+
+
+def test_the_kernel_is_that_of_every_pair() -> None:
+    """exp(−2‖f_i − f_j‖²) of unit features, pair by pair."""
+    z = np.random.default_rng(0).standard_normal((5, 2, 3)) + 1
+    found = accumulated(torch.from_numpy(z), 5).finish()
+    unit = z / np.linalg.norm(z, axis=2, keepdims=True)
+    for view in range(2):
+        pairs = [
+            np.exp(-2 * np.sum((unit[i, view] - unit[j, view]) ** 2)) for i in range(5) for j in range(5) if i != j
+        ]
+        assert found.pair_kernel[view] == pytest.approx(sum(pairs), rel=1e-12)
+
+
+def test_the_mean_square_is_over_images_and_views() -> None:
+    z = np.random.default_rng(0).standard_normal((40, 3, 4)) + 2
+    np.testing.assert_allclose(moments_of(z, 4).total.mean_square, (z**2).mean((0, 1)), rtol=1e-12)
+
+
+def test_deferred_a_feature_that_is_not_finite_is_found_at_the_end() -> None:
+    z = torch.zeros(6, 2, 3)
+    z[4, 1, 2] = float("nan")
+    accumulator = BlockAccumulator(2, 3, deferred=True)
+    accumulator.update(z[:3])
+    accumulator.update(z[3:])
+    with pytest.raises(NonFiniteFeature) as caught:
+        accumulator.finish()
+    assert caught.value.position == 4

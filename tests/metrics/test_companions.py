@@ -36,6 +36,24 @@ def test_eigenvalues_of_the_vectors(row: dict[str, Any]) -> None:
     np.testing.assert_allclose(row["lambda"], expected("B")["eigs"], rtol=1e-6)
 
 
+def test_alignment_of_features_as_they_are(row: dict[str, Any]) -> None:
+    """Two views of an image differ by two residuals."""
+    assert row["alignment_raw"] == pytest.approx(2 * row["trace_xi"], rel=1e-12)
+
+
+def test_a_small_signal_has_its_ratio() -> None:
+    values = measure_all(moments_of(features("B") / 100, 16), Context()).values
+    assert values["nc1_trace"] == pytest.approx(expected("H")["nc1_trace"], rel=1e-6)
+
+
+@pytest.mark.parametrize(("d", "ranks"), [(17, (None, None)), (18, (5, 9))])
+def test_five_ranks_are_the_fewest_of_a_fit(d: int, ranks: tuple[int | None, int | None]) -> None:
+    z = np.random.default_rng(0).standard_normal((200, 2, d))
+    values = measure_all(moments_of(z, 4), Context()).values
+    assert (values["alpha_req_first"], values["alpha_req_last"]) == ranks
+    assert (values["alpha_req"] is None) is (d == 17)
+
+
 def test_alpha_req_of_the_vectors() -> None:
     found = alpha_req.alpha_req(case_moments("B").total, 5, 8)
     assert found == pytest.approx(expected("H")["alpha_req_ranks_5_8"], rel=1e-6)
@@ -118,5 +136,7 @@ def test_many_channels_skip_spectral_errors_alone() -> None:
     found = measure_all(moments_of(z, 4), Context())
     assert found.values["rankme"] is not None
     assert found.values["rankme_se"] is None
+    assert found.values["effective_rank"] is not None
+    assert found.values["effective_rank_se"] is None
     assert found.values["trace_s_se"] is not None
     assert sum(note.startswith("no_spectral_se") for note in found.notes) == 1
