@@ -24,6 +24,7 @@ from diffscope.features import (
     Extractor,
     Inputs,
     Plan,
+    Skipped,
     arithmetic,
     devices,
     resolve_device,
@@ -278,11 +279,12 @@ def test_unreadable_images_are_left_out_and_named(tmp_path: Path, workers: int) 
     for index in broken:
         (tmp_path / source.name(index)).write_bytes(b"no picture")
     reading = extractor(denoiser, source, plan(denoiser, workers=workers))
-    parts = [p for p in reading.run(range(COUNT)) if (p.level, p.layer) == (0, 0)]
+    skipped = Skipped()
+    parts = [p for p in reading.run(range(COUNT), skipped) if (p.level, p.layer) == (0, 0)]
     kept = [index for index in range(COUNT) if index not in broken]
     assert [index for p in parts for index in p.indices] == kept
-    assert [entry["file"] for entry in reading.inputs.skipped] == [source.name(index) for index in broken]
-    assert all(entry["why"] for entry in reading.inputs.skipped)
+    assert [entry["file"] for entry in skipped] == [source.name(index) for index in broken]
+    assert all(entry["why"] for entry in skipped)
     # The images beside a broken one keep their draws, which are keyed by the index.
     z = torch.cat([p.z for p in parts])
     torch.testing.assert_close(z, whole[0, 0][kept], rtol=0, atol=4e-6 * float(z.abs().max()))
@@ -293,8 +295,9 @@ def test_a_batch_without_a_readable_image(tmp_path: Path) -> None:
     for index in range(7):
         (tmp_path / source.name(index)).write_bytes(b"no picture")
     reading = extractor(denoiser, source, plan(denoiser))
-    assert {index for p in reading.run(range(COUNT)) for index in p.indices} == set(range(7, COUNT))
-    assert len(reading.inputs.skipped) == 7
+    skipped = Skipped()
+    assert {index for p in reading.run(range(COUNT), skipped) for index in p.indices} == set(range(7, COUNT))
+    assert len(skipped) == 7
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -400,15 +403,16 @@ def test_what_was_made_for_one_checkpoint_serves_the_next(tmp_path: Path, monkey
     (tmp_path / "class0" / "00.png").write_bytes(b"no picture")
     used = plan(denoiser)
     fresh = extractor(denoiser, source, used)
-    expected = [part.z for part in fresh.run(range(COUNT))]
+    skipped = [Skipped() for _ in range(3)]
+    expected = [part.z for part in fresh.run(range(COUNT), skipped[0])]
     kept = Inputs(source, used, keep=10**9)
-    first = [part.z for part in Extractor(denoiser, kept, used).run(range(COUNT))]
+    first = [part.z for part in Extractor(denoiser, kept, used).run(range(COUNT), skipped[1])]
     monkeypatch.setattr(type(source), "read", lambda *_: pytest.fail("decoded again"))
-    again = [part.z for part in Extractor(unet(), kept, used).run(range(COUNT))]
+    again = [part.z for part in Extractor(unet(), kept, used).run(range(COUNT), skipped[2])]
     for a, b, c in zip(expected, first, again, strict=True):
         assert torch.equal(a, b)
         assert torch.equal(a, c)
-    assert kept.skipped == 2 * fresh.inputs.skipped
+    assert skipped[0] == skipped[1] == skipped[2] != []
 
 
 @pytest.mark.parametrize("keep", [0, 20_000])

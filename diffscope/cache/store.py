@@ -28,6 +28,8 @@ from diffscope.textfile import read_text
 Arrays = dict[str, np.ndarray]
 Record = dict[str, Any]
 """Plain JSON."""
+Key = int | str
+"""Of a part: its number, or a name that says what is in it."""
 Say = Callable[[str], None]
 
 UNFINISHED = ".unfinished"
@@ -193,12 +195,12 @@ class Part:
 
 
 class Parts:
-    """The finished parts of one run: arrays by name, and a small record, each under a number."""
+    """The finished parts of one run: arrays by name, and a small record, each under a number or a name."""
 
     def __init__(self, folder: Path, protocol_hash: str) -> None:
         self.folder = folder / f"parts-{protocol_hash[:16]}"
         self._claim: locks.Claim | None = None
-        self._intact: set[int] = set()
+        self._intact: set[Key] = set()
 
     def claim(self, say: Say = lambda text: None) -> None:
         """Keep other processes off this run until this one is done with it; StoreError where one is at it already.
@@ -212,57 +214,57 @@ class Parts:
         except OSError as error:
             raise StoreError(f"{self.folder}: cannot be written: {error.strerror or error}") from None
         remove_unfinished(self.folder)
-        damaged = sorted(self._numbers() - self.finished())
-        for number in damaged:
-            self.remove(number)
+        damaged = sorted(self._keys() - self.finished(), key=str)
+        for key in damaged:
+            self.remove(key)
         if damaged:
-            names = ", ".join(self._path(number).name for number in damaged[:3])
+            names = ", ".join(self._path(key).name for key in damaged[:3])
             more = "" if len(damaged) <= 3 else f" and {len(damaged) - 3} more"
             say(f"{self.folder}: {names}{more} damaged on disk; what was in there is measured again")
 
-    def finished(self) -> set[int]:
-        """Numbers of the parts that are there as they were written."""
-        there = self._numbers()
+    def finished(self) -> set[Key]:
+        """Keys of the parts that are there as they were written."""
+        there = self._keys()
         self._intact &= there
-        self._intact |= {number for number in there - self._intact if is_intact(self._path(number))}
+        self._intact |= {key for key in there - self._intact if is_intact(self._path(key))}
         return set(self._intact)
 
-    def _numbers(self) -> set[int]:
+    def _keys(self) -> set[Key]:
         stems = (path.stem.removeprefix("part-") for path in self.folder.glob("part-*.safetensors"))
-        return {int(stem) for stem in stems if stem.isdecimal()}
+        return {int(stem) if stem.isdecimal() else stem for stem in stems}
 
-    def write(self, number: int, arrays: Arrays, record: Mapping[str, object]) -> None:
-        write_part(self._path(number), arrays, record)
-        self._intact.add(number)
+    def write(self, key: Key, arrays: Arrays, record: Mapping[str, object]) -> None:
+        write_part(self._path(key), arrays, record)
+        self._intact.add(key)
 
-    def read(self, number: int, prefix: str, names: Collection[str] | None = None) -> Arrays:
+    def read(self, key: Key, prefix: str, names: Collection[str] | None = None) -> Arrays:
         """The arrays of a part whose names start with `prefix`, which is cut off; nothing else is read.
 
         `names`, without the prefix, spares a search through all that the part holds. StoreError where the disk has
         damaged it since `finished` looked.
         """
         try:
-            with opened_part(self._path(number)) as part:
+            with opened_part(self._path(key)) as part:
                 if names is None:
                     names = [name[len(prefix) :] for name in part.names() if name.startswith(prefix)]
                 return {name: part.array(f"{prefix}{name}") for name in names}
         except Damaged as error:
-            raise self._lost(number, error) from None
+            raise self._lost(key, error) from None
 
-    def record(self, number: int) -> Record:
+    def record(self, key: Key) -> Record:
         """What was written with a part; StoreError like `read`."""
         try:
-            with opened_part(self._path(number)) as part:
+            with opened_part(self._path(key)) as part:
                 return part.record()
         except Damaged as error:
-            raise self._lost(number, error) from None
+            raise self._lost(key, error) from None
 
-    def _lost(self, number: int, error: Damaged) -> StoreError:
-        return StoreError(f"{self._path(number)}: damaged on disk ({error}); the same command measures it again")
+    def _lost(self, key: Key, error: Damaged) -> StoreError:
+        return StoreError(f"{self._path(key)}: damaged on disk ({error}); the same command measures it again")
 
-    def remove(self, number: int) -> None:
+    def remove(self, key: Key) -> None:
         """Forget a part whose numbers have been read."""
-        self._path(number).unlink(missing_ok=True)
+        self._path(key).unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Forget the run: its result is written."""
@@ -273,8 +275,8 @@ class Parts:
     def _release(self) -> None:
         self._claim = None
 
-    def _path(self, number: int) -> Path:
-        return self.folder / f"part-{number:03d}.safetensors"
+    def _path(self, key: Key) -> Path:
+        return self.folder / f"part-{key if isinstance(key, str) else f'{key:03d}'}.safetensors"
 
 
 def _checksum(name: str, array: np.ndarray) -> int:

@@ -37,7 +37,7 @@ def run_and_report(
     several: Several | None = None,
 ) -> None:
     """Measure, print, write, then hold the gates; with several values of a setting, all of this once for all."""
-    from diffscope.measure.portions import total_passes
+    from diffscope.measure.memory import total_passes
     from diffscope.measure.progress import Listener
     from diffscope.report import terminal
     from diffscope.studies.sweep.sweep import sweep

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from diffscope.features.devices import arithmetic, cpu_capabilities, resolve_device, resolve_precision
 from diffscope.features.extractor import Extractor, batch_label
-from diffscope.features.inputs import Inputs, target_of
+from diffscope.features.inputs import Inputs, Skipped, target_of
 from diffscope.features.plan import DTYPES, SPACING, Batch, Features, Plan, not_finite
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Features",
     "Inputs",
     "Plan",
+    "Skipped",
     "arithmetic",
     "batch_label",
     "cpu_capabilities",

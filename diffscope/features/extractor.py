@@ -14,7 +14,7 @@ from torch import Tensor
 from diffscope.errors import MemoryLimit
 from diffscope.families.base import Denoiser
 from diffscope.features.devices import arithmetic
-from diffscope.features.inputs import Inputs
+from diffscope.features.inputs import Inputs, Skipped
 from diffscope.features.plan import DTYPES, Batch, Features, Plan
 from diffscope.sources.base import Source
 
@@ -40,11 +40,12 @@ class Extractor:
         if plan.compile:
             denoiser.network.compile_blocks()
 
-    def run(self, indices: Sequence[int]) -> Iterator[Features]:
+    def run(self, indices: Sequence[int], skipped: Skipped | None = None) -> Iterator[Features]:
         """Extracts features batch by batch, level by level, layer by layer in the order of execution.
 
         Args:
             indices: Of the images in their source.
+            skipped: Takes {file, why} of each image that cannot be read.
 
         Yields:
             Features of one layer at one noise level for one batch, or part of it.
@@ -53,7 +54,7 @@ class Extractor:
             MemoryLimit: One image is too much for the device.
             DataError: An image cannot be read, and the inputs are strict.
         """
-        for batch in self.inputs.batches(self.denoiser, indices):
+        for batch in self.inputs.batches(self.denoiser, indices, skipped):
             for level in range(len(self.plan.sigmas)):
                 yield from self._level(batch, level)
 

@@ -25,9 +25,12 @@ from diffscope.seeding import GENERATOR, Stream
 from diffscope.sources.base import Source, Target
 from diffscope.views import augmented_view, view_noise
 
+Skipped = list[dict[str, str]]
+"""{file, why} of images that could not be read."""
+
 
 class Inputs:
-    """Decodes, augments and encodes images; unreadable ones are left out and collected in `skipped` as {file, why}.
+    """Decodes, augments and encodes images; unreadable ones are left out, and named to who asks.
 
     Finished batches are kept in memory, up to `keep` bytes, for further checkpoints of the same protocol, which need
     the same images, views and noise. Latents from a VAE are kept on disk as well, for further runs
@@ -56,21 +59,21 @@ class Inputs:
         self.source, self.plan, self.strict = source, plan, strict
         self.device = torch.device(plan.device)
         self._upload = Uploads(self.device)
-        self.skipped: list[dict[str, str]] = []
         self._room = keep
-        self._kept: dict[tuple[int, ...], tuple[list[Batch], list[dict[str, str]]]] = {}
+        self._kept: dict[tuple[int, ...], tuple[list[Batch], Skipped]] = {}
         self.say, self._limit = say, latents.limit()
         self._on_disk: tuple[dict[str, Any], Latents] | None = None
 
     _fingerprints: ClassVar[WeakKeyDictionary[Any, str]] = WeakKeyDictionary()
     """Hashes of encoders, each made once: a published one takes a quarter of a second."""
 
-    def batches(self, denoiser: Denoiser, indices: Sequence[int]) -> Iterator[Batch]:
+    def batches(self, denoiser: Denoiser, indices: Sequence[int], skipped: Skipped | None = None) -> Iterator[Batch]:
         """Reads images as a network takes them.
 
         Args:
             denoiser: Whose input space they are brought to.
             indices: Of the images in their source.
+            skipped: Takes {file, why} of each image that cannot be read.
 
         Yields:
             Batches of readable images, in order.
@@ -80,12 +83,13 @@ class Inputs:
         """
         key = tuple(indices)
         if key in self._kept:
-            batches, skipped = self._kept[key]
-            self.skipped += skipped
+            batches, before = self._kept[key]
+            if skipped is not None:
+                skipped += before
             yield from batches
             return
-        before, made = len(self.skipped), []
-        for batch, images in self._decoded(key, target_of(denoiser)):
+        made, unreadable = list[Batch](), Skipped()
+        for batch, images in self._decoded(key, target_of(denoiser), unreadable):
             self._upload.pace()
             with torch.inference_mode():
                 signal, noise = self._signal_and_noise(denoiser, batch, images)
@@ -94,8 +98,10 @@ class Inputs:
             if self._room < 0:
                 made.clear()
             yield Batch(batch, signal, noise)
+        if skipped is not None:
+            skipped += unreadable
         if self._room >= 0:
-            self._kept[key] = (made, self.skipped[before:])
+            self._kept[key] = (made, unreadable)
 
     def _signal_and_noise(
         self, denoiser: Denoiser, batch: tuple[int, ...], images: np.ndarray
@@ -185,7 +191,9 @@ class Inputs:
             "versions": {"diffscope": __version__, "torch": torch.__version__, "diffusers": version("diffusers")},
         }
 
-    def _decoded(self, indices: Sequence[int], target: Target) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+    def _decoded(
+        self, indices: Sequence[int], target: Target, skipped: Skipped
+    ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
         """Readable images in batches; with workers, the next batch is decoded while this one is used."""
         size = self.plan.batch_size
         chunks = [indices[start : start + size] for start in range(0, len(indices), size)]
@@ -193,10 +201,10 @@ class Inputs:
             decoded: Iterator[list[np.ndarray | DataError]] = (
                 [self._read(int(i), target) for i in chunk] for chunk in chunks
             )
-            yield from self._readable(chunks, decoded)
+            yield from self._readable(chunks, decoded, skipped)
             return
         with ThreadPoolExecutor(self.plan.workers) as pool:
-            yield from self._readable(chunks, self._ahead(pool, chunks, target))
+            yield from self._readable(chunks, self._ahead(pool, chunks, target), skipped)
 
     def _ahead(
         self, pool: ThreadPoolExecutor, chunks: Sequence[Sequence[int]], target: Target
@@ -212,7 +220,7 @@ class Inputs:
             yield [future.result() for future in now]
 
     def _readable(
-        self, chunks: Sequence[Sequence[int]], decoded: Iterator[list[np.ndarray | DataError]]
+        self, chunks: Sequence[Sequence[int]], decoded: Iterator[list[np.ndarray | DataError]], skipped: Skipped
     ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
         """(indices, images) of each chunk without unreadable images, which are collected in `skipped`."""
         for chunk, images in zip(chunks, decoded, strict=False):
@@ -221,7 +229,7 @@ class Inputs:
                 if isinstance(image, DataError):
                     if self.strict:
                         raise image
-                    self.skipped.append({"file": self.source.name(int(index)), "why": str(image)})
+                    skipped.append({"file": self.source.name(int(index)), "why": str(image)})
                 else:
                     kept.append((int(index), image))
             if kept:

@@ -20,7 +20,7 @@ from diffscope.results import FEW_FEATURES, Row, finite
 FEWEST_FEATURES = 16
 """Of a layer that is ranked among others; a convention."""
 
-Beside = Callable[[Row, Moments | None], Row]
+AddToRow = Callable[[Row, Moments | None], Row]
 """What a study adds to a row from the moments behind it; None where its layer was refused before any were made."""
 
 
@@ -90,7 +90,7 @@ def read_rows(
     told: Outline,
     cells: Sequence[tuple[int, int]],
     moments: Callable[[int, int], Moments],
-    beside: Beside | None = None,
+    add: AddToRow | None = None,
 ) -> tuple[list[Row], list[EstimationError]]:
     """A row for each (level, layer), from its moments; nulls with the reason where there is no number."""
     rows, failures = [], []
@@ -107,7 +107,7 @@ def read_rows(
             n, d = int(values.pop("n")), int(values.pop("d"))
             notes = (*_few_features(told, features), *measured.notes)
             row = Row(_place(features.layer, level), n=n, d=d, **values, notes=notes)
-        rows.append(row if beside is None else beside(row, found))
+        rows.append(row if add is None else add(row, found))
     return rows, failures
 
 
@@ -120,7 +120,7 @@ def _few_features(told: Outline, features: Features) -> list[str]:
     ]
 
 
-def all_rows(told: Outline, rows: Sequence[Row], used: int, beside: Beside | None = None) -> tuple[Row, ...]:
+def all_rows(told: Outline, rows: Sequence[Row], used: int, add: AddToRow | None = None) -> tuple[Row, ...]:
     """With those of the layers that were refused, in the order of execution, by rising noise; `used` images."""
     nulls = [
         null_row(one.layer, level, used, one.width, f"too_few_images: {one.refused}")
@@ -129,7 +129,7 @@ def all_rows(told: Outline, rows: Sequence[Row], used: int, beside: Beside | Non
         for level in told.levels
     ]
     order = {one.layer: number for number, one in enumerate(told.features)}
-    whole = [*rows, *(nulls if beside is None else [beside(row, None) for row in nulls])]
+    whole = [*rows, *(nulls if add is None else [add(row, None) for row in nulls])]
     return tuple(sorted(whole, key=lambda row: (order[row.layer], row.sigma)))
 
 

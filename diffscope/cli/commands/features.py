@@ -35,7 +35,7 @@ def run(
         raise UsageError("features needs a file to write: -o FILE.safetensors")
     options.require_safetensors(output)
     from diffscope.cli.running import others_leave, print_result, refuse_other_features, warnings_of
-    from diffscope.measure.portions import passes_at_once
+    from diffscope.measure.memory import passes_at_once
     from diffscope.measure.progress import Listener
     from diffscope.report import terminal
     from diffscope.studies.features.export import export

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from diffscope.errors import DataError, MemoryLimit
 from diffscope.families.base import Denoiser
-from diffscope.features import Batch, Features, Inputs, target_of
+from diffscope.features import Batch, Features, Inputs, Skipped, target_of
 from diffscope.measure.job import Job
 from diffscope.moments import BlockAccumulator
 from diffscope.studies.bench.machine_limit import convolution, linear
@@ -89,9 +89,10 @@ class _Bench(Inputs):
 
     def first(self) -> tuple[tuple[int, ...], np.ndarray]:
         """The first batch with an image that can be read."""
-        for batch in self._decoded(self.job.indices.tolist(), target_of(self.job.denoiser)):
+        skipped = Skipped()
+        for batch in self._decoded(self.job.indices.tolist(), target_of(self.job.denoiser), skipped):
             return batch
-        raise DataError(f"{self.source.path}: none of its images can be decoded; the first: {self.skipped[0]['why']}")
+        raise DataError(f"{self.source.path}: none of its images can be decoded; the first: {skipped[0]['why']}")
 
     def decode(self) -> Stage:
         """By the plan's workers; other images each time, as long as there are others."""
@@ -101,7 +102,7 @@ class _Bench(Inputs):
 
         def decode() -> None:
             chosen = np.take(indices, range(start := next(starts), start + count), mode="wrap")
-            for _ in self._decoded(chosen.tolist(), target_of(self.job.denoiser)):
+            for _ in self._decoded(chosen.tolist(), target_of(self.job.denoiser), Skipped()):
                 pass
 
         return self._stage("decode", "image", [Action(decode, count)], SECONDS)

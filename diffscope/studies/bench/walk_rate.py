@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffscope.families.base import Denoiser
-from diffscope.features import Batch, Extractor, Features, Inputs, Plan
+from diffscope.features import Batch, Extractor, Features, Inputs, Plan, Skipped
 from diffscope.measure.job import sweep_levels
 from diffscope.sources.base import Source, open_source
 from diffscope.studies.bench.stopwatch import Action, Stopwatch, undisturbed
@@ -105,7 +105,7 @@ class _Repeated(Inputs):
         super().__init__(source, plan)
         self.batch = repeated(at_hand, images, plan.views)
 
-    def batches(self, denoiser: Denoiser, indices: Sequence[int]) -> Iterator[Batch]:
+    def batches(self, denoiser: Denoiser, indices: Sequence[int], skipped: Skipped | None = None) -> Iterator[Batch]:
         yield self.batch
 
 

@@ -20,10 +20,10 @@ import numpy as np
 from diffscope import __version__, results
 from diffscope.cache.store import Arrays, Record, Records, as_bytes
 from diffscope.errors import DiffscopeError, StoreError
-from diffscope.features import Extractor, Inputs, not_finite
-from diffscope.measure.blocks import check_unreadable
+from diffscope.features import Extractor, Inputs, Skipped, not_finite
 from diffscope.measure.job import Job
 from diffscope.measure.progress import Listener
+from diffscope.measure.run import check_unreadable
 from diffscope.ranks import world
 
 PIECE = 512
@@ -155,7 +155,7 @@ class _Filling:
         missing = sorted({*self.pieces[number]} - {int(index) for index in self.arrays["index"][rows]})
         self.skipped += missing
         if missing:
-            check_unreadable(self.job, len(self.skipped), record["skipped"])
+            check_unreadable(self.job.source.path, len(self.job.indices), len(self.skipped), record["skipped"])
         self.done[number] = self._checksum(number)
         size = os.path.getsize(self.arrays["index"].filename)  # type: ignore[arg-type]
         self.journal.write(self.key, {"bytes": size, "done": list(self.done.items()), "skipped": self.skipped})
@@ -174,7 +174,7 @@ def _run(filling: _Filling, done: Collection[int], listener: Listener) -> None:
     """The pieces that are not in the file yet, dealt to the processes in turn."""
     several, job, pieces = world(), filling.job, filling.pieces
     passes = job.plan.views * len(job.plan.sigmas)
-    listener.advance(passes * sum(len(pieces[number]) for number in done))
+    listener.skip(passes * sum(len(pieces[number]) for number in done))
     missing = [number for number in range(len(pieces)) if number not in done]
     extractor = Extractor(job.denoiser, Inputs(job.source, job.plan, job.settings.strict, say=listener.say), job.plan)
     for first in range(0, len(missing), several.size):
@@ -190,22 +190,22 @@ def _run(filling: _Filling, done: Collection[int], listener: Listener) -> None:
 
 
 def _attempt(extractor: Extractor, images: Sequence[int], listener: Listener) -> tuple[Arrays, Record] | DiffscopeError:
-    before = len(extractor.inputs.skipped)
+    skipped = Skipped()
     try:
-        arrays = _measure(extractor, images, listener)
+        arrays = _measure(extractor, images, listener, skipped)
     except DiffscopeError as error:
         return error
-    return arrays, {"skipped": extractor.inputs.skipped[before:]}
+    return arrays, {"skipped": skipped}
 
 
-def _measure(extractor: Extractor, images: Sequence[int], listener: Listener) -> Arrays:
+def _measure(extractor: Extractor, images: Sequence[int], listener: Listener, skipped: Skipped) -> Arrays:
     """`layer` [levels, views, images, d] of the images that could be read, and `read`, their indices."""
     plan = extractor.plan
     shape = (len(plan.sigmas), plan.views, len(images))
     arrays: Arrays = {layer.name: np.empty((*shape, plan.width(layer)), np.float32) for layer in plan.layers}
     count: dict[tuple[int, int], int] = {}
     read: list[int] = []
-    for features in extractor.run(images):
+    for features in extractor.run(images, skipped):
         name = plan.layers[features.layer].name
         z = features.z.cpu().numpy()
         if not np.isfinite(z).all():

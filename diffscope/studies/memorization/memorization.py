@@ -22,10 +22,10 @@ from diffscope.cache.store import write_atomically
 from diffscope.errors import DataError, UsageError
 from diffscope.families.base import Denoiser
 from diffscope.features import target_of
-from diffscope.measure.blocks import check_unreadable
 from diffscope.measure.description import described_data
 from diffscope.measure.job import Job
 from diffscope.measure.progress import Listener
+from diffscope.measure.run import check_unreadable
 from diffscope.measure.series import Answer, Series, Taken, find
 from diffscope.measure.snapshots import Snapshot
 from diffscope.options.settings import Loading
@@ -210,7 +210,7 @@ class Memorization(Series):
         for indices, images in training.parts():
             for start, samples in drawn.parts():
                 search.update(start, samples, indices, images)
-        check_unreadable(job, len(training.skipped), training.skipped)
+        check_unreadable(job.source.path, len(job.indices), len(training.skipped), training.skipped)
         if training.distinct < 2:
             raise DataError(
                 f"{self.source.path}: {training.distinct} distinct training images; at least 2 are needed, for the "
@@ -230,7 +230,7 @@ class Memorization(Series):
             search.update(indices, self._describe(describer, indices, images, mirrored=False))
             if self.choices.mirror:
                 search.update(indices, self._describe(describer, indices, images, mirrored=True), mirrored=True)
-        check_unreadable(job, len(training.skipped), training.skipped)
+        check_unreadable(job.source.path, len(job.indices), len(training.skipped), training.skipped)
         return search.found()
 
     def _describer(self, job: Job, training: TrainingImages) -> Describer:

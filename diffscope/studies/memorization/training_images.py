@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from diffscope.errors import DataError
+from diffscope.features import Skipped
 from diffscope.sources.base import Source, Target
 from diffscope.studies.memorization.copies import CHUNK_BYTES, Twins, pieces
 
@@ -25,7 +26,7 @@ class TrainingImages:
 
     def __init__(self, source: Source, target: Target, mirror: bool, strict: bool, workers: int) -> None:
         self.source, self.target, self.strict, self.workers = source, target, strict, workers
-        self.skipped: list[dict[str, str]] = []
+        self.skipped = Skipped()
         self.distinct = 0
         self._twins: Twins | None = Twins(mirror)
         self._chosen: list[np.ndarray] = []
@@ -43,7 +44,7 @@ class TrainingImages:
                 elif number in self._kept:
                     images = self._kept[number]
                 else:
-                    images = self._read(pool, self._chosen[number])[1]
+                    images = self._read(pool, self._chosen[number], [])[1]
                 if len(images):
                     yield self._chosen[number], images
         self._twins = None
@@ -51,7 +52,7 @@ class TrainingImages:
     def _choose(self, pool: ThreadPoolExecutor, indices: np.ndarray) -> np.ndarray:
         """Read a part for the first time."""
         assert self._twins is not None
-        readable, images = self._read(pool, indices)
+        readable, images = self._read(pool, indices, self.skipped)
         new = [self._twins.is_new(image) for image in images]
         images = images[new]
         self._chosen.append(readable[new])
@@ -63,19 +64,16 @@ class TrainingImages:
 
     def at(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Some images, of which the unreadable are left out in silence: `parts` tells of them."""
-        before = list(self.skipped)
         with ThreadPoolExecutor(max(1, self.workers)) as pool:
-            found = self._read(pool, indices)
-        self.skipped = before
-        return found
+            return self._read(pool, indices, [])
 
-    def _read(self, pool: ThreadPoolExecutor, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _read(self, pool: ThreadPoolExecutor, indices: np.ndarray, skipped: Skipped) -> tuple[np.ndarray, np.ndarray]:
         kept, images = [], []
         for index, image in zip(indices, pool.map(self._read_one, indices.tolist()), strict=True):
             if isinstance(image, DataError):
                 if self.strict:
                     raise image
-                self.skipped.append({"file": self.source.name(int(index)), "why": str(image)})
+                skipped.append({"file": self.source.name(int(index)), "why": str(image)})
             else:
                 kept.append(int(index))
                 images.append(image)

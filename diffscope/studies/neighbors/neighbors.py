@@ -26,9 +26,9 @@ from diffscope.families.base import Denoiser
 from diffscope.features import Plan, target_of
 from diffscope.measure.description import described_data
 from diffscope.measure.job import Job, prepare
-from diffscope.measure.measurement import measure
-from diffscope.measure.portions import half_of_memory
+from diffscope.measure.memory import half_of_memory
 from diffscope.measure.progress import Listener
+from diffscope.measure.run import measure
 from diffscope.measure.series import Answer, Series, find
 from diffscope.measure.snapshots import Snapshot
 from diffscope.options.settings import Loading, Settings

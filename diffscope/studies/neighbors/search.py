@@ -18,10 +18,10 @@ from diffscope import seeding
 from diffscope.cache.store import Arrays, Parts
 from diffscope.errors import DataError, TooFewImages, ZeroNoise
 from diffscope.families.base import Denoiser
-from diffscope.features import Batch, Extractor, Inputs, not_finite
-from diffscope.measure.blocks import check_unreadable
+from diffscope.features import Batch, Extractor, Inputs, Skipped, not_finite
 from diffscope.measure.job import Job
 from diffscope.measure.progress import Listener
+from diffscope.measure.run import check_unreadable
 from diffscope.measure.snapshots import Snapshot
 from diffscope.studies.neighbors.nearest import CHUNK, Nearest
 from diffscope.views import Augmentation
@@ -91,11 +91,11 @@ def footprint(queries: int, others: int, views: int, d: int, k: int) -> Footprin
 class OriginalFirst(Inputs):
     """Of V views the first is the image as it is; its noise is that of any other view."""
 
-    def batches(self, denoiser: Denoiser, indices: Sequence[int]) -> Iterator[Batch]:
+    def batches(self, denoiser: Denoiser, indices: Sequence[int], skipped: Skipped | None = None) -> Iterator[Batch]:
         single = replace(self.plan, views=1, augmentation=Augmentation("none"))
         plain = Inputs(self.source, single, self.strict, say=self.say)
         originals = plain.batches(denoiser, indices)
-        for batch, original in zip(super().batches(denoiser, indices), originals, strict=True):
+        for batch, original in zip(super().batches(denoiser, indices, skipped), originals, strict=True):
             with torch.inference_mode():
                 batch.signal[:: self.plan.views] = original.signal
             yield batch
@@ -128,7 +128,7 @@ class Search:
 
     def run(self) -> None:
         """Compute the blocks that are not on disk yet."""
-        done = self.parts.finished()
+        done = {number for number in self.parts.finished() if isinstance(number, int)}
         if done:
             self.listener.say(f"{len(done)} of {len(self.blocks)} blocks were computed before; going on from there")
         unreadable = sum(len(self._record(number)["skipped"]) for number in done)
@@ -139,20 +139,19 @@ class Search:
                 continue
             if number >= self.asking and by_xi is None:
                 by_xi = self._residuals_of_queries()
-            before = len(self.extractor.inputs.skipped)
-            arrays, read = self._block(images, by_xi if number >= self.asking else None)
-            skipped = self.extractor.inputs.skipped[before:]
+            skipped = Skipped()
+            arrays, read = self._block(images, by_xi if number >= self.asking else None, skipped)
             self._check_read(images, read, unreadable + len(skipped), skipped)
             unreadable += len(skipped)
             self.parts.write(number, arrays, {"images": read, "skipped": skipped})
 
-    def _block(self, images: tuple[int, ...], by_xi: Tensor | None) -> tuple[Arrays, list[int]]:
+    def _block(self, images: tuple[int, ...], by_xi: Tensor | None, skipped: Skipped) -> tuple[Arrays, list[int]]:
         """The arrays of one block, and which of its images could be read."""
         means = np.empty((len(images), self.d), np.float32)
         residuals = np.empty((len(images), self.views, self.d) if by_xi is None else 0, np.float32)
         best = None if by_xi is None else Nearest(by_xi, self._known(), self.k)
         read: list[int] = []
-        for features in self.extractor.run(images):
+        for features in self.extractor.run(images, skipped):
             self._check_finite(features.z, features.indices)
             mean = features.z.mean(1)
             xi = features.z - mean[:, None]
@@ -179,7 +178,7 @@ class Search:
             why = {entry["file"]: entry["why"] for entry in skipped}
             name = self.job.source.name(named[0])
             raise DataError(f"--query {name}: {why.get(name, 'cannot be read')}")
-        check_unreadable(self.job, unreadable, skipped)
+        check_unreadable(self.job.source.path, len(self.job.indices), unreadable, skipped)
 
     def _check_finite(self, z: Tensor, images: Sequence[int]) -> None:
         finite = torch.isfinite(z).flatten(1).all(1)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from diffscope.errors import DataError, MemoryLimit, UsageError
 from diffscope.families.base import Denoiser
 from diffscope.measure.job import Job, prepare
-from diffscope.measure.portions import half_of_memory, total_passes
+from diffscope.measure.memory import half_of_memory, total_passes
 from diffscope.protocol import digest
 from diffscope.sources.base import Source
 from diffscope.studies.probe import class_metrics, classifiers

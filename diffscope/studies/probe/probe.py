@@ -27,7 +27,7 @@ from diffscope.cache.store import Arrays, Parts, Records, cache_folder, checksum
 from diffscope.errors import EstimationError, NonFinite
 from diffscope.measure.description import described_checkpoint, described_data
 from diffscope.measure.job import Job
-from diffscope.measure.portions import total_passes
+from diffscope.measure.memory import total_passes
 from diffscope.measure.progress import Listener
 from diffscope.measure.rows import null_row
 from diffscope.numerics import rank_correlation

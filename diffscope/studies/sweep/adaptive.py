@@ -1,6 +1,6 @@
 """A sweep that spends images where they decide something: all levels see a few, those that matter see more.
 
-After each stage the rule of `stopping.py` says which levels go on. Stages are kept on disk as pieces, so that
+After each stage the rule of `stopping.py` says which levels go on. Stages are kept on disk as tasks, so that
 an interrupted sweep repeats its looks on what is there and goes on from where it was.
 """
 
@@ -19,14 +19,13 @@ from diffscope import __version__
 from diffscope.cache.store import Parts, cache_folder
 from diffscope.errors import EstimationError, IllConditioned, MemoryLimit, RankDeficient, ZeroNoise
 from diffscope.features import Inputs
-from diffscope.measure.blocks import Blocks
 from diffscope.measure.description import described_checkpoint, described_data
 from diffscope.measure.job import Job
-from diffscope.measure.measurement import Measured, measurable
-from diffscope.measure.pieces import Piece
-from diffscope.measure.portions import portions, total_passes
+from diffscope.measure.memory import rounds, total_passes
 from diffscope.measure.progress import Listener
 from diffscope.measure.rows import Outline, all_rows, read_rows, require_one
+from diffscope.measure.run import Measured, TaskRun, measurable
+from diffscope.measure.tasks import Task
 from diffscope.metrics.icr import estimate
 from diffscope.moments import Moments, guarded
 from diffscope.numerics import threads_for
@@ -62,12 +61,12 @@ def staged_sweep(
     started = time.perf_counter(), time.process_time()
     protocol = job.protocol
     job, told = measurable(job)
-    world().lead(partial(_require_one_portion, job))  # memory may differ from process to process
+    world().lead(partial(_require_one_round, job))  # memory may differ from process to process
     widths = [one.width for one in told.measured]
     asked = rule(accuracy, job.plan.sigmas, looks(len(job.indices), widths, job.plan.views, job.blocks), job.plan.views)
     parts = Parts(folder or cache_folder(), protocol.hash())
     world().lead(partial(parts.claim, listener.say))
-    blocks = Blocks(job, parts, listener, Inputs(job.source, job.plan, job.settings.strict, say=listener.say))
+    blocks = TaskRun(job, parts, listener, Inputs(job.source, job.plan, job.settings.strict, say=listener.say))
     stages = _Stages(job, told, asked, blocks)
     passes = stages.run(listener)
     full = total_passes(job)
@@ -97,8 +96,8 @@ def staged_sweep(
     return result, Measured(protocol, result.rows, skipped, used, result.timing, parts)
 
 
-def _require_one_portion(job: Job) -> None:
-    if len(portions(job)) > 1:
+def _require_one_round(job: Job) -> None:
+    if len(rounds(job)) > 1:
         raise MemoryLimit("--accuracy looks at all levels together: take fewer layers, or a larger --max-memory")
 
 
@@ -109,7 +108,7 @@ class _Stages:
     job: Job
     told: Outline
     rule: Rule
-    blocks: Blocks
+    blocks: TaskRun
     evidence: dict[str, list[list[Reading | None]]] = field(default_factory=dict)
     """Of each layer the track of each level; without layers that have no ICR at any, nor would have of more images."""
     last_look: dict[int, int] = field(default_factory=dict)
@@ -123,9 +122,9 @@ class _Stages:
         going, passes, levels = list(range(len(self.rule.sigmas))), 0, len(self.rule.sigmas)
         layers = tuple(range(len(self.told.measured)))
         for look, images in enumerate(self.rule.looks):
-            pieces = [Piece(block, self.seen, images, tuple(going), layers) for block in range(self.job.blocks)]
-            self.blocks.run(pieces)
-            passes += sum(piece.passes(self.job) for piece in pieces)
+            tasks = [Task(block, self.seen, images, tuple(going), layers) for block in range(self.job.blocks)]
+            self.blocks.run(tasks)
+            passes += sum(task.passes(self.job) for task in tasks)
             self.seen = images
             measured = going
             going = world().lead(lambda look=look, measured=measured: self._look(look, measured))  # type: ignore[misc]

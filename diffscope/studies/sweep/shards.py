@@ -21,14 +21,13 @@ from diffscope.cache.store import Parts, Records
 from diffscope.errors import DataError, ProtocolMismatch, StoreError, UsageError
 from diffscope.families.base import NoiseConvention
 from diffscope.features import Inputs
-from diffscope.measure.blocks import Blocks, check_unreadable_of
 from diffscope.measure.description import described_checkpoint, described_data
 from diffscope.measure.job import Job
-from diffscope.measure.measurement import measurable
-from diffscope.measure.pieces import Kept, kept, moments_of, skipped_in, whole_blocks
-from diffscope.measure.portions import portions, total_passes
+from diffscope.measure.memory import rounds, total_passes
 from diffscope.measure.progress import Listener
 from diffscope.measure.rows import Outline, all_rows, read_rows, require_one
+from diffscope.measure.run import TaskRun, check_unreadable, measurable
+from diffscope.measure.tasks import TaskFile, files_of, moments_of, records_in, skipped_in
 from diffscope.moments import Moments
 from diffscope.protocol import require_equal
 from diffscope.ranks import world
@@ -82,11 +81,10 @@ def measure_shard(job: Job, shard: Shard, command: str, folder: Path, listener: 
     job, told = measurable(job)
     parts = Parts(folder, whole.protocol.hash())
     world().lead(partial(parts.claim, listener.say))
-    blocks = Blocks(job, parts, listener, Inputs(job.source, job.plan, job.settings.strict, say=listener.say))
+    run = TaskRun(job, parts, listener, Inputs(job.source, job.plan, job.settings.strict, say=listener.say))
     mine = shard.blocks(job)
-    for portion in portions(job):
-        pieces = whole_blocks(job, portion.levels, portion.layers)
-        blocks.run([pieces[number] for number in mine])
+    for tasks in rounds(job):
+        run.run([tasks[number] for number in mine])
     record = {
         "diffscope": __version__,
         "shard": [shard.index, shard.count],
@@ -115,12 +113,12 @@ class Shards:
         self.command: str = self.first["command"]
         self.protocol: dict[str, Any] = self.first["protocol"]
         self.told = Outline.from_json(self.first["outline"])
-        self.found: list[Kept] = []
+        self.found: list[TaskFile] = []
         for path, record in zip(paths, records, strict=True):
             parts = Parts(_folder(path), record["protocol"]["hash"])
-            pieces = [kept(parts, number, parts.record(number)) for number in sorted(parts.finished())]
-            _check_whole(path, self.told, record["blocks"], pieces)
-            self.found += pieces
+            there = files_of(parts, records_in(parts))
+            _check_whole(path, self.told, record["blocks"], there)
+            self.found += there
         self.cells = [
             (level, layer) for layer in range(len(self.told.measured)) for level in range(len(self.told.levels))
         ]
@@ -137,7 +135,7 @@ class Shards:
         rows, failures = read_rows(told, self.cells, moments)
         require_one(rows, failures)
         skipped = skipped_in(self.found)
-        check_unreadable_of(first["data"]["path"], told.images, len(skipped), skipped)
+        check_unreadable(first["data"]["path"], told.images, len(skipped), skipped)
         used = told.images - len(skipped)
         whole = all_rows(told, rows, used)
         return Result(
@@ -222,8 +220,8 @@ def _check(paths: Sequence[Path], records: Sequence[dict[str, Any]]) -> None:
         raise DataError(f"shard {', '.join(missing)} is missing: run it, then merge all {count}")
 
 
-def _check_whole(path: Path, told: Outline, blocks: Sequence[int], pieces: Sequence[Kept]) -> None:
-    there = {(one.piece.block, *cell) for one in pieces for cell in one.piece.cells()}
+def _check_whole(path: Path, told: Outline, blocks: Sequence[int], files: Sequence[TaskFile]) -> None:
+    there = {(one.task.block, *cell) for one in files for cell in one.task.cells()}
     for block in blocks:
         for level in range(len(told.levels)):
             for layer in range(len(told.measured)):

@@ -9,8 +9,8 @@ from diffscope import __version__
 from diffscope.errors import UsageError
 from diffscope.measure.description import described_checkpoint, described_data
 from diffscope.measure.job import Job
-from diffscope.measure.measurement import Measured, measure
 from diffscope.measure.progress import Listener
+from diffscope.measure.run import Measured, measure
 from diffscope.results import Result
 from diffscope.studies.sweep.adaptive import staged_sweep
 from diffscope.studies.sweep.options import Accuracy
@@ -31,7 +31,7 @@ def sweep(
         if command != "sweep" or check:
             raise UsageError("an accuracy is for a sweep to reach; what needs all images at all levels has none")
         return staged_sweep(job, accuracy, listener, folder)
-    measured = measure(job, listener, folder, beside=partial(self_checked, job.settings.reduce) if check else None)
+    measured = measure(job, listener, folder, add=partial(self_checked, job.settings.reduce) if check else None)
     result = Result(
         version=__version__,
         command=command,

@@ -20,10 +20,10 @@ from typing import Any
 from diffscope.cache.store import Parts, cache_folder
 from diffscope.errors import DataError, EstimationError, IllConditioned, RankDeficient, TooFewImages, ZeroNoise
 from diffscope.measure.job import Job, prepare
-from diffscope.measure.measurement import refusals
-from diffscope.measure.portions import total_passes
+from diffscope.measure.memory import total_passes
 from diffscope.measure.progress import Listener
 from diffscope.measure.rows import note_of, null_row
+from diffscope.measure.run import refusals
 from diffscope.options.settings import AUGMENTATIONS
 from diffscope.results import Result, Row
 from diffscope.studies.sweep.sweep import sweep

@@ -23,8 +23,8 @@ from diffscope.families import LiveNetwork, SigmaToInput, wrap
 from diffscope.families.base import Denoiser
 from diffscope.families.networks.hooked import watched
 from diffscope.families.networks.walk import WalkedNetwork
+from diffscope.measure.memory import half_of_memory
 from diffscope.measure.opening import open_images, open_job
-from diffscope.measure.portions import half_of_memory
 from diffscope.measure.rows import null_row
 from diffscope.measure.snapshots import Snapshot
 from diffscope.options.settings import Loading, Settings

@@ -20,10 +20,10 @@ from diffscope.errors import CheckpointError, EstimationError
 from diffscope.features import Inputs, Plan
 from diffscope.measure.description import described_data
 from diffscope.measure.job import Job, prepare
-from diffscope.measure.measurement import measure
+from diffscope.measure.memory import half_of_memory, total_passes
 from diffscope.measure.opening import open_job
-from diffscope.measure.portions import half_of_memory, total_passes
 from diffscope.measure.progress import Listener
+from diffscope.measure.run import measure
 from diffscope.measure.series import Answer, Series, Taken
 from diffscope.measure.snapshots import SHARED_FAULTS, LeftOut, Snapshot, find_snapshots
 from diffscope.options.settings import Loading, Settings

@@ -36,8 +36,8 @@ from diffscope.families.base import Denoiser
 from diffscope.families.toy import GaussianNetwork
 from diffscope.features import Extractor, Inputs
 from diffscope.measure.job import Job
-from diffscope.measure.pieces import Piece
-from diffscope.measure.portions import total_passes
+from diffscope.measure.memory import total_passes
+from diffscope.measure.tasks import Task
 from diffscope.metrics.icr import estimate
 from diffscope.moments import BlockAccumulator, Moments
 from diffscope.options.settings import Settings
@@ -104,7 +104,7 @@ class Counted:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.views: dict[float, int] = {}
         self.reads: list[int] = []
-        self.pieces: list[Piece] = []
+        self.pieces: list[Task] = []
         walk, read, write = Denoiser.walk, SyntheticSource.read, Parts.write
 
         def walking(this: Denoiser, x: Any, sigma: float, *arguments: Any) -> Any:
@@ -116,7 +116,7 @@ class Counted:
             return read(this, index, target)
 
         def writing(this: Parts, number: int, arrays: Any, record: Any) -> None:
-            self.pieces.append(Piece.from_json(record["piece"]))
+            self.pieces.append(Task.from_json(record["task"]))
             write(this, number, arrays, record)
 
         patch.setattr(Denoiser, "walk", walking)

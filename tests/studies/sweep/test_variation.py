@@ -166,11 +166,11 @@ def stopping(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     def after(blocks: int) -> None:
         left, run = [blocks], Extractor.run
 
-        def one_less(self: Extractor, indices: Any) -> Any:
+        def one_less(self: Extractor, indices: Any, skipped: Any = None) -> Any:
             if not left[0]:
                 raise KeyboardInterrupt
             left[0] -= 1
-            return run(self, indices)
+            return run(self, indices, skipped)
 
         monkeypatch.setattr(Extractor, "run", one_less)
 

@@ -1,7 +1,7 @@
-"""The plan that fits a job's moments into the memory given: all of it at one go, or some levels or layers at a time.
+"""How a job's moments fit into the memory given: all of it at one go, or some levels or layers in one round of tasks.
 
-Noise levels are passes of their own, so that taking them in portions costs only images made ready again (or kept).
-Where not even one level fits with all its layers, layers are taken in portions too, and the network is run once for
+Noise levels are passes of their own, so that taking them in rounds costs only images made ready again (or kept).
+Where not even one level fits with all its layers, layers are taken in rounds too, and the network is run once for
 each: those passes are counted and told.
 """
 
@@ -9,26 +9,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 
 from diffscope.cache.sizes import in_bytes
 from diffscope.errors import MemoryLimit
 from diffscope.measure.job import Job, with_layers
+from diffscope.measure.tasks import Task, whole_blocks
 from diffscope.moments import accumulator_nbytes, nbytes, size_problem
 
-
-@dataclass(frozen=True)
-class Portion:
-    """Levels and layers whose moments are in memory together; numbers from 0 in the plan's order."""
-
-    levels: tuple[int, ...]
-    layers: tuple[int, ...]
+Round = list[Task]
+"""Whole blocks, whose moments of these levels and layers are in memory together."""
 
 
-def portions(job: Job) -> tuple[Portion, ...]:
-    """Few and of similar size; MemoryLimit where one layer at one level is too much."""
+def rounds(job: Job) -> list[Round]:
+    """The tasks of a job, in few rounds of similar size.
+
+    Raises:
+        MemoryLimit: If one layer at one level is too much.
+    """
     limit = memory_limit(job)
     costs = [accumulator_nbytes(job.plan.views, job.plan.width(layer)) for layer in job.plan.layers]
     # Read back, a row takes all its blocks at once; nothing is in work then.
@@ -46,7 +45,7 @@ def portions(job: Job) -> tuple[Portion, ...]:
     at_once = max(1, int(limit // max(sum(costs[layer] for layer in run) for run in runs)))
     groups = -(-len(levels) // at_once)
     chosen = [tuple(levels[len(levels) * g // groups : len(levels) * (g + 1) // groups]) for g in range(groups)]
-    return tuple(Portion(group, run) for run in runs for group in chosen)
+    return [whole_blocks(job, group, run) for run in runs for group in chosen]
 
 
 def _runs(costs: Sequence[int], limit: int) -> list[tuple[int, ...]]:
@@ -69,12 +68,12 @@ def total_passes(job: Job) -> int:
     if not kept or plan.views < 2:
         return passes_at_once(job)
     job = with_layers(job, tuple(kept))
-    return passes_of(job, portions(job))
+    return passes_of(job, rounds(job))
 
 
-def passes_of(job: Job, chosen: Sequence[Portion]) -> int:
+def passes_of(job: Job, chosen: Sequence[Round]) -> int:
     """Images × views × levels, each as often as its layers need."""
-    return sum(len(job.indices) * job.plan.views * len(portion.levels) for portion in chosen)
+    return sum(task.passes(job) for one in chosen for task in one)
 
 
 def passes_at_once(job: Job) -> int:
@@ -82,17 +81,17 @@ def passes_at_once(job: Job) -> int:
     return len(job.indices) * job.plan.views * len(job.levels)
 
 
-def described(job: Job, chosen: Sequence[Portion]) -> str | None:
-    """What a user should know of a plan of several portions, before it runs."""
+def described(job: Job, chosen: Sequence[Round]) -> str | None:
+    """What a user should know of several rounds, before they run."""
     if len(chosen) == 1:
         return None
-    layers = len({portion.layers for portion in chosen})
+    layers = len({one[0].layers for one in chosen})
     text = (
         f"the moments need {in_bytes(memory_of(job))}, more than --max-memory {in_bytes(memory_limit(job))}: measured "
-        f"in {len(chosen)} portions of at most {_counted(max(len(one.levels) for one in chosen), 'noise level')}"
+        f"in {len(chosen)} portions of at most {_counted(max(len(one[0].levels) for one in chosen), 'noise level')}"
     )
     if layers > 1:
-        most = _counted(max(len(one.layers) for one in chosen), "layer")
+        most = _counted(max(len(one[0].layers) for one in chosen), "layer")
         text += f" and {most}; the network is run {layers} times as often"
     return text
 

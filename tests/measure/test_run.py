@@ -105,11 +105,11 @@ def test_killed_three_times_it_gives_the_same_bytes(tmp_path: Path) -> None:
         seen = now
         for name in now:
             with safe_open(tmp_path / name, framework="np") as part:
-                assert set(json.loads(part.metadata()["record"])) == {"piece", "skipped"}
+                assert set(json.loads(part.metadata()["record"])) == {"task", "skipped"}
                 assert all(np.isfinite(part.get_tensor(key)).all() for key in part.keys())  # noqa: SIM118
     assert not (tmp_path / "result.json").exists()
 
-    same = job(TOY, data, sigmas=levels, batch_size=2)
+    same = job(TOY, data, sigma=levels, batch_size=2)
     with pytest.MonkeyPatch.context() as patch:
         reads = counted(patch, SyntheticSource, "read")
         result, run = sweep(same, "sweep", folder=tmp_path)

@@ -18,7 +18,8 @@ from diffscope import api
 from diffscope.errors import MemoryLimit
 from diffscope.families.base import Denoiser, Layer
 from diffscope.measure.job import Job, Level
-from diffscope.measure.portions import Portion, described, passes_at_once, passes_of, portions, total_passes
+from diffscope.measure.memory import Round, described, passes_at_once, passes_of, rounds, total_passes
+from diffscope.measure.tasks import Task, whole_blocks
 from diffscope.moments import accumulator_nbytes, nbytes
 from diffscope.options.settings import Settings
 from diffscope.results import Result, dumps
@@ -33,7 +34,7 @@ SIGMAS = (0.2, 0.5, 2.0)
 
 
 def job(pictures: Path, layers: tuple[str, ...] = LAYERS, **settings: Any) -> Job:
-    chosen = {"augment": "none", "workers": 0, "num_images": 144, "sigmas": SIGMAS, "batch_size": 8, **settings}
+    chosen = {"augment": "none", "workers": 0, "num_images": 144, "sigma": SIGMAS, "batch_size": 8, **settings}
     return api.prepare_job(EDM, str(pictures), Settings(layer=layers, **chosen))
 
 
@@ -42,13 +43,13 @@ def shaped(widths: list[int], levels: int, limit: int, views: int = 2, blocks: i
     toy = api.prepare_job("toy:d=8,side=8", "synthetic:count=64", Settings(max_memory=limit, views=views))
     at = tuple(Level(float(number), float(number), None) for number in range(1, levels + 1))
     layers = tuple(Layer(f"layer{number}", (width,)) for number, width in enumerate(widths))
-    plan = replace(toy.plan, layer=layers, sigmas=tuple(level.sigma for level in at))
+    plan = replace(toy.plan, layers=layers, sigmas=tuple(level.sigma for level in at))
     return replace(toy, plan=plan, levels=at, blocks=blocks)
 
 
-def memory(this: Job, portion: Portion) -> int:
-    widths = [this.plan.width(this.plan.layers[layer]) for layer in portion.layers]
-    return len(portion.levels) * sum(accumulator_nbytes(this.plan.views, width) for width in widths)
+def memory(this: Job, one: Round) -> int:
+    widths = [this.plan.width(this.plan.layers[layer]) for layer in one[0].layers]
+    return len(one[0].levels) * sum(accumulator_nbytes(this.plan.views, width) for width in widths)
 
 
 def test_any_plan_fits_and_is_whole() -> None:
@@ -60,58 +61,60 @@ def test_any_plan_fits_and_is_whole() -> None:
         limit = int(10 ** rng.uniform(5, 10.5))
         this = shaped(widths, levels, limit, views, rng.choice((4, 8, 16)))
         try:
-            chosen = portions(this)
+            chosen = rounds(this)
         except MemoryLimit:
             refused += 1
             reading = (2 * this.blocks + 8) * nbytes(views, max(widths))
             assert max(reading, accumulator_nbytes(views, max(widths))) > limit
             continue
-        assert all(memory(this, portion) <= limit for portion in chosen)
+        assert all(memory(this, one) <= limit for one in chosen)
         # Every cell once, and neighbours together.
-        cells = [(level, layer) for one in chosen for level in one.levels for layer in one.layers]
+        cells = [(level, layer) for one in chosen for level in one[0].levels for layer in one[0].layers]
         assert sorted(cells) == [(level, layer) for level in range(levels) for layer in range(len(widths))]
         for axis in ("levels", "layers"):
-            for run in (getattr(one, axis) for one in chosen):
+            for run in (getattr(one[0], axis) for one in chosen):
                 assert list(run) == list(range(run[0], run[-1] + 1))
         # Levels first: layers are parted only where one level with all of them is too much.
-        parted = len({one.layers for one in chosen})
+        parted = len({one[0].layers for one in chosen})
         assert (parted > 1) == (sum(accumulator_nbytes(views, width) for width in widths) > limit)
         # Each layer's levels are measured at one walk a portion: passes are repeated for parted layers alone.
         assert passes_of(this, chosen) == parted * passes_at_once(this)
         # With one group of levels fewer, one would be too large.
-        groups = len({one.levels for one in chosen})
+        groups = len({one[0].levels for one in chosen})
         if groups > 1:
             larger = tuple(range(-(-levels // (groups - 1))))
-            assert any(memory(this, Portion(larger, one.layers)) > limit for one in chosen)
+            assert any(memory(this, whole_blocks(this, larger, one[0].layers)) > limit for one in chosen)
     assert 20 < refused < 300
 
 
 def test_a_published_network_fits_into_8_gb() -> None:
     """28 layers × 12 levels of SiT-XL: 27 MB a cell, 8.9 GB together."""
     this = shaped([1152] * 28, 12, 8 * GB)
-    chosen = portions(this)
-    assert [(len(one.levels), len(one.layers)) for one in chosen] == [(6, 28), (6, 28)]
+    chosen = rounds(this)
+    assert [(len(one[0].levels), len(one[0].layers)) for one in chosen] == [(6, 28), (6, 28)]
     assert max(memory(this, one) for one in chosen) <= 8 * GB
     assert passes_of(this, chosen) == passes_at_once(this)
-    assert portions(shaped([1152] * 28, 12, 9 * GB)) == (Portion(tuple(range(12)), tuple(range(28))),)
+    assert rounds(shaped([1152] * 28, 12, 9 * GB)) == [
+        [Task(block, 0, 64, tuple(range(12)), tuple(range(28))) for block in range(16)]
+    ]
     # In a gigabyte, rows can still be read; in half of one, they cannot.
     small = shaped([1152] * 28, 12, GB)
-    assert all(memory(small, one) <= GB for one in portions(small))
+    assert all(memory(small, one) <= GB for one in rounds(small))
     with pytest.raises(MemoryLimit, match=r"one layer at one noise level need 850 MB, more than --max-memory 500 MB; "):
-        portions(shaped([1152] * 28, 12, GB // 2))
+        rounds(shaped([1152] * 28, 12, GB // 2))
 
 
 def test_what_is_said_of_a_plan() -> None:
     this = shaped([1152] * 28, 12, 8 * GB)
-    assert described(this, portions(this)) == (
+    assert described(this, rounds(this)) == (
         "the moments need 8.9 GB, more than --max-memory 8.0 GB: measured in 2 portions of at most 6 noise levels"
     )
     layers = shaped([768] * 40, 4, 400 * 10**6)
-    assert described(layers, portions(layers)) == (
+    assert described(layers, rounds(layers)) == (
         "the moments need 2.1 GB, more than --max-memory 400 MB: measured in 8 portions of at most 1 noise level and "
         "30 layers; the network is run 2 times as often"
     )
-    assert described(this, portions(this)[:1]) is None
+    assert described(this, rounds(this)[:1]) is None
 
 
 def text(result: Result) -> str:
@@ -146,7 +149,7 @@ def test_memory_moves_no_number(
     limit: int, grouped: list[tuple[int, int]], pictures: Path, at_once: str, tmp_path: Path, monkeypatch: Any
 ) -> None:
     this = job(pictures, max_memory=limit)
-    assert [(len(one.levels), len(one.layers)) for one in portions(this)] == grouped
+    assert [(len(one[0].levels), len(one[0].layers)) for one in rounds(this)] == grouped
     repeated = 2 if len(grouped) > 2 else 1
     assert total_passes(this) == repeated * 144 * 2 * 3
     seen, advanced, said = walks(monkeypatch), list[int](), list[str]()
@@ -154,7 +157,7 @@ def test_memory_moves_no_number(
     assert text(result) == at_once
     assert sum(views for views, _ in seen) == total_passes(this) == sum(advanced)
     assert (result.timing["passes"], result.timing["portions"]) == (total_passes(this), len(grouped))
-    assert said == [described(this, portions(this))]
+    assert said == [described(this, rounds(this))]
     # What was read has left the disk.
     assert not list(run.parts.folder.glob("part-*"))
 
@@ -164,7 +167,7 @@ def test_a_finished_portion_is_not_measured_again(
     check: bool, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     this = job(pictures, max_memory=TWO_LEVELS)
-    first, second = (len(one.levels) for one in portions(this))
+    first, second = (len(one[0].levels) for one in rounds(this))
     batches = sum(-(-len(this.block(number)) // 8) for number in range(16))
     with monkeypatch.context() as patch:
         walks(patch, fail_at=batches * first + 3 * 2 * second + 1)
