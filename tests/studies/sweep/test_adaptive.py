@@ -44,6 +44,7 @@ from diffscope.options.settings import Settings
 from diffscope.results import Result, dumps
 from diffscope.seeding import permutation
 from diffscope.sources.synthetic import SyntheticSource
+from diffscope.studies.sweep.options import Accuracy
 from diffscope.studies.sweep.stopping import Decision, Reading, curve, decide, looks, rule
 from diffscope.studies.sweep.sweep import sweep
 from diffscope.studies.sweep.window import semantic_window
@@ -77,15 +78,15 @@ def bowl(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def job(accuracy: float | None = 0.1, data: str = DATA, checkpoint: str = TOY, **settings: Any) -> Job:
-    chosen = {"augment": "none", "workers": 0, "sigma": LEVELS, "accuracy": accuracy, **settings}
-    return api.prepare_job(checkpoint, data, Settings(**chosen))
+    chosen = {"augment": "none", "workers": 0, "sigma": LEVELS, **settings}
+    return api.prepare_job(checkpoint, data, Settings(**chosen), options=(Accuracy(accuracy),))
 
 
 def measured(job: Job, folder: Path, advanced: list[int] | None = None) -> Result:
     listener = api.Listener(advance=(advanced if advanced is not None else []).append)
     result, run = sweep(job, "sweep", listener, folder)
     run.parts.clear()
-    assert result.accuracy is not None or job.settings.accuracy is None
+    assert result.accuracy is not None or job.options == (Accuracy(None),)
     return result
 
 
@@ -525,7 +526,7 @@ def test_what_needs_all_images_at_all_levels_has_no_accuracy(command: str, check
 def test_rows_of_unequal_images_are_not_compared(tmp_path: Path) -> None:
     """Networks may need other numbers of images; levels that both saw as often are compared in pairs as ever."""
     levels = (0.45, 0.46, 0.48, 0.6, 3.0)
-    old, new = (measured(job(0.1, checkpoint=f"toy:d={d},side=8", sigmas=levels), tmp_path) for d in (8, 12))
+    old, new = (measured(job(0.1, checkpoint=f"toy:d={d},side=8", sigma=levels), tmp_path) for d in (8, 12))
     assert [row.n for row in old.rows] == [480, 128, 128, 128, 128]
     assert [row.n for row in new.rows] == [240, 128, 128, 128, 128]
     unequal, *others = api.compare(old, new)["rows"]
