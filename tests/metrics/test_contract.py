@@ -9,7 +9,8 @@ import pytest
 from vectors import case_moments, moments_of
 
 from diffscope import registry
-from diffscope.errors import EstimationError
+from diffscope.errors import EstimationError, RankDeficient
+from diffscope.metrics import base
 from diffscope.metrics.base import (
     Context,
     Measurement,
@@ -21,6 +22,7 @@ from diffscope.metrics.base import (
     standard_error,
     with_errors,
 )
+from diffscope.numerics import jackknife_se
 
 MEMBERS = registry.members("diffscope.metrics")
 
@@ -132,3 +134,29 @@ def test_a_refusal_becomes_null_with_its_reason() -> None:
     found = jackknifed("x", case_moments("A"), refuse)
     assert found.values == {"x": None, "x_se": None}
     assert found.notes == ("undefined: x: 0 found, expected 1; do more",)
+
+
+def test_errors_are_on_the_logarithm_where_all_is_positive() -> None:
+    plain, replicates = [0.4, 0.5, 0.7], np.array([0.4, 0.5, 0.7])
+    on_log = float(jackknife_se(np.log(replicates)))
+    assert standard_error(0.5, plain) == pytest.approx(0.5 * on_log, rel=1e-12)
+    for value, found in ((0.0, plain), (-0.1, plain), (0.5, [0.0, *plain]), (0.5, [-0.1, *plain])):
+        assert standard_error(value, found) == pytest.approx(float(jackknife_se(np.array(found))), rel=1e-12)
+
+
+@pytest.mark.parametrize(("limit", "there"), [(3, False), (4, True)])
+def test_eigenvalues_are_repeated_up_to_the_limit(monkeypatch: pytest.MonkeyPatch, limit: int, there: bool) -> None:
+    monkeypatch.setattr(base, "SPECTRAL_SE_LIMIT", limit)
+    values = measure_all(case_moments("A"), Context()).values
+    assert values["d"] == 4
+    assert (values["effective_rank_se"] is not None) is there
+    assert values["trace_s_se"] is not None
+
+
+def test_what_is_not_said_is_float32_and_refusal() -> None:
+    assert Context().feature_eps == np.finfo(np.float32).eps
+    z = np.random.default_rng(0).standard_normal((64, 2, 3))
+    dependent = moments_of(np.concatenate([z, z[:, :, :1] + z[:, :, 1:2]], axis=2), 8)
+    with pytest.raises(RankDeficient):
+        measure_all(dependent, Context())
+    assert measure_all(dependent, Context(reduce=True)).values["d"] == 3

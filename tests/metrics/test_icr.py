@@ -182,6 +182,7 @@ def test_what_each_limit_is_noted_with() -> None:
     assert notes(40, 2.0) == ()
     assert codes(notes(39, 2.0)) == {"few_images"}
     assert codes(notes(39, 0.0)) == codes(notes(40, -1.0)) == {"extrapolation_failed"}
+    assert "extrapolation_failed" not in codes(notes(40, 0.5))
     assert codes(notes(39, None)) == {"few_images_no_extrapolation"}
     assert codes(notes(13, None, fitted=False)) == {"gaussian_only"}
     assert codes(notes(40, 2.0, 1.0499)) == set()
