@@ -21,6 +21,7 @@ from diffscope.families.base import Denoiser
 from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.measure.cautions import cautions, too_few
 from diffscope.measure.description import common_checkpoint, described_checkpoint
+from diffscope.measure.estimate import Estimate, estimate
 from diffscope.measure.job import Job
 from diffscope.measure.opening import job_of, open_job
 from diffscope.measure.progress import Listener
@@ -152,6 +153,10 @@ class Series(ABC):
     def _records_folder(self, job: Job) -> Path:
         """Of the run that this job is of."""
 
+    def _estimate(self, job: Job) -> Estimate:
+        """Of all checkpoints, by the job of the first."""
+        return replace(estimate(job, len(self.snapshots)), protocol=self._shared(job))
+
     def _prepare(self) -> None:  # noqa: B027
         """What comes before the first checkpoint of a run."""
 
@@ -209,6 +214,10 @@ class Series(ABC):
             self._following = following
             yield snapshot, self.take(snapshot, self.network)
 
+    def estimate(self) -> Estimate:
+        """What `run` would take, by a short measurement with the first checkpoint; nothing is written."""
+        return self._estimate(self._first(self.settings))
+
     # --- one at a time
 
     def leave_out(self, left: Iterable[LeftOut]) -> None:
@@ -255,6 +264,10 @@ class Series(ABC):
             why = str(error) if snapshot.path in str(error) else f"{snapshot.path}: {error}"
             self.leave_out([LeftOut(snapshot.path, why)])
             return None
+
+    def _first(self, settings: Settings) -> Job:
+        checkpoint = self.snapshots[0].path if self.network is None else self.network
+        return self._arranged(open_job(checkpoint, self.source, settings, self.loading))
 
     def _live(self, snapshot: Snapshot, network: Denoiser) -> Taken:
         job = self._opened(open_job(network, self.source, self.settings, self.loading, self._encoder))

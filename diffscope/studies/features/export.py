@@ -21,7 +21,9 @@ from diffscope import __version__, results
 from diffscope.cache.store import Arrays, Record, Records, as_bytes
 from diffscope.errors import DiffscopeError, StoreError
 from diffscope.features import Extractor, Inputs, Skipped, not_finite
+from diffscope.measure.estimate import Estimate, of_job, passes_a_second
 from diffscope.measure.job import Job
+from diffscope.measure.memory import passes_at_once
 from diffscope.measure.progress import Listener
 from diffscope.measure.run import check_unreadable
 from diffscope.ranks import world
@@ -99,6 +101,14 @@ def _compacted(
         )
         array.flush()
     return fewer
+
+
+def estimate(job: Job) -> Estimate:
+    """What `export` would take, by a short measurement; nothing is written."""
+    passes = passes_at_once(job)
+    of_image = 4 * len(job.plan.sigmas) * job.plan.views * sum(job.plan.width(layer) for layer in job.plan.layers)
+    disk, memory = of_image * len(job.indices), of_image * min(PIECE, len(job.indices))
+    return of_job(job, passes, memory, disk, passes / passes_a_second(job))
 
 
 def _pieces(job: Job) -> list[list[int]]:

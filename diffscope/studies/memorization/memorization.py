@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from diffscope.errors import DataError, UsageError
 from diffscope.families.base import Denoiser
 from diffscope.features import target_of
 from diffscope.measure.description import described_data
+from diffscope.measure.estimate import Estimate, of_job, rate
 from diffscope.measure.job import Job
 from diffscope.measure.progress import Listener
 from diffscope.measure.run import check_unreadable
@@ -34,6 +35,7 @@ from diffscope.results import Result, Row
 from diffscope.sources.base import Source
 from diffscope.studies.memorization.choices import Choices
 from diffscope.studies.memorization.copies import (
+    CHUNK_BYTES,
     CosineSearch,
     Distances,
     DistanceSearch,
@@ -52,7 +54,7 @@ from diffscope.studies.memorization.encoders import (
     file_hash,
     read_descriptors,
 )
-from diffscope.studies.memorization.samples import Drawn, classes, sampler, sampling_key
+from diffscope.studies.memorization.samples import Drawn, classes, draw_batch, sampler, sampling_key
 from diffscope.studies.memorization.training_images import CHUNK, KEEP, TrainingImages
 
 VERSION = "diffscope-memorization-1"
@@ -174,6 +176,18 @@ class Memorization(Series):
             # Before the record: where that is, all is.
             write_atomically(self._gallery_path(sha), lambda path: _write_arrays(path, gallery))
         return answer, self._data(job), drawn.clear if self.folder is None or not is_file else lambda: None
+
+    def _estimate(self, job: Job) -> Estimate:
+        """Of drawing the samples, which is most of the work."""
+        samples, each = self.choices.samples, 2 * self.choices.steps - 1
+        batch = range(min(samples, job.plan.batch_size))
+        drawing = rate(lambda: 3 * len(draw_batch(job, batch, 2, classes(job, len(batch)))), job.plan.device)
+        passes = samples * each * len(self.snapshots)
+        space = job.denoiser.space
+        size = space.image_channels * space.image_side**2 * (4 if job.source.kind == "floats" else 1)
+        disk = samples * size * len(self.snapshots)
+        found = of_job(job, passes, KEEP + CHUNK_BYTES, disk, passes / drawing, self._shared(job), len(self.snapshots))
+        return replace(found, images=samples, levels=each)
 
     def _saved(self, snapshot: Snapshot) -> Path:
         assert self.folder is not None

@@ -61,7 +61,7 @@ class Drawn:
         job.denoiser.network.set_precision(DTYPES[job.plan.precision])
         for start in range(done, self.count, job.plan.batch_size):
             numbers = range(start, min(self.count, start + job.plan.batch_size))
-            samples = _draw(job, numbers, steps, None if labels is None else labels[numbers.start :])
+            samples = draw_batch(job, numbers, steps, None if labels is None else labels[numbers.start :])
             write_part(self._path(start), {"samples": samples}, {})
             self._listener.advance(len(numbers))
 
@@ -126,7 +126,7 @@ class Drawn:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _draw(job: Job, numbers: range, steps: int, labels: np.ndarray | None) -> np.ndarray:
+def draw_batch(job: Job, numbers: range, steps: int, labels: np.ndarray | None) -> np.ndarray:
     """One batch of samples, [n, C, S, S]. NonFinite where the network gives no numbers."""
     device, precision = torch.device(job.plan.device), job.plan.precision
     classes = None if labels is None else labels[: len(numbers)].tolist()

@@ -25,6 +25,7 @@ from diffscope.errors import EstimationError, MemoryLimit, NeedTwoViews, StoreEr
 from diffscope.families.base import Denoiser
 from diffscope.features import Plan, target_of
 from diffscope.measure.description import described_data
+from diffscope.measure.estimate import Estimate, of_job, passes_a_second
 from diffscope.measure.job import Job, prepare
 from diffscope.measure.memory import half_of_memory
 from diffscope.measure.progress import Listener
@@ -36,7 +37,7 @@ from diffscope.protocol import digest
 from diffscope.results import Result, Row
 from diffscope.sources.base import Source, Target
 from diffscope.studies.neighbors.choices import Choices, split
-from diffscope.studies.neighbors.search import QuerySplit, Search, footprint
+from diffscope.studies.neighbors.search import Footprint, QuerySplit, Search, footprint
 from diffscope.views import Augmentation, augmented_view
 
 VIEWS = 15
@@ -69,7 +70,7 @@ class Neighbors(Series):
 
     choices: Choices
     images: QuerySplit
-    _first: tuple[Target, Plan] | None = field(default=None, init=False)
+    _drawing: tuple[Target, Plan] | None = field(default=None, init=False)
     """What draws the images as the first network takes them."""
     _finished: Path | None = field(default=None, init=False)
     """The folder of records."""
@@ -107,8 +108,8 @@ class Neighbors(Series):
 
         View 0 is the image as it is.
         """
-        assert self._first is not None
-        target, plan = self._first
+        assert self._drawing is not None
+        target, plan = self._drawing
         wanted = {named for _, taken in self.in_order() for named in _named(taken.answer)}
         return {at: thumbnail(self.source, target, plan, *at) for at in sorted(wanted)}
 
@@ -122,8 +123,18 @@ class Neighbors(Series):
         self._finished = self._place() / f"neighbors-{self._shared(job)['hash'][:16]}"
         return self._finished
 
+    def _estimate(self, job: Job) -> Estimate:
+        need = self._footprint(job)
+        seconds = self.total / passes_a_second(job)
+        count = len(self.snapshots)
+        return of_job(job, int(self.total), need.memory, need.disk, seconds, self._shared(job), count)
+
+    def _footprint(self, job: Job) -> Footprint:
+        d = job.plan.width(job.plan.layers[0])
+        return footprint(len(self.images.queries), len(self.images.others), job.plan.views, d, self.choices.k)
+
     def _begin(self, job: Job) -> None:
-        self._first = target_of(job.denoiser), job.plan
+        self._drawing = target_of(job.denoiser), job.plan
         _check_room(job, self.images, self.choices, self._place(), self.listener)
 
     def _measure(self, job: Job, snapshot: Snapshot, listener: Listener) -> Answer:

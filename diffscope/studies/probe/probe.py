@@ -26,6 +26,7 @@ from diffscope import __version__
 from diffscope.cache.store import Arrays, Parts, Records, cache_folder, checksum_of_file
 from diffscope.errors import EstimationError, NonFinite
 from diffscope.measure.description import described_checkpoint, described_data
+from diffscope.measure.estimate import Estimate, estimate, of_job
 from diffscope.measure.job import Job
 from diffscope.measure.memory import total_passes
 from diffscope.measure.progress import Listener
@@ -33,6 +34,7 @@ from diffscope.measure.rows import null_row
 from diffscope.numerics import rank_correlation
 from diffscope.ranks import world
 from diffscope.results import ProbeRow, Result, Row, WindowRow
+from diffscope.studies.features import export as export_module
 from diffscope.studies.features.export import export
 from diffscope.studies.probe import class_metrics, classifiers
 from diffscope.studies.probe.class_metrics import Labels
@@ -100,6 +102,25 @@ def run(
         parts.clear()
 
     return whole, forget
+
+
+def estimate_probe(probe: Probe) -> Estimate:
+    """What `run` would take but for fitting the classifiers, by a short measurement; nothing is written."""
+    exports = [
+        export_module.estimate(job) for kind in probe.kinds for job in (kind.train, kind.test) if job is not None
+    ]
+    try:
+        found = estimate(probe.job)
+    except EstimationError:  # accuracies need no ICR
+        found = of_job(probe.job, 0, 0, 0, 0.0)
+    return replace(
+        found,
+        protocol=probe.protocol(),
+        passes=found.passes + sum(one.passes for one in exports),
+        memory=max(found.memory, *(one.memory for one in exports)),
+        disk=found.disk + sum(one.disk for one in exports),
+        seconds=found.seconds + sum(one.seconds for one in exports),
+    )
 
 
 def _measured_icr(probe: Probe, listener: Listener, place: Path) -> tuple[Result, Callable[[], None]]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from diffscope.cache.store import Parts, cache_folder
 from diffscope.errors import DataError, EstimationError, IllConditioned, RankDeficient, TooFewImages, ZeroNoise
+from diffscope.measure.estimate import Estimate, estimate
 from diffscope.measure.job import Job, prepare
 from diffscope.measure.memory import total_passes
 from diffscope.measure.progress import Listener
@@ -67,6 +68,19 @@ def vary(job: Job, key: str, values: Sequence[str | int]) -> Variation:
     return Variation(key, tuple(values), tuple(jobs))
 
 
+def estimate_all(variation: Variation) -> Estimate:
+    """What `measure_all` would take, by a short measurement of each member; nothing is written."""
+    found = [estimate(job) for job in variation.jobs]
+    return replace(
+        found[-1],
+        protocol=variation.protocol,
+        passes=sum(one.passes for one in found),
+        memory=max(one.memory for one in found),
+        disk=sum(one.disk for one in found),
+        seconds=sum(one.seconds for one in found),
+    )
+
+
 def measure_all(
     variation: Variation,
     command: str = "sweep",
@@ -85,7 +99,7 @@ def measure_all(
     failed: list[EstimationError] = []
     parts: list[Parts] = []
     rows, window, fresh = [], [], 0.0
-    for number, (value, job) in enumerate(zip(variation.values, variation.jobs, strict=True)):
+    for value, job in zip(variation.values, variation.jobs, strict=True):
         try:
             result, measured = sweep(job, command, _named(listener, value), folder, check)
         except UNDETERMINED as error:
@@ -94,8 +108,6 @@ def measure_all(
             of_window = windows(job.denoiser.noise.to_native, of_rows) if command == "sweep" else ()
             parts.append(Parts(folder or cache_folder(), job.protocol.hash()))
         else:
-            if not found:
-                _foretell(variation.jobs[number:], result, listener)
             found.append(result)
             of_rows, of_window = result.rows, result.window
             parts.append(measured.parts)
@@ -136,13 +148,4 @@ def _null_rows(job: Job, error: EstimationError) -> tuple[Row, ...]:
 def _named(listener: Listener, value: str | int) -> Listener:
     """The same, which says of which member it speaks."""
     name = f"{value} images" if isinstance(value, int) else value
-    return Listener(listener.advance, lambda text: listener.say(f"{name}: {text}"))
-
-
-def _foretell(jobs: Sequence[Job], first: Result, listener: Listener) -> None:
-    """After the first member that was measured, how long the others will take, if that is more than a minute."""
-    if first.timing["blocks_resumed"]:
-        return
-    expected = first.timing["seconds"] * sum(map(total_passes, jobs[1:])) / total_passes(jobs[0])
-    if expected > 60:
-        listener.say(f"{len(jobs) - 1} more of these measurements, about {expected / 60:.0f} min")
+    return replace(listener, say=lambda text: listener.say(f"{name}: {text}"))

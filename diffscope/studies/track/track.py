@@ -19,6 +19,7 @@ from diffscope.checkpoints import read
 from diffscope.errors import CheckpointError, EstimationError
 from diffscope.features import Inputs, Plan
 from diffscope.measure.description import described_data
+from diffscope.measure.estimate import Estimate, estimate
 from diffscope.measure.job import Job, prepare
 from diffscope.measure.memory import half_of_memory, total_passes
 from diffscope.measure.opening import open_job
@@ -129,6 +130,35 @@ class Tracker(Series):
             },
         )
 
+    def estimate(self) -> Estimate:
+        """What `run` would take; without a noise level, the sweep that chooses one is among it."""
+        if self.settings.sigma or self.settings.t:
+            return super().estimate()
+        swept = estimate(self._first(self._of_sweep()))
+        whole = self._estimate(self._first(replace(self.settings, num_levels=1)))
+        return replace(
+            whole,
+            protocol={key: value for key, value in whole.protocol.items() if key not in ("sigmas", "hash")},
+            passes=whole.passes + swept.passes,
+            memory=max(whole.memory, swept.memory),
+            disk=max(whole.disk, swept.disk),
+            seconds=whole.seconds + swept.seconds,
+        )
+
+    def _estimate(self, job: Job) -> Estimate:
+        found, held = super()._estimate(job), self._held(job)
+        if held is None:
+            return found
+        other = estimate(held, len(self.snapshots))
+        # Once for ICR, once for the loss.
+        passes, seconds = 2 * (found.passes + other.passes), 2 * (found.seconds + other.seconds)
+        return replace(found, passes=passes, seconds=seconds, disk=found.disk + other.disk)
+
+    def _of_sweep(self) -> Settings:
+        """Settings of the sweep that chooses the noise level."""
+        count = min(len(self.source), self.settings.num_images or LEVEL_IMAGES)
+        return replace(self.settings, sigma=(), t=(), num_images=count)
+
     def _note(self, text: str) -> None:
         self._notes.append(text)
         self.listener.say(text)
@@ -189,9 +219,7 @@ class Tracker(Series):
 
     def _level(self, first: Snapshot, middle: Snapshot) -> tuple[float, str]:
         """The noise level and the snapshot at which it was chosen, now or by an earlier command for the same run."""
-        count = min(len(self.source), self.settings.num_images or LEVEL_IMAGES)
-        settings = replace(self.settings, sigma=(), t=(), num_images=count)
-        job = open_job(middle.path, self.source, settings, self.loading, self._encoder)
+        job = open_job(middle.path, self.source, self._of_sweep(), self.loading, self._encoder)
         self._encoder = job.denoiser.encoder
         origin = read(first.path, self.loading.weights, outline=True).sha256()
         key = hashlib.sha256(f"{job.protocol.shared().hash()} {origin}".encode()).hexdigest()[:16]
