@@ -10,6 +10,7 @@ from diffscope.measure.job import Job
 
 
 def described_checkpoint(job: Job) -> dict[str, Any]:
+    """What a checkpoint is: where it lies, its hash, family, size and step, and how its noise is counted."""
     checkpoint, denoiser = job.checkpoint, job.denoiser
     return {
         "path": checkpoint.path,
@@ -26,7 +27,12 @@ def described_checkpoint(job: Job) -> dict[str, Any]:
 
 
 def common_checkpoint(first: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
-    """Of several checkpoints of one run: what the first shares with the others, and the place where they all lie."""
+    """What several checkpoints of one run have in common.
+
+    Args:
+        first: What `described_checkpoint` says of one of them.
+        paths: Of all; their common folder is the result's path.
+    """
     place = paths[0]
     if len(paths) > 1:
         folders = {str(Path(path).parent) for path in paths}
@@ -36,7 +42,13 @@ def common_checkpoint(first: Mapping[str, Any], paths: Sequence[str]) -> dict[st
 
 
 def described_data(job: Job, used: int, skipped: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """used: images that were read; skipped: {file, why} of those that could not be."""
+    """What of the images was used.
+
+    Args:
+        job: That measured them.
+        used: Images that were read.
+        skipped: {file, why} of those that could not be.
+    """
     return {
         "path": job.source.path,
         "revision": job.source.revision,

@@ -53,6 +53,7 @@ class Job:
     """A study's own, some of which the protocol may hold."""
 
     def block(self, number: int) -> np.ndarray:
+        """Indices of the images of one block."""
         return self.indices[number :: self.blocks]
 
     @cached_property

@@ -15,11 +15,13 @@ Loaded = tuple[Checkpoint, Denoiser]
 
 
 class ReadAhead:
-    """Holds what was started last, and what was asked for last until it is taken: of a caller that starts one more when
-    it has asked for one, two networks are in memory at most.
+    """Holds what was started last, and what was asked for last until it is taken.
 
-    What was not started is read when it is asked for. Errors (CheckpointError and its children) are raised where the
-    checkpoint is asked for.
+    Of a caller that starts one more when it has asked for one, two networks are in memory at most. What was not started
+    is read when it is asked for. CheckpointError and its children are raised where one is asked for.
+
+    Args:
+        loading: How checkpoints are read.
     """
 
     def __init__(self, loading: Loading) -> None:
@@ -29,7 +31,12 @@ class ReadAhead:
         self._asked: _Reading | None = None
 
     def start(self, path: str, known: Callable[[str], bool]) -> None:
-        """Begin to hash `path`, and to load it unless its sha256 is `known`."""
+        """Begins to hash a file, and to load it.
+
+        Args:
+            path: The file.
+            known: Of a sha256: whether there is a record, so that the network is not wanted.
+        """
         if self._started is not None:  # never asked for
             self._started.loaded.cancel()
         sha = self._thread.submit(self._hash, path)

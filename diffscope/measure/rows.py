@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
-import torch
-
-from diffscope import seeding
 from diffscope.errors import EstimationError
 from diffscope.features import SPACING
 from diffscope.measure.job import Job, Level
+from diffscope.metrics import base as metrics
 from diffscope.metrics.base import Context, measure_all
-from diffscope.moments import BlockAccumulator, Moments
+from diffscope.moments import Moments
 from diffscope.results import FEW_FEATURES, Row, finite
 
 FEWEST_FEATURES = 16
@@ -52,13 +49,16 @@ class Outline:
 
     @property
     def measured(self) -> list[Features]:
+        """Those that were not refused, as moments are numbered."""
         return [one for one in self.features if one.refused is None]
 
     def to_json(self) -> dict[str, Any]:
+        """As a plain record."""
         return asdict(self) | {"features": [one._asdict() for one in self.features]}
 
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> Outline:
+        """What `to_json` gave."""
         features = tuple(Features(**one) for one in record["features"])
         return Outline(**{**record, "features": features, "levels": tuple(Level(**one) for one in record["levels"])})
 
@@ -141,7 +141,7 @@ def require_one(rows: Sequence[Row], failures: Sequence[EstimationError]) -> Non
 
 def null_row(layer: str, level: Level, n: int, d: int, note: str) -> Row:
     """A row whose numbers could not be computed, with the reason."""
-    keys = [key for key in _example() if key not in ("n", "d")]
+    keys = [key for key in metrics.row_keys() if key not in ("n", "d")]
     return Row(_place(layer, level), n=n, d=d, **dict.fromkeys(keys), notes=(note,))
 
 
@@ -151,19 +151,7 @@ def _place(layer: str, level: Level) -> dict[str, Any]:
 
 def row_keys() -> set[str]:
     """What a gate on a row may ask for: its numbers."""
-    return {"sigma", "t", *(key for key, value in _example().items() if not isinstance(value, (list, tuple)))}
-
-
-@cache
-def _example() -> Mapping[str, Any]:
-    """The metrics of a few random numbers, for the keys and kinds of what a row holds."""
-    z = torch.from_numpy(seeding.noise(0, seeding.Stream.SYNTHETIC, 0, 0, (4, 8, 2, 2)))
-    blocks = []
-    for part in z:
-        accumulator = BlockAccumulator(2, 2)
-        accumulator.update(part)
-        blocks.append(accumulator.finish())
-    return measure_all(Moments.from_blocks(blocks), Context()).values
+    return {"sigma", "t", *metrics.scalar_keys()}
 
 
 def note_of(error: EstimationError) -> str:

@@ -315,9 +315,17 @@ def refusals(job: Job) -> dict[str, str]:
 
 
 def measurable(job: Job) -> tuple[Job, Outline]:
-    """The job with the layers that the images can determine, and what rows say of these and the others.
+    """Leaves out the layers that the images cannot determine.
 
-    NeedTwoViews; TooFewImages where they determine none.
+    Args:
+        job: What was asked for.
+
+    Returns:
+        The job with the other layers, and what rows say of these and of those that were left out.
+
+    Raises:
+        NeedTwoViews: If there is one view.
+        TooFewImages: If the images determine no layer.
     """
     if job.plan.views < 2:
         raise NeedTwoViews(f"--views {job.plan.views}: ICR compares views of one image; at least 2 are needed")

@@ -66,9 +66,19 @@ class Taken:
 def find(
     checkpoints: Sequence[str | Denoiser], step_from: str | None = None, weights: str = "ema"
 ) -> tuple[list[Snapshot], list[LeftOut], Denoiser | None]:
-    """Snapshots by rising step, what could not be taken for one, and the network where there is one in memory.
+    """Finds the checkpoints of a run, or the one in memory.
 
-    A single checkpoint need not say its step. UsageError for several networks in memory.
+    Args:
+        checkpoints: Paths, folders, or one network in memory. A single checkpoint need not say its step.
+        step_from: A regular expression with one group that finds the step in a path.
+        weights: Which are read of a file with several: ema or model.
+
+    Returns:
+        Snapshots by rising step, what could not be taken for one, and the network where there is one in memory.
+
+    Raises:
+        UsageError: If there are several networks in memory.
+        CheckpointError: If there is no checkpoint.
     """
     paths = [checkpoint for checkpoint in checkpoints if isinstance(checkpoint, str)]
     if len(paths) == len(checkpoints):

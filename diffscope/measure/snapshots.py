@@ -33,11 +33,17 @@ OWN_FAULTS = (CheckpointError, EstimationError, NoiseLevelError, ProtocolMismatc
 
 @dataclass(frozen=True)
 class Snapshot:
+    """One checkpoint of a run.
+
+    Attributes:
+        path: Where it lies.
+        step: How far training was; None of a checkpoint alone that does not say.
+        unit: What `step` counts: images or steps; None where only the name tells it.
+    """
+
     path: str
     step: int | None
-    """How far training was; None of a checkpoint alone that does not say."""
     unit: str | None = None
-    """What `step` counts: images or steps; None where only the name tells it."""
 
     @property
     def order(self) -> int:
@@ -47,6 +53,8 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class LeftOut:
+    """What could not be taken for a snapshot, and the reason."""
+
     path: str
     why: str
 
@@ -54,10 +62,19 @@ class LeftOut:
 def find_snapshots(
     paths: Sequence[str], step_from: str | None = None, weights: str = "ema"
 ) -> tuple[list[Snapshot], list[LeftOut]]:
-    """Checkpoints and folders of them → snapshots by rising step, and what could not be taken for one.
+    """Finds the snapshots of a run.
 
-    `step_from`: a regular expression with one group, searched in each path, that finds the step.
-    Raises CheckpointError where no snapshot is left, two have the same step, or their steps count different things.
+    Args:
+        paths: Checkpoints, and folders of them.
+        step_from: A regular expression with one group, searched in each path, that finds the step.
+        weights: Which are read of a file with several: ema or model.
+
+    Returns:
+        Snapshots by rising step, and what could not be taken for one.
+
+    Raises:
+        CheckpointError: If no snapshot is left, two have the same step, or their steps count different things.
+        UsageError: If `step_from` is no such expression.
     """
     pattern = step_pattern(step_from)
     found: list[Snapshot] = []
@@ -78,7 +95,7 @@ def find_snapshots(
 def find_series(
     paths: Sequence[str], step_from: str | None = None, weights: str = "ema"
 ) -> tuple[list[Snapshot], list[LeftOut]]:
-    """The same where a single checkpoint need not say its step."""
+    """`find_snapshots`, but that a single checkpoint need not say its step."""
     if step_from is None and len(single := expanded(paths)) == 1:
         checkpoint = read(single[0], weights, outline=True)
         return [Snapshot(single[0], checkpoint.step, checkpoint.step_unit)], []
@@ -86,6 +103,7 @@ def find_series(
 
 
 def step_pattern(step_from: str | None) -> re.Pattern[str] | None:
+    """What finds the step in a path; UsageError where it is no regular expression with one group."""
     if step_from is None:
         return None
     try:

@@ -59,7 +59,7 @@ class Found:
     """bool [n], whether its mirror image is the nearer."""
 
     @property
-    def doubt(self) -> np.ndarray:
+    def score(self) -> np.ndarray:
         """float64 [n]: the smaller, the more a sample looks like a copy."""
         raise NotImplementedError
 
@@ -81,7 +81,7 @@ class Distances(Found):
         return np.asarray(self.d1 / self.d2)
 
     @property
-    def doubt(self) -> np.ndarray:
+    def score(self) -> np.ndarray:
         return self.ratio
 
     def copies(self, threshold: float) -> np.ndarray:
@@ -94,7 +94,7 @@ class Similarities(Found):
     """float64 [n], cosine with the nearest."""
 
     @property
-    def doubt(self) -> np.ndarray:
+    def score(self) -> np.ndarray:
         return -self.similarity
 
     def copies(self, threshold: float) -> np.ndarray:
@@ -174,7 +174,7 @@ class CosineSearch:
         return Similarities(self._image.cpu().numpy(), self._mirrored.cpu().numpy(), similarity)
 
 
-class Twins:
+class SeenImages:
     """Knows images that it has been shown, and, if so told, their mirror images."""
 
     def __init__(self, mirror: bool) -> None:

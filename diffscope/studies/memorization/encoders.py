@@ -33,7 +33,7 @@ CENTRED_ON = 1000
 """Training images whose mean feature is taken for that of all."""
 
 
-class Describer(ABC):
+class Encoder(ABC):
     """Images, uint8 or float32 [n, C, S, S] at the model's size → descriptors of length 1, float32 (n, d)."""
 
     @abstractmethod
@@ -41,7 +41,7 @@ class Describer(ABC):
         """labels: int64 [n], where the model is told of classes."""
 
 
-class OwnFeatures(Describer):
+class OwnFeatures(Encoder):
     """The model's own, averaged over positions, of images without noise, at a noise level's conditioning.
 
     Features of all images point much the same way. What is compared is their difference from the mean feature of
@@ -88,7 +88,7 @@ class _Held(Source):
         raise NotImplementedError("no result names these images")
 
 
-class ScriptEncoder(Describer):
+class ScriptEncoder(Encoder):
     """A TorchScript program: float32 (n, 3, side, side), normalised as for ImageNet → (n, d)."""
 
     def __init__(self, path: str, side: int, device: str, batch_size: int) -> None:

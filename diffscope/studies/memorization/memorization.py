@@ -47,7 +47,7 @@ from diffscope.studies.memorization.copies import (
 from diffscope.studies.memorization.encoders import (
     CENTRED_ON,
     SIDE,
-    Describer,
+    Encoder,
     FileDescriptors,
     OwnFeatures,
     ScriptEncoder,
@@ -164,7 +164,7 @@ class Memorization(Series):
         if self.save_samples:
             drawn.save(self._saved(snapshot), classes(job, self.choices.samples))
         found = self._found(job, drawn)
-        order = np.argsort(found.doubt, kind="stable")[:PAIRS]
+        order = np.argsort(found.score, kind="stable")[:PAIRS]
         gallery = self._gallery(job, drawn, found, order)
         answer = {
             "row": {"samples": self.choices.samples, **measures(found, self.choices.criterion)},
@@ -233,34 +233,34 @@ class Memorization(Series):
         return search.found()
 
     def _by_descriptors(self, job: Job, drawn: Drawn, training: TrainingImages) -> Similarities:
-        describer = self._describer(job, training)
+        encoder = self._encoder_of(job, training)
         labels = classes(job, self.choices.samples) if self.choices.class_label == "label" else None
         described = [
-            describer.describe(samples, None if labels is None else labels[start : start + len(samples)])
+            encoder.describe(samples, None if labels is None else labels[start : start + len(samples)])
             for start, samples in drawn.parts()
         ]
         search = CosineSearch(torch.cat(described))
         for indices, images in training.parts():
-            search.update(indices, self._describe(describer, indices, images, mirrored=False))
+            search.update(indices, self._describe(encoder, indices, images, mirrored=False))
             if self.choices.mirror:
-                search.update(indices, self._describe(describer, indices, images, mirrored=True), mirrored=True)
+                search.update(indices, self._describe(encoder, indices, images, mirrored=True), mirrored=True)
         check_unreadable(job.source.path, len(job.indices), len(training.skipped), training.skipped)
         return search.found()
 
-    def _describer(self, job: Job, training: TrainingImages) -> Describer:
+    def _encoder_of(self, job: Job, training: TrainingImages) -> Encoder:
         if self._script is not None:
             return self._script
         some = np.sort(job.indices[:CENTRED_ON])
         indices, images = training.at(some)
         return OwnFeatures(job, images, _labels(self.source, indices))
 
-    def _describe(self, describer: Describer, indices: np.ndarray, images: np.ndarray, mirrored: bool) -> Tensor:
+    def _describe(self, encoder: Encoder, indices: np.ndarray, images: np.ndarray, mirrored: bool) -> Tensor:
         key = (int(indices[0]), mirrored)
         if key in self._described:
             return self._described[key]
         flipped = np.ascontiguousarray(images[..., ::-1]) if mirrored else images
-        found = describer.describe(flipped, _labels(self.source, indices))
-        if describer is self._script and sum(kept.nbytes for kept in self._described.values()) < KEEP:
+        found = encoder.describe(flipped, _labels(self.source, indices))
+        if encoder is self._script and sum(kept.nbytes for kept in self._described.values()) < KEEP:
             self._described[key] = found
         return found
 

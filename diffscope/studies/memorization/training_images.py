@@ -10,7 +10,7 @@ import numpy as np
 from diffscope.errors import DataError
 from diffscope.features import Skipped
 from diffscope.sources.base import Source, Target
-from diffscope.studies.memorization.copies import CHUNK_BYTES, Twins, pieces
+from diffscope.studies.memorization.copies import CHUNK_BYTES, SeenImages, pieces
 
 CHUNK = 2048
 """Images in a part, where these are small."""
@@ -28,7 +28,7 @@ class TrainingImages:
         self.source, self.target, self.strict, self.workers = source, target, strict, workers
         self.skipped = Skipped()
         self.distinct = 0
-        self._twins: Twins | None = Twins(mirror)
+        self._seen: SeenImages | None = SeenImages(mirror)
         self._chosen: list[np.ndarray] = []
         """Of each part, the indices of images that are readable and new."""
         self._kept: dict[int, np.ndarray] = {}
@@ -47,13 +47,13 @@ class TrainingImages:
                     images = self._read(pool, self._chosen[number], [])[1]
                 if len(images):
                     yield self._chosen[number], images
-        self._twins = None
+        self._seen = None
 
     def _choose(self, pool: ThreadPoolExecutor, indices: np.ndarray) -> np.ndarray:
         """Read a part for the first time."""
-        assert self._twins is not None
+        assert self._seen is not None
         readable, images = self._read(pool, indices, self.skipped)
-        new = [self._twins.is_new(image) for image in images]
+        new = [self._seen.is_new(image) for image in images]
         images = images[new]
         self._chosen.append(readable[new])
         self.distinct += len(images)

@@ -28,7 +28,7 @@ Points = tuple[tuple[int, float], ...]
 STEP = "step"
 
 
-class Series(NamedTuple):
+class IcrCurve(NamedTuple):
     """ICR of one layer at one noise level over a run, by rising step."""
 
     layer: str
@@ -150,7 +150,7 @@ def chosen(columns: Mapping[str, Points], names: Sequence[str], path: str) -> di
     return {name: points for name, points in columns.items() if not names or name in wanted}
 
 
-def compare_all(columns: Mapping[str, Points], series: Sequence[Series]) -> tuple[Overlay, ...]:
+def compare_all(columns: Mapping[str, Points], series: Sequence[IcrCurve]) -> tuple[Overlay, ...]:
     """Every column but those that are the ends of another one's interval: `share_low`, `share_high` of `share`."""
     ends = {end for name in columns for end in _ends(name)}
     found = []
@@ -165,7 +165,7 @@ def _ends(name: str) -> tuple[str, str]:
     return f"{name}_low", f"{name}_high"
 
 
-def compare(column: str, points: Points, series: Sequence[Series]) -> Overlay:
+def compare(column: str, points: Points, series: Sequence[IcrCurve]) -> Overlay:
     """A column against ICR of each layer and noise level: rank correlation, and which of the two turns first."""
     turn = _turn_step(points)
     against = []

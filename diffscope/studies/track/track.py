@@ -256,7 +256,7 @@ class Tracker(Series):
                 series.setdefault((row.layer, row.sigma), []).append(point)
         return series
 
-    def _turns(self, judged: Sequence[OnsetRow]) -> list[overlay.Series]:
+    def _turns(self, judged: Sequence[OnsetRow]) -> list[overlay.IcrCurve]:
         """Each series with its turn, for what the user has of the same run."""
         turns = {(row.layer, row.sigma): row.keep_step for row in judged if row.state == "turned"}
         found = []
@@ -264,7 +264,7 @@ class Tracker(Series):
             steps = [point.step for point in points]
             turn = turns.get((layer, sigma))
             index = None if turn is None else steps.index(turn)
-            found.append(overlay.Series(layer, sigma, steps, [point.icr for point in points], index))
+            found.append(overlay.IcrCurve(layer, sigma, steps, [point.icr for point in points], index))
         return found
 
 

@@ -35,7 +35,7 @@ from diffscope.studies.memorization.copies import (
     Criterion,
     Distances,
     DistanceSearch,
-    Twins,
+    SeenImages,
     clopper_pearson,
     measures,
     pieces,
@@ -146,7 +146,7 @@ def test_most_similar_is_what_all_products_say() -> None:
 def test_equal_and_mirrored_images_count_once(mirror: bool) -> None:
     images = random_images(3)
     doubled = np.concatenate([images, images[1:2], images[2:, :, :, ::-1]])
-    twins = Twins(mirror)
+    twins = SeenImages(mirror)
     assert [twins.is_new(image) for image in doubled] == [True, True, True, False, not mirror]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from diffscope.errors import DataError
-from diffscope.studies.track.overlay import Series, chosen, compare, compare_all, read_columns
+from diffscope.studies.track.overlay import IcrCurve, chosen, compare, compare_all, read_columns
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_files_that_cannot_be_read(folder: Path) -> None:
 def against(values: list[float | None], column: list[float], turn: int | None = None) -> tuple[int | None, ...]:
     """Both at steps 0, 10, …"""
     points = tuple((10 * i, value) for i, value in enumerate(column))
-    found = compare("fid", points, [Series("enc", 0.3, [10 * i for i in range(len(values))], values, turn)])
+    found = compare("fid", points, [IcrCurve("enc", 0.3, [10 * i for i in range(len(values))], values, turn)])
     assert found.points == points
     (only,) = found.against
     return found.turn_step, only.n, only.rank_correlation, only.lead
@@ -149,7 +149,7 @@ def test_rank_correlation_is_that_of_ranks_by_counting() -> None:
 
 def test_only_steps_that_both_have_count() -> None:
     points = ((5, 9.0), (10, 1.0), (20, 2.0), (40, 3.0), (50, 0.0))
-    found = compare("fid", points, [Series("enc", 0.3, [10, 20, 30, 40, 60, 50], [1, 2, 0, 3, 9, None], None)])
+    found = compare("fid", points, [IcrCurve("enc", 0.3, [10, 20, 30, 40, 60, 50], [1, 2, 0, 3, 9, None], None)])
     assert (found.against[0].n, found.against[0].rank_correlation) == (3, pytest.approx(1.0))
 
 
@@ -183,12 +183,12 @@ def test_lead_is_positive_where_icr_turned_earlier() -> None:
 def test_lead_counts_snapshots_of_the_icr_series() -> None:
     """The column turns at 95, of which 100 is the nearest snapshot: two after 10, one of them without ICR."""
     points = ((0, 3.0), (95, 1.0), (200, 2.0))
-    found = compare("fid", points, [Series("enc", 0.3, [0, 10, 50, 100, 200], [0.5, 0.4, None, 0.5, 0.6], 1)])
+    found = compare("fid", points, [IcrCurve("enc", 0.3, [0, 10, 50, 100, 200], [0.5, 0.4, None, 0.5, 0.6], 1)])
     assert found.against[0].lead == 2
 
 
 def test_every_series_has_its_entry() -> None:
-    series = [Series(layer, sigma, [0, 10], [0.5, 0.4], None) for layer in ("enc", "dec") for sigma in (0.1, 0.3)]
+    series = [IcrCurve(layer, sigma, [0, 10], [0.5, 0.4], None) for layer in ("enc", "dec") for sigma in (0.1, 0.3)]
     found = compare("fid", ((0, 1.0),), series)
     assert [(entry.layer, entry.sigma, entry.n) for entry in found.against] == [
         ("enc", 0.1, 1),
@@ -199,7 +199,7 @@ def test_every_series_has_its_entry() -> None:
 
 
 def test_ends_of_an_interval_are_no_columns_of_their_own() -> None:
-    series = [Series("mid", 0.3, [1, 2, 3], [0.3, 0.2, 0.4], 1)]
+    series = [IcrCurve("mid", 0.3, [1, 2, 3], [0.3, 0.2, 0.4], 1)]
     columns = {
         "share": ((1, 0.0), (2, 0.0), (3, 0.5)),
         "share_low": ((1, 0.0), (3, 0.4)),
