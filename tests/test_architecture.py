@@ -252,7 +252,7 @@ def test_one_place_runs_torchscript_and_asks_first() -> None:
 @pytest.mark.parametrize(
     ("library", "place"),
     [
-        ("rich", {"report.terminal", "report.markdown"}),
+        ("rich", {"report.terminal", "report.layout", "report.manual"}),
         ("matplotlib", {"report.figures.canvas"}),
         ("huggingface_hub", {"hub.reference"}),
         ("diffusers", {"families.networks.library"}),
@@ -272,7 +272,7 @@ def test_typer_is_known_to_the_command_line_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "start", ["results", "registry", "cache", "cache.store", "protocol", "report.tables", "report.terminal"]
+    "start", ["results", "registry", "cache", "cache.store", "protocol", "report.levels", "report.views.track"]
 )
 def test_no_torch_behind_what_only_reads(start: str) -> None:
     """Through all that they import: a result is shown without waiting for torch."""

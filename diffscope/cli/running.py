@@ -253,10 +253,10 @@ def summarise_for_github(result: Result) -> None:
     if not summary:
         return
     from diffscope.report import terminal
-    from diffscope.report.tables import markdown_table
+    from diffscope.report.views.base import view_of
 
     try:
         with open(summary, "a", encoding="utf-8") as file:
-            file.write(markdown_table(result))
+            file.write(view_of(result).markdown(result))
     except OSError as error:
         terminal.warn(f"GITHUB_STEP_SUMMARY {summary}: cannot be written: {error.strerror or error}")

@@ -32,7 +32,7 @@ from diffscope.measure.snapshots import LeftOut, Snapshot, check_series, snapsho
 from diffscope.options.settings import Loading
 from diffscope.ranks import world
 from diffscope.report import terminal
-from diffscope.report.training import training_line
+from diffscope.report.words.training import training_line
 from diffscope.results import OnsetRow, Result
 from diffscope.studies.track import overlay as overlays
 from diffscope.studies.track.onset import preset

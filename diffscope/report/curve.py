@@ -15,8 +15,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from diffscope.report import training
-from diffscope.report.cells import lowest, number, share
+from diffscope.report.text import lowest, number, share
+from diffscope.report.words import training
 from diffscope.results import OnsetRow, Row, WindowRow
 
 HEIGHT = 9

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffscope.cache.store import unfinished_folder
 from diffscope.errors import StoreError
-from diffscope.report.tables import write_csv
+from diffscope.report.spreadsheet import write_csv
 from diffscope.results import RESULT, Shown, dumps
 
 if TYPE_CHECKING:

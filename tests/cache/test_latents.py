@@ -442,11 +442,12 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("record", [b"\xff", "{", "[1]", "null", '{"shape": [4, 8, 8]}'])
 def test_a_set_that_no_longer_says_what_it_is_is_listed_all_the_same(record: str | bytes, tmp_path: Path) -> None:
-    from diffscope.report.cache import table
+    from diffscope.report.parts import table
+    from diffscope.report.views.cache import COLUMNS
 
     kept = filled(tmp_path, 1)
     with closing(sqlite3.connect(kept.folder / latents.FILE)) as connection, connection:
         connection.execute("UPDATE about SET record = ?", [record])
     (entry,) = contents.contents(tmp_path)
-    ((_, kind, holds, *_),) = table([entry.to_json()])
+    ((_, kind, holds, *_),) = table(COLUMNS, [entry.to_json()]).rows
     assert (kind, holds) == ("latents", "–")

@@ -228,7 +228,7 @@ def test_names_of_unreadable_files_and_of_what_is_not_there(odd: Path, tmp_path:
 
 
 def test_cells_that_a_spreadsheet_would_compute(tmp_path: Path) -> None:
-    from diffscope.report.tables import write_csv
+    from diffscope.report.spreadsheet import write_csv
     from diffscope.studies.track.overlay import read_columns
 
     rows = tuple({"step": step, "=fid": -0.5 * step, "checkpoint": "=HYPERLINK(1)\x1b"} for step in (1, 2))

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from diffscope import registry
 from diffscope.cli.commands.help import read_page, topics
-from diffscope.report.markdown import print_markdown, without_links
+from diffscope.report.manual import print_markdown, without_links
 
 TOPICS = topics()
 WIDTH = 80

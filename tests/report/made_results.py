@@ -9,9 +9,18 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from diffscope.report import layout
 from diffscope.report.figures import canvas
+from diffscope.report.parts import Part
+from diffscope.report.terminal import stdout_console
 from diffscope.report.views.base import view_of
-from diffscope.results import Minimum, OnsetRow, Overlay, OverlayAgainst, Result, Row, WindowRow
+from diffscope.results import Minimum, OnsetRow, Overlay, OverlayAgainst, Result, Row, Shown, WindowRow
+
+
+def show(shown: Shown, *kinds: type[Part]) -> None:
+    """Prints what there is to see, or its parts of some kinds alone."""
+    parts = view_of(shown).parts(shown)
+    layout.show([part for part in parts if not kinds or isinstance(part, kinds)], stdout_console())
 
 
 def draw(result: Result, folder: Path) -> list[Path]:

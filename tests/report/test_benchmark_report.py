@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import made_results
 import pytest
 
-from diffscope.report.benchmark import batches, duration, facts, print_benchmark, stages, verdicts
-from diffscope.report.terminal import stdout_console
+from diffscope.report.parts import table
+from diffscope.report.views import bench
+from diffscope.results import Record
 
 RECORD: dict[str, Any] = {
     "checkpoint": {"path": "ckpt.pkl", "family": "edm", "class": "EDMPrecond(SongUNet)", "parameters": 55732739},
@@ -47,37 +49,37 @@ def changed(**parts: Any) -> dict[str, Any]:
 
 
 def said(record: dict[str, Any], heading: str) -> str:
-    return dict(verdicts(record))[heading]
+    return dict(bench._verdicts(record))[heading]
 
 
 def test_facts() -> None:
-    assert facts(RECORD) == [
+    assert bench._facts(RECORD) == [
         ("machine", "A CPU, 8 cores, 1 thread; torch 2.13.0 on cpu, fp32"),
         ("network", "EDMPrecond(SongUNet), 55,732,739 parameters, to enc.8x8_block3; ckpt.pkl"),
         ("images", "images/ (5,000)"),
     ]
     on_gpu = changed(machine={"device": "cuda", "device_name": "NVIDIA H100"}, settings={"layers": ["a", "b"]})
-    assert "on NVIDIA H100, fp32" in facts(on_gpu)[0][1]
-    assert "to b, 2 layers" in facts(on_gpu)[1][1]
+    assert "on NVIDIA H100, fp32" in bench._facts(on_gpu)[0][1]
+    assert "to b, 2 layers" in bench._facts(on_gpu)[1][1]
 
 
 def test_stages() -> None:
-    assert stages(RECORD) == [
+    assert table(bench.STAGES, RECORD["stages"]).rows == [
         ["decode", "5,000", "images", "0.2", "<0.1 %"],
         ["network", "4", "passes", "250", "100 %"],
     ]
 
 
 def test_batches() -> None:
-    assert batches(RECORD) == [
+    assert bench._batches(RECORD) == [
         ["8", "4.48", "fastest"], ["16", "4", "this sweep's"], ["32", "–", "about 24 s a batch"],
     ]  # fmt: skip
     same = changed(batch_size={"best": 16})
-    assert batches(same)[1] == ["16", "4", "this sweep's, fastest"]
+    assert bench._batches(same)[1] == ["16", "4", "this sweep's, fastest"]
 
 
 def test_verdicts() -> None:
-    assert [heading for heading, _ in verdicts(RECORD)] == [
+    assert [heading for heading, _ in bench._verdicts(RECORD)] == [
         "Bottleneck:", "Share of the machine's limit:", "Batch size:", "Your sweep:",
     ]  # fmt: skip
     assert said(RECORD, "Bottleneck:") == (
@@ -130,13 +132,13 @@ def test_a_share_that_there_is_not() -> None:
     ],
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert bench._duration(seconds) == text
 
 
 def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    print_benchmark(RECORD, stdout_console())
+    made_results.show(Record("bench", RECORD))
     out, err = capsys.readouterr()
     assert err == ""
     lines = [line.rstrip() for line in out.splitlines()]
-    assert lines[0] == "machine   A CPU, 8 cores, 1 thread; torch 2.13.0 on cpu, fp32"
+    assert lines[0] == "machine  A CPU, 8 cores, 1 thread; torch 2.13.0 on cpu, fp32"
     assert "Batch size: --batch-size 8: 12 % faster than 16." in lines

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffscope.report import memorization
 from diffscope.report.figures import memorization as figures
+from diffscope.report.words import memorization
 from diffscope.results import Result, Row
 from diffscope.studies.memorization.copies import Criterion, Distances, Found, Similarities, measures
 

@@ -11,10 +11,10 @@ import made_results
 import numpy as np
 import pytest
 
-from diffscope.report import neighbors
 from diffscope.report.figures.canvas import look
 from diffscope.report.figures.neighbors import OTHER, SAME, clusters_figure, grid_figure
-from diffscope.report.tables import write_csv
+from diffscope.report.spreadsheet import write_csv
+from diffscope.report.words import neighbors
 from diffscope.results import Result, Row
 
 
@@ -63,14 +63,18 @@ def made(
 PICTURES = {(number, view): np.full((4, 4), 10 * number % 256, np.uint8) for number in range(40) for view in range(5)}
 
 
+def shown(result: Result) -> list[dict[str, str]]:
+    return [{heading: show(row) for heading, show in neighbors.columns(result).items()} for row in result.rows]
+
+
 def test_a_table_of_rows() -> None:
-    lines = [dict(zip(neighbors.headings(made()), line, strict=True)) for line in neighbors.cells(made())]
+    lines = shown(made())
     assert lines[0]["same class @3"] == "0.8000"
     assert (lines[0]["by"], lines[1]["by"]) == ("s", "ξ")
-    assert (lines[0]["ICR"], lines[1]["ICR"], lines[1]["layer"]) == ("0.4000", "", "")
+    assert [line["ICR"] for line in lines] == ["0.4000", "0.4000"]
     assert "step" not in lines[0]
-    series = [dict(zip(neighbors.headings(made(2)), line, strict=True)) for line in neighbors.cells(made(2))]
-    assert [line["step"] for line in series] == ["0", "", "1,000", ""]
+    series = shown(made(2))
+    assert [line["step"] for line in series] == ["0", "0", "1,000", "1,000"]
     assert series[2]["checkpoint"] == "snapshot-1.pt"
 
 
@@ -88,7 +92,7 @@ def test_the_finding_follows_from_the_errors(share: float, words: str) -> None:
 def test_without_labels_there_is_no_finding() -> None:
     assert neighbors.finding(made(label=None)) is None
     assert neighbors.notes(made(label=None)) == ["no_labels: same_class needs classes"]
-    assert neighbors.cells(made(label=None))[0][3] == "–"
+    assert shown(made(label=None))[0]["same class @3"] == "–"
 
 
 def test_neighbours_are_named() -> None:

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from made_results import draw, result, row, window
 
-from diffscope.report import probe
 from diffscope.report.figures import probe as figures
-from diffscope.report.tables import write_csv
+from diffscope.report.spreadsheet import write_csv
+from diffscope.report.words import probe
 from diffscope.results import ProbeRow, Result, Row
 
 
@@ -102,8 +102,6 @@ def test_columns_are_those_that_were_probed() -> None:
     ]  # fmt: skip
     more = list(probe.columns(made(more=True)))
     assert more[9:] == ["clean accuracy", "posterior accuracy", "posterior CSNR", "ensemble", "at 20 % noise"]
-    lines = probe.cells(made(layers=2, count=3))
-    assert [line[0] for line in lines] == ["enc.8x8_block0", "", "", "", "enc.8x8_block1", "", ""]
 
 
 def test_layers_are_ranked_by_accuracy() -> None:

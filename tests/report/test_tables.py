@@ -7,8 +7,13 @@ from pathlib import Path
 
 import made_results
 
-from diffscope.report.tables import markdown_table, write_csv
+from diffscope.report.spreadsheet import write_csv
+from diffscope.report.views.base import view_of
 from diffscope.results import Result
+
+
+def markdown(result: Result) -> str:
+    return view_of(result).markdown(result)
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -54,7 +59,7 @@ def test_a_key_that_only_later_rows_have_gets_a_column(tmp_path: Path) -> None:
 
 
 def test_markdown_has_a_line_a_row_the_verdict_and_the_notes() -> None:
-    lines = markdown_table(mixed()).splitlines()
+    lines = markdown(mixed()).splitlines()
     table = [line for line in lines if line.startswith("|")]
     assert len(table) == 2 + 3
     assert len({line.count("|") for line in table}) == 1
@@ -62,14 +67,12 @@ def test_markdown_has_a_line_a_row_the_verdict_and_the_notes() -> None:
     assert [line for line in table if line.endswith("| b c |")]
     assert '- (b) few_images: "5 %", at most' in lines
     assert "- (c) odd: two lines" in lines
-    assert any(
-        line.startswith("- **enc.8x8_block3**: Recommended σ")
-        for line in markdown_table(made_results.sweep()).splitlines()
-    )
+    said = markdown(made_results.sweep())
+    assert "- **enc.8x8_block3: semantic window found.** Recommended σ" in said
 
 
 def test_markdown_escapes_names() -> None:
-    text = markdown_table(made_results.result([made_results.row("a|b<c>", 0.3)], path="x`y*\n.pt"))
+    text = markdown(made_results.result([made_results.row("a|b<c>", 0.3)], path="x`y*\n.pt"))
     assert "| a\\|b\\<c\\> |" in text
     assert "x\\`y\\* .pt" in text
 
@@ -87,12 +90,12 @@ def test_csv_of_a_run_begins_with_the_snapshot(tmp_path: Path) -> None:
 
 
 def test_markdown_of_a_run_has_its_verdict_its_columns_and_what_was_left_out() -> None:
-    text = markdown_table(made_results.track_with_all())
+    text = markdown(made_results.track_with_all())
     table = [line for line in text.splitlines() if line.startswith("|")]
-    assert text.startswith("### diffscope track: limited\n")
+    assert text.startswith("### diffscope track: limited on images\n")
     assert len(table) == 2 + 24
     assert len({line.count("|") for line in table}) == 1
-    assert "| enc.8x8_block3 | 0.3 | 128,000 | snapshot-0128000.safetensors | 0.2608 |" in text
-    assert "- **enc.8x8_block3, σ = 0.3: turned, onset of memorization**. Lowest ICR 0.2608" in text
+    assert "| 128,000 | snapshot-0128000.safetensors | 0.2608 |" in text
+    assert "- **enc.8x8_block3, σ = 0.3: turned, onset of memorization.** Lowest ICR 0.2608" in text
     assert "- fid: rank correlation with ICR +0.83" in text
-    assert "- Left out: broken.pt: not a checkpoint" in markdown_table(made_results.track_with_nulls())
+    assert "- Left out: broken.pt: not a checkpoint" in markdown(made_results.track_with_nulls())

@@ -11,7 +11,9 @@ import made_results
 import pytest
 
 from diffscope.report import terminal
-from diffscope.results import Result, Row, WindowRow
+from diffscope.report.parts import Plots, Table, Text
+from diffscope.report.text import TOLD
+from diffscope.results import Record, Result, Row, WindowRow
 
 
 class Stream(io.TextIOWrapper):
@@ -64,10 +66,7 @@ def with_nulls_and_notes() -> Result:
 
 
 def print_all(result: Result) -> None:
-    console = terminal.stdout_console()
-    terminal.print_rows(result, console)
-    terminal.print_curve(result, console)
-    terminal.print_window(result, console)
+    made_results.show(result)
 
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"NO_COLOR": "1", "FORCE_COLOR": "1"}, {"TERM": "dumb"}])
@@ -100,20 +99,23 @@ def test_without_greek_the_same_is_said_in_ascii(streams: Streams, encoding: str
 
 
 def test_numbers_are_never_cut_and_a_pipe_has_all_columns(streams: Streams) -> None:
-    for columns in ("30", "60", "80", "100"):
+    for columns in ("60", "80", "100"):
         out, _ = streams(COLUMNS=columns)
-        terminal.print_rows(made_results.sweep(), terminal.stdout_console())
+        made_results.show(made_results.sweep(), Table)
         assert "0.4914   [0.4693, 0.5160]" in out.text()
         assert "…" not in out.text()
-        assert ("Left out at this width" in out.text()) == (int(columns) < 104)
+        assert "Left out at this width" in out.text()
+    out, _ = streams(COLUMNS="30")
+    made_results.show(made_results.sweep(), Table)
+    assert "  ICR: 0.4914\n  95 % interval: [0.4693,\n    0.5160]   ICR raw: 0.4570" in out.text()
     out, _ = streams()
-    terminal.print_rows(made_results.sweep(), terminal.stdout_console())
+    made_results.show(made_results.sweep(), Table)
     assert "eff. rank" in out.text()
 
 
 def test_rows_name_a_layer_once_and_a_note_once(streams: Streams) -> None:
     out, _ = streams()
-    terminal.print_rows(with_nulls_and_notes(), terminal.stdout_console())
+    made_results.show(with_nulls_and_notes(), Table)
     lines = out.text().splitlines()
     assert len([line for line in lines if line.startswith("enc.8x8_block3")]) == 1
     assert len([line for line in lines if "may be off by 5 %" in line]) == 1
@@ -128,13 +130,13 @@ def test_rows_name_a_layer_once_and_a_note_once(streams: Streams) -> None:
 def test_a_level_that_was_not_asked_for_says_which_was(streams: Streams) -> None:
     out, _ = streams()
     row = made_results.row("mid", 0.31).having(sigma_requested=0.3)
-    terminal.print_rows(made_results.result([row]), terminal.stdout_console())
+    made_results.show(made_results.result([row]), Table)
     assert "0.31 (for 0.3)" in out.text()
 
 
 def test_curve_marks_minimum_and_window_and_leaves_one_level_out(streams: Streams) -> None:
     out, _ = streams()
-    terminal.print_curve(made_results.sweep(), terminal.stdout_console())
+    made_results.show(made_results.sweep(), Plots)
     plot = [line for line in out.text().splitlines() if line.startswith("  ") or " │" in line][:9]
     assert sum(line.count("◆") for line in plot) == 1
     assert sum(line.count("●") for line in plot) == 1
@@ -142,26 +144,27 @@ def test_curve_marks_minimum_and_window_and_leaves_one_level_out(streams: Stream
     assert "◆" in plot[-1]
     assert "○" in plot[1]
     out, _ = streams()
-    terminal.print_curve(made_results.result([made_results.row("mid", 0.3)]), terminal.stdout_console())
+    made_results.show(made_results.result([made_results.row("mid", 0.3)]), Plots)
     assert out.text() == ""
 
 
 def test_curve_of_equal_values_and_without_intervals(streams: Streams) -> None:
     out, _ = streams()
     rows = [Row(layer="mid", sigma=sigma, t=sigma, n=9, d=4, icr=0.25) for sigma in (0.1, 1.0, 10.0)]
-    terminal.print_curve(made_results.result(rows), terminal.stdout_console())
+    made_results.show(made_results.result(rows, [made_results.window("mid")]), Plots)
     assert "0.2500" in out.text()
 
 
 def test_of_many_layers_the_best_are_plotted_and_all_are_ranked(streams: Streams) -> None:
     out, _ = streams()
     many = made_results.sweep(36)
-    terminal.print_curve(many, terminal.stdout_console())
-    assert out.text().count("ICR over σ") == terminal.PLOTS
+    made_results.show(many, Plots)
+    assert out.text().count("ICR over σ") == TOLD
     assert "of 36" in out.text()
     out, _ = streams()
-    terminal.print_window(many, terminal.stdout_console())
-    ranking = [line.split()[:2] for line in out.text().splitlines() if line.split()[:1] and line.split()[0].isdigit()]
+    made_results.show(many, Table, Text)
+    lines = [line.split() for line in out.text().splitlines()]
+    ranking = [words[:2] for words in lines if words[1:] and words[1].startswith("blocks.")]
     assert ranking[:2] == [["1", "blocks.18"], ["2", "blocks.17"]]
     assert len(ranking) == 36
 
@@ -181,7 +184,7 @@ def test_every_shape_says_what_it_is_and_what_to_do(
 ) -> None:
     out, _ = streams()
     result = made_results.result(made_results.sweep().rows, [made_results.window("enc.8x8_block3", 0.18, shape)])
-    terminal.print_window(result, terminal.stdout_console())
+    made_results.show(result, Table, Text)
     words = " ".join(out.text().split())
     assert f"enc.8x8_block3: {'no semantic window, ' if shape in ('rising', 'flat') else ''}" in words
     assert says in words
@@ -211,7 +214,7 @@ def test_comparison_counts_what_is_significant(streams: Streams) -> None:
         comparison(significant=False, p=0.04, p_corrected=0.08),
         comparison(layer="b", change=0.04),
     ]
-    terminal.print_comparison([*records, comparison(**nothing, significant=False)], terminal.stdout_console())
+    made_results.show(Record("compare", {"rows": [*records, comparison(**nothing, significant=False)]}))
     assert "-5.0 %   [-7.0 %, -3.0 %]   -5.1   <0.0001       <0.0001   lower" in out.text()
     assert "0.04          0.08   no difference" in out.text()
     assert "no difference" in out.text()
@@ -243,7 +246,7 @@ def inspection(**changed: Any) -> dict[str, Any]:
 
 def test_inspection_says_all_of_it(streams: Streams) -> None:
     out, _ = streams()
-    terminal.print_inspection(inspection(), terminal.stdout_console())
+    made_results.show(Record("inspect", inspection()))
     for said in ("55,733,891 parameters", "200,000 kimg", "σ from 0.002 without upper limit", "none (unconditional)"):
         assert said in out.text()
     assert "channel_mult=2,2,2" in out.text()
@@ -256,7 +259,7 @@ def test_inspection_of_a_latent_conditional_model_without_step(streams: Streams)
     latent = {"kind": "latents", "channels": 4, "side": 32, "image_side": 256}
     noise = {"native": "a step in 0…999", "sigma_min": 0.01, "sigma_max": 157.4, "discrete": True}
     changed = {"input": latent, "noise": noise, "classes": {"count": 1000, "null_trained": True}, "step": None}
-    terminal.print_inspection(inspection(**changed), terminal.stdout_console())
+    made_results.show(Record("inspect", inspection(**changed)))
     for said in ("from images of side 256", "to 157, discrete levels", "1000, trained without", "does not say"):
         assert said in out.text()
 
@@ -302,7 +305,7 @@ def test_progress_shows_done_total_and_rate_and_lets_messages_pass(streams: Stre
 
 def printed(streams: Streams, result: Result, *stream: Any, **environment: str) -> str:
     out, _ = streams(*stream, **environment)
-    terminal.print_training(result, terminal.stdout_console())
+    made_results.show(result)
     return out.text()
 
 
@@ -315,7 +318,8 @@ def test_a_run_has_its_table_its_plot_and_its_verdict(streams: Streams) -> None:
     assert "held-out ICR" in text
     assert text.count("ICR over training images seen") == 1
     assert "◆" in text.split("ICR over training images seen")[1].split("└")[0]
-    assert text.index("turned, onset of memorization") < text.index("What to do:") < text.index("fid: rank")
+    assert text.index("turned, onset of memorization") < text.index("What to do:")
+    assert text.index("fid: rank") < text.index("turned, onset of memorization")
     assert "Left out" not in text
     assert "loss" not in printed(streams, made_results.track())
 
@@ -331,7 +335,8 @@ def test_the_onset_is_a_dotted_column_of_the_plot(streams: Streams) -> None:
 
 def test_several_series_have_headings_and_a_list_of_verdicts_turned_ones_first(streams: Streams) -> None:
     text = printed(streams, made_results.track_of_layers(6))
-    assert [f"blocks.{i}, σ = 0.3" in text.splitlines() for i in range(6)] == [True] * 6
+    assert [f"blocks.{i}, σ = 0.3" in text.splitlines() for i in range(6)] == [True] * 4 + [False] * 2
+    assert "4 of 6 series; all are in result.json (--json)." in text
     listed = [line.split() for line in text.split("verdict ")[1].splitlines() if line.startswith("blocks.")]
     assert [line[0] for line in listed[:6]] == ["blocks.0", "blocks.3", "blocks.1", "blocks.2", "blocks.4", "blocks.5"]
     assert "The 4 series of lowest ICR, of 6." in text
@@ -347,7 +352,7 @@ def test_a_long_run_is_shown_in_part_and_never_without_its_marks(streams: Stream
     assert steps[:5] == [1, 2, 3, 4, 5]
     assert steps[-10:] == list(range(91, 101))
     assert 30 <= len(steps) <= 33
-    assert f"{len(steps)} of 100 snapshots; all are in result.json." in text
+    assert f"{len(steps)} of 100 snapshots; all are in result.json (--json)." in text
     for mark in ("keep", "lowest", "onset fired"):
         assert any(line.rstrip().endswith(mark) for line in text.splitlines())
     assert "snapshots; all are" not in printed(streams, made_results.track(count=30))
@@ -366,9 +371,9 @@ def test_a_run_without_greek_is_said_in_ascii(streams: Streams, encoding: str, c
 @pytest.mark.parametrize("columns", ["30", "60", "80", "100", "140"])
 def test_numbers_of_a_run_are_never_cut(streams: Streams, columns: str) -> None:
     text = printed(streams, made_results.track_with_all(), COLUMNS=columns)
-    assert "0.4500   [0.4320, 0.4703]" in text
+    assert ("0.4500   [0.4320, 0.4703]" in text) == (columns != "30")
     assert "…" not in text
-    assert "Left out at this width: trace s" in " ".join(text.split())
+    assert ("Left out at this width: trace s" in " ".join(text.split())) == (columns != "30")
     assert max(map(len, (line for line in text.splitlines() if "┤" in line or "└" in line)), default=0) <= int(columns)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from diffscope.cache.sizes import bytes_of
 from diffscope.cli import options
-from diffscope.cli.output import print_json, print_line, reader_may_leave
+from diffscope.cli.output import print_json
 from diffscope.errors import UsageError
 
 ACTIONS = ("dir", "ls", "prune")
@@ -78,34 +78,31 @@ def _print_folder(json: bool) -> None:
 def _print_contents(json: bool) -> None:
     from diffscope.cache.contents import contents
     from diffscope.cache.store import cache_folder
-    from diffscope.report import cache, terminal
+    from diffscope.cli.running import print_result
+    from diffscope.report import terminal
+    from diffscope.report.views.base import view_of
+    from diffscope.results import Record
 
     folder = cache_folder()
     rows = [entry.to_json() for entry in contents(folder)]
-    with reader_may_leave():
-        if json:
-            total = sum(row["bytes"] for row in rows)
-            print_json({**_head("ls"), "folder": str(folder), "bytes": total, "rows": rows})
-            return
-        if rows:
-            terminal.print_table(cache.HEADINGS, cache.table(rows), terminal.stdout_console(), cache.LEFT)
-        terminal.note(cache.total(str(folder), rows))
+    total = sum(row["bytes"] for row in rows)
+    listed = Record("cache", {**_head("ls"), "folder": str(folder), "bytes": total, "rows": rows})
+    print_result(listed, json)
+    if not json:
+        terminal.note(view_of(listed).verdict(listed))
 
 
 def _prune(older_than: float | None, max_bytes: int | None, json: bool) -> None:
     from diffscope.cache.contents import prune
     from diffscope.cache.store import cache_folder
-    from diffscope.report import cache, terminal
+    from diffscope.cli.running import print_result
+    from diffscope.report import terminal
+    from diffscope.results import Record
 
     pruned = prune(cache_folder(), older_than, max_bytes)
     removed, held = ([entry.to_json() for entry in entries] for entries in (pruned.removed, pruned.held))
-    with reader_may_leave():
-        if json:
-            freed = sum(row["bytes"] for row in removed)
-            print_json({**_head("prune"), "bytes": freed, "removed": removed, "held": held})
-        else:
-            for line in cache.removed(removed):
-                print_line(line)
+    freed = sum(row["bytes"] for row in removed)
+    print_result(Record("cache", {**_head("prune"), "bytes": freed, "removed": removed, "held": held}), json)
     for row in held:
         terminal.warn(f"{row['name']} ({row['kind']}) stays: a process uses it, or it cannot be removed")
 

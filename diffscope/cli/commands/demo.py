@@ -61,5 +61,6 @@ def _draw_neighbors(model: str, images: str, out: Path, json: bool) -> None:
     study = open_neighbors([model], open_source(images), settings, Loading(), Choices())
     found = search(study, out / "neighbors", overwrite=True)
     if not json:
+        print()
         print_result(found.result, json, pictured=True)
     found.forget()

@@ -56,7 +56,7 @@ def _print_topics(known: dict[str, str]) -> None:
 
 def _print_page(topic: str) -> None:
     from diffscope.report import terminal
-    from diffscope.report.markdown import print_markdown
+    from diffscope.report.manual import print_markdown
 
     with reader_may_leave():
         print_markdown(read_page(topic), terminal.stdout_console())

@@ -23,8 +23,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from diffscope.report.cells import number
 from diffscope.report.streams import one_line
+from diffscope.report.text import number
 from diffscope.results import Row
 
 __all__ = ["Axes", "Figure", "FuncFormatter", "Line2D", "MaxNLocator", "NullLocator", "Patch"]

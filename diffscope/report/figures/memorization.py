@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from diffscope.report import memorization
-from diffscope.report.cells import number
 from diffscope.report.figures import canvas
 from diffscope.report.figures.canvas import INK, PALETTE, WIDTH, Axes, Figure, FuncFormatter, Line2D, literal, title
+from diffscope.report.text import number
+from diffscope.report.words import memorization
 from diffscope.results import Result
 
 Gallery = Mapping[str, np.ndarray]

@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from diffscope.report import neighbors
-from diffscope.report.cells import number, share
 from diffscope.report.figures.canvas import (
     INK,
     MARKERS,
@@ -26,6 +24,8 @@ from diffscope.report.figures.canvas import (
     shortened,
     title,
 )
+from diffscope.report.text import number, share
+from diffscope.report.words import neighbors
 from diffscope.results import Result
 
 Pictures = Mapping[tuple[int, int], np.ndarray]

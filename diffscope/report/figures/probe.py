@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from diffscope.report.cells import by_layer, lowest, number
 from diffscope.report.figures.canvas import (
     DASHES,
     ICR,
@@ -35,7 +34,8 @@ from diffscope.report.figures.canvas import (
     shortened,
     title,
 )
-from diffscope.report.probe import PREFIXES, distance, noises, ranked, signed
+from diffscope.report.text import by_layer, lowest, number
+from diffscope.report.words.probe import PREFIXES, distance, noises, ranked, signed
 from diffscope.results import ProbeRow, Result, Row, WindowRow
 
 PANELS = 4

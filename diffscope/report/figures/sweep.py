@@ -7,7 +7,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from diffscope.report.cells import best_first, best_of, by_layer, lowest, number
 from diffscope.report.figures.canvas import (
     BEST,
     DISTINCT,
@@ -35,6 +34,7 @@ from diffscope.report.figures.canvas import (
     title,
 )
 from diffscope.report.figures.traces import measured, traces_figure
+from diffscope.report.text import best_first, best_of, by_layer, lowest, number
 from diffscope.results import Result, Row, WindowRow
 
 SIGMA = "noise level σ (noise-to-signal ratio)"

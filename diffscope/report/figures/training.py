@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from diffscope.report import training
-from diffscope.report.cells import best_first, lowest, number, share
 from diffscope.report.figures.canvas import (
     BEST,
     DISTINCT,
@@ -41,6 +39,8 @@ from diffscope.report.figures.canvas import (
     title,
 )
 from diffscope.report.figures.traces import measured, traces_figure
+from diffscope.report.text import best_first, lowest, number, share
+from diffscope.report.words import training
 from diffscope.results import OnsetRow, Overlay, OverlayAgainst, Result, Row
 
 MARKED = 40

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffscope.report.cells import best_first, by_layer, lowest, number
 from diffscope.report.figures.canvas import (
     BEST,
     DISTINCT,
@@ -36,7 +35,8 @@ from diffscope.report.figures.canvas import (
     say_no_icr,
     title,
 )
-from diffscope.report.variation import is_curve, level_of, member, members, of_member, series, short
+from diffscope.report.text import best_first, by_layer, lowest, number
+from diffscope.report.words.variation import is_curve, level_of, member, members, of_member, series, short
 from diffscope.results import Result, Row, WindowRow
 
 PANELS = 4

@@ -3,15 +3,16 @@
 A whole member:
 
     class _View(View[Result]):
-        number = "icr"                     # what --quiet prints of a row, and `names` before it
+        number = "icr"                             # what --quiet prints of a row, and `names` before it
 
-        def show(self, shown, console, pictured=False):    # what stdout has
-            ...
+        def parts(self, shown, pictured=False):    # what stdout has: tables first, the verdict last
+            yield table({"layer": lambda row: row.layer, "ICR": metric("icr", share)}, shown.rows, left=["layer"])
+            yield Text([self.verdict(shown)])
 
-        def verdict(self, shown):          # one line; the last that a reader needs
+        def verdict(self, shown):                  # one line
             return "enc.8x8_block3: ICR 0.3552 at σ = 0.057"
 
-        def figures(self, shown):          # pictures by the names of their files
+        def figures(self, shown):                  # pictures by the names of their files
             from diffscope.report.figures import curves    # matplotlib is loaded when something is drawn
             return {"icr": curves.icr(shown)}
 
@@ -23,14 +24,16 @@ Views import no sibling: what two of them need stands in `report/`. Results find
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from diffscope import registry
 from diffscope.errors import DataError
-from diffscope.report import files, html
-from diffscope.report.cells import labelled
+from diffscope.report import files, html, layout, markdown
+from diffscope.report.parts import Part
 from diffscope.report.terminal import Console
+from diffscope.report.text import labelled
 from diffscope.results import Record, Result, Shown
 
 if TYPE_CHECKING:
@@ -50,13 +53,12 @@ class View(ABC, Generic[S]):
     """Keys of what else tells rows apart; in a quiet line each stands before its value."""
 
     @abstractmethod
-    def show(self, shown: S, console: Console, pictured: bool = False) -> None:
-        """Prints what stdout has without `--json`: tables first, the verdict last.
+    def parts(self, shown: S, pictured: bool = False) -> Iterator[Part]:
+        """What there is to read: tables first, the verdict last.
 
         Args:
-            shown: What is to be seen.
-            console: Where.
-            pictured: Whether there are pictures to look at, so that what they show need not be printed.
+            shown: What was found out.
+            pictured: Whether there are pictures to look at, so that what they show need not be told.
         """
 
     @abstractmethod
@@ -82,19 +84,27 @@ class View(ABC, Generic[S]):
 
     # --- what no command needs to say for itself
 
+    def show(self, shown: S, console: Console, pictured: bool = False) -> None:
+        """Prints the parts, for stdout without `--json`."""
+        layout.show(self.parts(shown, pictured), console)
+
+    def markdown(self, shown: S) -> str:
+        """The parts for the summary of a CI run."""
+        return markdown.document(f"diffscope {shown.command}: {self.where(shown)}", self.parts(shown, pictured=True))
+
     def quiet(self, shown: S) -> list[str]:
         """What `--quiet` prints: of each row what tells it apart, and its main number last."""
         return [labelled(row, self.names, self.labels, self.number) for row in self.records(shown)]
 
     def brief(self, shown: S) -> str:
-        """What, where, and the verdict, a line each."""
+        """What, where, and the first sentence of the verdict, a line each."""
         rows = self.records(shown)
         what = f"diffscope {shown.command}, {len(rows)} row{'' if len(rows) == 1 else 's'}"
-        return "\n".join(line for line in (what, self.where(shown), self.verdict(shown)) if line)
+        return "\n".join(line for line in (what, self.where(shown), self.verdict(shown).split(". ")[0]) if line)
 
     def html(self, shown: S) -> str:
         """A table, the verdict and the first picture, for a notebook."""
-        return html.page(self.brief(shown), self.records(shown), next(iter(self._drawn(shown).values()), None))
+        return html.page(self.brief(shown), self.parts(shown), next(iter(self._drawn(shown).values()), None))
 
     def figure(self, shown: S) -> Figure:
         """The first picture."""

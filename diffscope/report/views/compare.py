@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from diffscope.report import terminal
-from diffscope.report.cells import direction
-from diffscope.report.terminal import Console
+from diffscope.report.parts import MOST, Columns, Part, Text, rest, table
+from diffscope.report.text import NULL, number, p_value, percent, share
 from diffscope.report.views.base import View
 from diffscope.results import Record
+
+COLUMNS: Columns = {
+    "layer": lambda row: str(row["layer"]),
+    "σ": lambda row: number(row["sigma"]),
+    "ICR old": lambda row: share(row["icr_old"]),
+    "ICR new": lambda row: share(row["icr_new"]),
+    "change": lambda row: percent(row["change"]),
+    "95 % interval": lambda row: _span(row),
+    "t": lambda row: number(row["t"]),
+    "p": lambda row: p_value(row["p"]),
+    "corrected p": lambda row: p_value(row["p_corrected"]),
+    "verdict": lambda row: _direction(row),
+}
+DROPPED_FIRST = (["t"], ["p"], ["ICR old", "ICR new"])
 
 
 class _View(View[Record]):
     number = "change"
 
-    def show(self, shown: Record, console: Console, pictured: bool = False) -> None:
-        terminal.print_comparison(shown["rows"], console)
+    def parts(self, shown: Record, pictured: bool = False) -> Iterator[Part]:
+        rows = _most_certain(shown["rows"])
+        less = rest(len(rows), len(shown["rows"]), "rows, those of smallest p")
+        left = ["layer", "verdict"]
+        yield table(COLUMNS, rows, left=left, once=["layer"], dropped_first=DROPPED_FIRST, beneath=less)
+        told = "at 5 % for all rows together, their p corrected for their number (Holm)"
+        yield Text([f"{self.verdict(shown)}: {told}."])
 
     def verdict(self, shown: Record) -> str:
-        found = [direction(record) for record in shown["rows"]]
-        return f"of {len(found)} rows ICR is lower in {found.count('lower')}, higher in {found.count('higher')}"
+        found = [_direction(row) for row in shown["rows"]]
+        counted = f"significantly lower in {found.count('lower')}, higher in {found.count('higher')}"
+        return f"Of {len(found)} rows ICR is {counted}"
 
     def where(self, shown: Record) -> str:
         return f"{shown['old']['path']} against {shown['new']['path']}"
@@ -29,3 +49,22 @@ class _View(View[Record]):
 
 
 VIEW = _View()
+
+
+def _most_certain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All that a reader reads, in their order; of more those of smallest p."""
+    by_p = sorted(range(len(rows)), key=lambda i: 2.0 if rows[i]["p"] is None else rows[i]["p"])
+    return [rows[i] for i in sorted(by_p[:MOST])]
+
+
+def _direction(row: Mapping[str, Any]) -> str:
+    if row["change"] is None:
+        return NULL
+    if not row["significant"]:
+        return "no difference"
+    return "lower" if row["change"] < 0 else "higher"
+
+
+def _span(row: Mapping[str, Any]) -> str:
+    low, high = row["change_low"], row["change_high"]
+    return NULL if low is None or high is None else f"[{percent(low)}, {percent(high)}]"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from diffscope.report.terminal import Console
+from diffscope.report.parts import Part, Text
 from diffscope.report.views.base import View
 from diffscope.results import Record
 
@@ -14,8 +15,8 @@ class _View(View[Record]):
     names = ("path",)
     labels = ("tensors",)
 
-    def show(self, shown: Record, console: Console, pictured: bool = False) -> None:
-        console.print(self.verdict(shown))
+    def parts(self, shown: Record, pictured: bool = False) -> Iterator[Part]:
+        yield Text([self.verdict(shown)])
 
     def verdict(self, shown: Record) -> str:
         return f"{shown['tensors']} tensors, {shown['bytes'] / 1e6:.1f} MB"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from diffscope.report.streams import one_line
-from diffscope.report.terminal import Console
+from diffscope.report.parts import Part, Text
 from diffscope.report.views.base import View
 from diffscope.results import Record
 
@@ -14,9 +14,8 @@ class _View(View[Record]):
     number = "features"
     labels = ()
 
-    def show(self, shown: Record, console: Console, pictured: bool = False) -> None:
-        for name, shape in shown["tensors"].items():
-            console.print(one_line(f"{name} {' x '.join(map(str, shape))}", console.encoding), soft_wrap=True)
+    def parts(self, shown: Record, pictured: bool = False) -> Iterator[Part]:
+        yield Text([f"{name} {' x '.join(map(str, shape))}" for name, shape in shown["tensors"].items()])
 
     def verdict(self, shown: Record) -> str:
         return f"{len(shown['tensors'])} tensors"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from diffscope.report import memorization, terminal
-from diffscope.report.terminal import Console
+from diffscope.report.parts import Part, Text, few, table
 from diffscope.report.views.base import View
+from diffscope.report.words import memorization as words
 from diffscope.results import Result
 
 if TYPE_CHECKING:
     from diffscope.report.figures.canvas import Figure
+
+DROPPED_FIRST = (["median d1"], ["median ratio"], ["median cosine"], ["its interval"])
 
 
 class _View(View[Result]):
@@ -18,16 +21,13 @@ class _View(View[Result]):
     names = ("checkpoint",)
     labels = ("step",)
 
-    def show(self, shown: Result, console: Console, pictured: bool = False) -> None:
-        columns = memorization.columns(shown.rows)
-        cells = [[show(row) for show in columns.values()] for row in shown.rows]
-        terminal.print_table(list(columns), cells, console, left=memorization.LEFT)
-        console.print()
-        heading = f"{memorization.headline(shown)}.".capitalize()
-        terminal.print_text(memorization.finding(shown), console, heading)
+    def parts(self, shown: Result, pictured: bool = False) -> Iterator[Part]:
+        rows, less = few(shown.rows, "rows")
+        yield table(words.columns(shown.rows), rows, left=["checkpoint"], dropped_first=DROPPED_FIRST, beneath=less)
+        yield Text([words.finding(shown)], f"{words.headline(shown)}.".capitalize())
 
     def verdict(self, shown: Result) -> str:
-        return memorization.finding(shown)
+        return words.finding(shown)
 
     def figures(self, shown: Result) -> dict[str, Figure]:
         from diffscope.report.figures import memorization as pictures

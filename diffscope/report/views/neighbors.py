@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from diffscope.report import neighbors, terminal
-from diffscope.report.terminal import Console
+from diffscope.report.parts import Part, Table, Text, few, table
 from diffscope.report.views.base import View
+from diffscope.report.words import neighbors as words
 from diffscope.results import Result
 
 if TYPE_CHECKING:
@@ -18,21 +19,19 @@ class _View(View[Result]):
     names = ("checkpoint", "layer")
     labels = ("step", "sigma", "component")
 
-    def show(self, shown: Result, console: Console, pictured: bool = False) -> None:
-        headings = neighbors.headings(shown)
-        terminal.print_table(headings, neighbors.cells(shown), console, left=neighbors.LEFT)
-        console.print()
-        for sentence in neighbors.notes(shown):
-            terminal.print_text(sentence, console)
-        for title, lines in [] if pictured else neighbors.listing(shown):
-            terminal.print_text(title, console)
-            terminal.print_table(neighbors.listed(shown), lines, console, left=neighbors.listed(shown))
-            console.print()
-        if finding := neighbors.finding(shown):
-            terminal.print_text(finding, console)
+    def parts(self, shown: Result, pictured: bool = False) -> Iterator[Part]:
+        rows, less = few(shown.rows, "rows")
+        yield table(words.columns(shown), rows, left=words.LEFT, once=words.ONCE, dropped_first=[["queries"], ["ICR"]])
+        if said := [*less, *words.notes(shown)]:
+            yield Text(said)
+        for title, lines in [] if pictured else words.listing(shown):
+            headings = words.listed(shown)
+            yield Table(headings, lines, left=headings, title=title)
+        if finding := words.finding(shown):
+            yield Text([finding])
 
     def verdict(self, shown: Result) -> str:
-        return neighbors.finding(shown) or "no classes to compare"
+        return words.finding(shown) or "no classes to compare"
 
     def figures(self, shown: Result) -> dict[str, Figure]:
         from diffscope.report.figures import neighbors as pictures

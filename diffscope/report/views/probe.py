@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from diffscope.report import footnotes, probe, terminal
-from diffscope.report.cells import number, share
-from diffscope.report.terminal import Console
+from diffscope.report.parts import MOST, Notes, Part, Text, rest, table
+from diffscope.report.text import TOLD, by_layer, number, share
 from diffscope.report.views.base import View
-from diffscope.results import Result
+from diffscope.report.words import probe as words
+from diffscope.results import Result, Row
 
 if TYPE_CHECKING:
     from diffscope.report.figures.canvas import Figure
+
+DROPPED_FIRST = (["t"], ["k-NN"], ["CSNR"], ["95 % of ICR"])
 
 
 class _View(View[Result]):
     number = "accuracy"
 
-    def show(self, shown: Result, console: Console, pictured: bool = False) -> None:
-        terminal.print_table(list(probe.columns(shown)), probe.cells(shown), console, left=("layer", "notes"))
-        for footnote in footnotes.footnotes(shown.rows):
-            terminal.print_text(footnote, console)
-        console.print()
-        for found in probe.ranked(shown)[: terminal.PLOTS]:
-            heading = f"{found.layer}: {probe.headline(found, shown.rows)}."
-            terminal.print_text(probe.finding(shown, found), console, heading)
+    def parts(self, shown: Result, pictured: bool = False) -> Iterator[Part]:
+        rows = _best_rows(shown)
+        notes = Notes(rows)
+        less = rest(len(rows), len(shown.rows), "rows, the best layers")
+        yield table(
+            {**words.columns(shown), **notes.column()},
+            rows,
+            left=["layer", "notes"],
+            once=["layer"],
+            gaps=True,
+            dropped_first=DROPPED_FIRST,
+            beneath=[*less, *notes.footnotes()],
+        )
+        for found in words.ranked(shown)[:TOLD]:
+            heading = f"{found.layer}: {words.headline(found, shown.rows)}."
+            yield Text([" ".join([words.finding(shown, found), *notes.new(found.notes)])], heading)
 
     def verdict(self, shown: Result) -> str:
-        best = probe.ranked(shown)[0]
-        told = f"best accuracy {share(best.accuracy)} at σ = {number(best.sigma)}; {probe.headline(best, shown.rows)}"
+        best = words.ranked(shown)[0]
+        told = f"best accuracy {share(best.accuracy)} at σ = {number(best.sigma)}; {words.headline(best, shown.rows)}"
         return f"{best.layer}: {told}"
 
     def figures(self, shown: Result) -> dict[str, Figure]:
@@ -38,3 +49,13 @@ class _View(View[Result]):
 
 
 VIEW = _View()
+
+
+def _best_rows(result: Result) -> list[Row]:
+    """All that a reader reads; of more the layers of best accuracy that have room, and one in any case."""
+    groups, kept = by_layer(result.rows), set[str]()
+    for found in words.ranked(result):
+        if kept and sum(len(groups[name]) for name in (*kept, found.layer)) > MOST:
+            break
+        kept.add(found.layer)
+    return [row for layer, rows in groups.items() if layer in kept or len(result.rows) <= MOST for row in rows]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from diffscope.report.cells import NULL, best_of, by_layer, interval, number, sentences, share
+from diffscope.report.text import NULL, best_of, by_layer, interval, number, share
 from diffscope.results import Result, WindowRow
 
 HEADLINE = {
@@ -56,10 +56,10 @@ def shape(window: WindowRow) -> str:
 
 
 def finding(result: Result, window: WindowRow) -> str:
-    """What was found for one layer: a few sentences with the numbers."""
+    """What was found for one layer: a few sentences with the numbers, without its notes."""
     if window.icr is None or window.sigma is None:
-        return " ".join(["No level has an ICR.", *sentences(window.notes)])
-    return " ".join([*_levels(result, window), *_reach(window), *sentences(window.notes)])
+        return "No level has an ICR."
+    return " ".join([*_levels(result, window), *_reach(window)])
 
 
 def spent(result: Result) -> str:
@@ -80,7 +80,7 @@ def spent(result: Result) -> str:
 def _levels(result: Result, window: WindowRow) -> list[str]:
     """The recommended level, and the best measured one, which for a U lies beside it."""
     row = best_of(result, window.layer, by_layer(result.rows).get(window.layer, []))
-    ends = NULL if row is None else interval(row["icr_low"], row["icr_high"])
+    ends = NULL if row is None else interval(row.get("icr_low"), row.get("icr_high"))
     icr = share(window.icr) if ends == NULL else f"{share(window.icr)} (95 % interval {ends})"
     native = "" if window.t is None else f" (the model's t = {number(window.t)})"
     level = f"σ = {number(window.sigma)}{native}"

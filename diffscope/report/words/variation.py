@@ -1,4 +1,4 @@
-"""A measurement under several augmentations, or from several numbers of images: its tables and its words."""
+"""A measurement under several augmentations, or from several numbers of images, in words."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import geometric_mean
-from typing import Any
 
-from diffscope.report import terminal, verdict
-from diffscope.report.cells import NULL, best_first, by_layer, interval, lowest, number, percent, sentences, share
-from diffscope.report.terminal import Console
+from diffscope.report.text import NULL, TOLD, best_first, by_layer, interval, lowest, number, percent, share
+from diffscope.report.words import window as verdict
 from diffscope.results import Result, Row, WindowRow
 
 HEADING = {"augment": "augmentation", "num_images": "images"}
@@ -65,10 +63,10 @@ def paragraphs(result: Result) -> list[tuple[str, str]]:
     """Heading and text, of each layer for a sweep, of each layer and level else; of many the best few."""
     if is_curve(result):
         layers = by_layer(result.rows)
-        told = list(layers) if len(layers) <= terminal.PLOTS else best_first(layers)[: terminal.PLOTS]
+        told = list(layers) if len(layers) <= TOLD else best_first(layers)[:TOLD]
         return [(f"{layer}:", " ".join(_of_layer(result, layer, layers[layer]))) for layer in told]
     groups = {f"{layer}, σ = {number(sigma)}": rows for (layer, sigma), rows in series(result.rows).items()}
-    told = list(groups) if len(groups) <= terminal.PLOTS else best_first(groups)[: terminal.PLOTS]
+    told = list(groups) if len(groups) <= TOLD else best_first(groups)[:TOLD]
     return [(f"{name}:", " ".join(_of_series(result, groups[name]))) for name in told]
 
 
@@ -176,79 +174,3 @@ def _holds(row: Row, value: float) -> bool:
     """Whether the row's interval does; one without an interval excludes nothing."""
     low, high = row.get("icr_low"), row.get("icr_high")
     return low is None or high is None or low <= value <= high
-
-
-# --- in the terminal
-
-
-def print_variation(result: Result, console: Console) -> None:
-    """Tables, notes, paragraphs."""
-    if is_curve(result):
-        for layer, rows in by_layer(result.rows).items():
-            names = [f"N = {name}" if result.varied == "num_images" else short(name) for name in members(result)]
-            headings = [layer, "σ", *names]
-            terminal.print_table(headings, _by_level(result, rows), console, left=(layer,))
-            console.print()
-        table = [
-            "layer",
-            HEADING[result.varied or ""],
-            "lowest ICR",
-            "95 % interval",
-            "ICR raw",
-            "σ",
-            "window",
-            "shape",
-        ]
-        cells = [_window_cells(result, window) for window in result.window]
-    else:
-        table = ["layer", "σ", HEADING[result.varied or ""], "ICR", "95 % interval", "ICR raw", "ICR Gauss"]
-        table += ["trace s", "trace ξ"]
-        cells = [_cells(row) for rows in series(result.rows).values() for row in rows]
-    if any(row.get("icr_half") is not None for row in result.rows) and not is_curve(result):
-        table.append("from half")
-        halves = [row.get("icr_half") for rows in series(result.rows).values() for row in rows]
-        cells = [[*line, share(half)] for line, half in zip(cells, halves, strict=True)]
-    terminal.print_table(table, _once(cells), console, left=("layer", "augmentation", "shape"))
-    for sentence in sentences(note for row in result.rows for note in row.notes):
-        terminal.print_text(sentence, console)
-    console.print()
-    for heading, text in paragraphs(result):
-        terminal.print_text(text, console, heading)
-
-
-def _by_level(result: Result, rows: Sequence[Row]) -> list[list[str]]:
-    """ICR of one layer: a line a noise level, a column a member."""
-    found = {(row.sigma, member(row)): row for row in rows}
-    return [
-        ["", number(level), *(share(found[level, name].get("icr")) for name in members(result))]
-        for level in sorted({row.sigma for row in rows})
-    ]
-
-
-def _window_cells(result: Result, window: WindowRow) -> list[str]:
-    """The best level measured, and what window lies around it."""
-    best = lowest(row for row in of_member(result.rows, member(window)) if row.layer == window.layer)
-    values: Mapping[str, Any] = {} if best is None else best
-    return [
-        window.layer,
-        member(window),
-        share(values.get("icr")),
-        interval(values.get("icr_low"), values.get("icr_high")),
-        share(values.get("icr_raw")),
-        number(window.sigma),
-        _reach(window),
-        verdict.shape(window),
-    ]
-
-
-def _cells(row: Row) -> list[str]:
-    ends = interval(row.get("icr_low"), row.get("icr_high"))
-    estimates = [share(row.get("icr_raw")), share(row.get("icr_gauss"))]
-    traces = [number(row.get("trace_s")), number(row.get("trace_xi"))]
-    return [row.layer, number(row.sigma), member(row), share(row.get("icr")), ends, *estimates, *traces]
-
-
-def _once(cells: Sequence[Sequence[str]]) -> list[list[str]]:
-    """The layer where it begins."""
-    layers = [None, *(line[0] for line in cells)]
-    return [["" if line[0] == layer else line[0], *line[1:]] for line, layer in zip(cells, layers, strict=False)]

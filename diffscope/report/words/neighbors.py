@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from diffscope.report.cells import NULL, number, sentences, share
-from diffscope.results import Result
+from diffscope.report.text import NULL, metric, number, sentences, share
+from diffscope.results import Result, Row
 
 SYMBOL = {"s": "s", "xi": "ξ"}
 LEFT = ("checkpoint", "layer", "by")
+ONCE = ("checkpoint", "step", "layer", "σ", "ICR")
+"""What both rows of a checkpoint have in common."""
 LISTED = 3
 """Checkpoints whose neighbours are written out: the first, the middle and the last of many."""
 
 
-def headings(result: Result) -> list[str]:
-    """Of the table of rows; the checkpoint stands in it where there are several."""
-    series = ["checkpoint", "step"] if several(result) else []
-    return [*series, "layer", "σ", "by", f"same class @{result.rows[0]['k']}", "± SE", "chance", "queries", "ICR"]
-
-
-def cells(result: Result) -> list[list[str]]:
-    """A line a row; what the second line of a checkpoint would repeat is left out."""
-    lines = []
-    for row in result.rows:
-        first = row["component"] == "s"
-        step = NULL if row["step"] is None else f"{row['step']:,}"
-        series = [file_name(row), step] if several(result) else []
-        place = [*series, row["layer"], number(row["sigma"])]
-        numbers = [share(row["same_class"]), share(row["same_class_se"]), share(row["chance"]), str(row["queries"])]
-        icr = share(row["icr"]) if first else ""
-        lines.append([*(place if first else [""] * len(place)), SYMBOL[row["component"]], *numbers, icr])
-    return lines
+def columns(result: Result) -> dict[str, Callable[[Row], str]]:
+    """Headings and how a row fills them; the checkpoint stands among them where there are several."""
+    series: dict[str, Callable[[Row], str]] = {
+        "checkpoint": file_name,
+        "step": lambda row: NULL if row["step"] is None else f"{row['step']:,}",
+    }
+    return {
+        **(series if several(result) else {}),
+        "layer": lambda row: row.layer,
+        "σ": lambda row: number(row.sigma),
+        "by": lambda row: SYMBOL[row["component"]],
+        f"same class @{result.rows[0]['k']}": metric("same_class", share),
+        "± SE": metric("same_class_se", share),
+        "chance": metric("chance", share),
+        "queries": lambda row: str(row["queries"]),
+        "ICR": metric("icr", share),
+    }
 
 
 def several(result: Result) -> bool:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from diffscope.report.cells import COLUMNS, by_layer, interval, metric, number, sentences, share
-from diffscope.report.footnotes import noted
+from diffscope.report.text import COLUMNS, by_layer, interval, metric, number, share
 from diffscope.results import ProbeRow, Result, Row
 
 PREFIXES = {"": "", "clean_": "clean ", "posterior_": "posterior "}
@@ -30,18 +29,7 @@ def columns(result: Result) -> dict[str, Callable[[Row], str]]:
         shown["ensemble"] = metric("ensemble_accuracy", share)
     for key, name in noises(result).items():
         shown[f"at {name} noise"] = metric(f"accuracy_{key}", share)
-    return {**shown, **noted(result.rows)}
-
-
-def cells(result: Result) -> list[list[str]]:
-    """A line a row; the layer once a group, an empty line between groups."""
-    shown = columns(result)
-    lines: list[list[str]] = []
-    for group in by_layer(result.rows).values():
-        lines += [[""] * len(shown)] if lines else []
-        for place, row in enumerate(group):
-            lines.append(["" if place and heading == "layer" else show(row) for heading, show in shown.items()])
-    return lines
+    return shown
 
 
 def noises(result: Result) -> dict[str, str]:
@@ -72,14 +60,14 @@ def headline(row: ProbeRow, rows: Sequence[Row]) -> str:
 
 
 def finding(result: Result, row: ProbeRow) -> str:
-    """What was found for one layer, in sentences with the numbers."""
+    """What was found for one layer, in sentences with the numbers, without its notes."""
     group = by_layer(result.rows)[row.layer]
     best = next(level for level in group if level.sigma == row.sigma)
     ends = interval(best["accuracy_low"], best["accuracy_high"])
     parts = [f"Best accuracy {share(row.accuracy)} (95 % interval {ends}) at σ = {number(row.sigma)}."]
     if row.low < row.high:
         parts.append(f"Levels from σ = {number(row.low)} to {number(row.high)} cannot be told apart from it.")
-    parts += [*_distance(row, group), *_correlations(row, len(group)), *sentences(row.notes)]
+    parts += [*_distance(row, group), *_correlations(row, len(group))]
     return " ".join(parts)
 
 

@@ -6,12 +6,10 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from diffscope.report.cells import NULL, interval, number, share
+from diffscope.report.text import NULL, interval, number, share
 from diffscope.results import Result
 
 Record = Mapping[str, Any]
-
-LEFT = ("checkpoint",)
 
 
 def columns(rows: Sequence[Record]) -> dict[str, Callable[[Record], str]]:
@@ -87,7 +85,3 @@ def _counted(row: Record, several: bool) -> str:
 
 def _percent(value: float) -> str:
     return f"{100 * value:.2g} %" if value < 0.0995 else f"{100 * value:.0f} %"
-
-
-def left_out(result: Result) -> list[str]:
-    return [f"left out: {entry['why']}" for entry in result.sections["checkpoints"] if "why" in entry]

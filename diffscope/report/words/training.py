@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from pathlib import PurePath
 
-from diffscope.report.cells import COLUMNS, NULL, code, interval, metric, number, percent, sentences, share
-from diffscope.report.footnotes import noted
+from diffscope.report.text import COLUMNS, code, interval, metric, number, percent, share
 from diffscope.results import OnsetRow, Overlay, OverlayAgainst, Result, Row
 
 HEADLINE = {
@@ -135,7 +134,6 @@ def columns(result: Result) -> dict[str, Callable[[Row], str]]:
         "eff. rank": COLUMNS["eff. rank"],
         **{heading: metric(key, show) for heading, (key, show) in HELD_OUT.items() if _any(result, key)},
         **({"mark": lambda row: ", ".join(marks(row, onset_of(result, row)))} if result.onset else {}),
-        **noted(result.rows),
     }
 
 
@@ -178,10 +176,8 @@ def by_urgency(rows: Iterable[OnsetRow]) -> list[OnsetRow]:
 
 
 def finding(result: Result, onset: OnsetRow) -> str:
-    """What one series says: a few sentences with the numbers."""
-    return " ".join(
-        [*_lowest(result, onset), *_keep(result, onset), *_rule(onset), *_undecided(onset), *sentences(onset.notes)]
-    )
+    """What one series says: a few sentences with the numbers, without its notes."""
+    return " ".join([*_lowest(result, onset), *_keep(result, onset), *_rule(onset), *_undecided(onset)])
 
 
 def _lowest(result: Result, onset: OnsetRow) -> list[str]:
@@ -295,10 +291,3 @@ def _so_far(onset: OnsetRow) -> str:
         return onset.state
     keep = "" if onset.keep is None else f", keep {PurePath(onset.keep).name} (step {onset.keep_step:,})"
     return f"turned: memorization onset fired at step {onset.fired_at:,}{keep}"
-
-
-def listed(onset: OnsetRow) -> list[str]:
-    """Its line in a list of several."""
-    icr, at = (None, None) if onset.minimum is None else (onset.minimum.icr, onset.minimum.step)
-    steps = [NULL if step is None else f"{step:,}" for step in (at, onset.keep_step, onset.fired_at)]
-    return [onset.layer, number(onset.sigma), verdict(onset), share(icr), *steps]

@@ -14,6 +14,9 @@ from diffscope.results import Result, Row
 
 NULL = "–"
 
+TOLD = 4
+"""Layers whose curves and verdicts are written out; of more, a reader wants the ranking."""
+
 
 def number(value: float | None, digits: int = 3) -> str:
     """Significant digits, without an exponent where a reader needs none."""
@@ -43,15 +46,6 @@ def percent(value: float | None) -> str:
 
 def p_value(p: float | None) -> str:
     return "<0.0001" if p is not None and p < 1e-4 else number(p, 2)
-
-
-def direction(record: Mapping[str, Any]) -> str:
-    """Of a row of two results, in words."""
-    if record["change"] is None:
-        return NULL
-    if not record["significant"]:
-        return "no difference"
-    return "lower" if record["change"] < 0 else "higher"
 
 
 def labelled(row: Mapping[str, Any], names: Sequence[str], labels: Sequence[str], key: str) -> str:
@@ -117,7 +111,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "trace ξ": metric("trace_xi"),
     "eff. rank": metric("effective_rank"),
 }
-"""What a table of rows shows: the heading and how a row fills it; its notes are marked by `footnotes.noted`."""
+"""What a table of rows shows: the heading and how a row fills it; its notes are marked by `parts.Notes`."""
 
 
 def sigma(row: Row) -> str:
