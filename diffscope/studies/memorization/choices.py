@@ -83,10 +83,12 @@ class Choices:
 
     @property
     def by_pixels(self) -> bool:
+        """Whether images are compared as they are."""
         return self.space == "pixels" and self.encoder is None and self.encoder_features is None
 
     @property
     def criterion(self) -> Criterion:
+        """What counts as a copy."""
         if self.by_pixels:
             return Criterion("ratio", THIRD if self.threshold is None else self.threshold)
         return Criterion("cosine", PUBLISHED_THRESHOLD if self.threshold is None else self.threshold)

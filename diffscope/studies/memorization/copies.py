@@ -60,16 +60,18 @@ class Found:
 
     @property
     def score(self) -> np.ndarray:
-        """float64 [n]: the smaller, the more a sample looks like a copy."""
+        """The smaller, the more a sample looks like a copy: float64 [n]."""
         raise NotImplementedError
 
     def copies(self, threshold: float) -> np.ndarray:
-        """bool [n]."""
+        """Which samples count as copies, bool [n]."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Distances(Found):
+    """Those to the two nearest training images, of pixels."""
+
     d1: np.ndarray
     """float64 [n], distance of the nearest, over values in [-1, 1]."""
     d2: np.ndarray
@@ -82,22 +84,28 @@ class Distances(Found):
 
     @property
     def score(self) -> np.ndarray:
+        """The ratio of the two distances."""
         return self.ratio
 
     def copies(self, threshold: float) -> np.ndarray:
+        """Samples whose ratio is below the threshold."""
         return np.asarray(self.ratio < threshold)
 
 
 @dataclass(frozen=True)
 class Similarities(Found):
+    """Those of descriptors."""
+
     similarity: np.ndarray
     """float64 [n], cosine with the nearest."""
 
     @property
     def score(self) -> np.ndarray:
+        """The similarity, negative."""
         return -self.similarity
 
     def copies(self, threshold: float) -> np.ndarray:
+        """Samples whose similarity is above the threshold."""
         return np.asarray(self.similarity > threshold)
 
 
@@ -107,6 +115,11 @@ class DistanceSearch:
     uint8 images are compared as whole numbers in float64, which holds every sum of theirs exactly: distances are the
     same whatever the parts, threads and device. Of floats, a square loses 1e-13 to cancellation in
     |a - b|² = |a|² + |b|² - 2ab.
+
+    Args:
+        count: How many samples there are.
+        mirror: Whether a training image and its mirror image are the same.
+        device: Where distances are computed.
     """
 
     def __init__(self, count: int, mirror: bool, device: str = "cpu") -> None:
@@ -118,7 +131,14 @@ class DistanceSearch:
         self._scale = 1.0
 
     def update(self, start: int, samples: np.ndarray, indices: np.ndarray, images: np.ndarray) -> None:
-        """Samples from number `start` on and training images, [n, C, S, S] of one dtype; `indices` name the latter."""
+        """Compares some samples with some training images.
+
+        Args:
+            start: Number of the first of these samples.
+            samples: [n, C, S, S].
+            indices: Of the training images in their source, int64 [m].
+            images: [m, C, S, S], of the dtype of the samples.
+        """
         self._scale = 1 / 127.5 if images.dtype == np.uint8 else 1.0
         ours = self._flat(samples)
         squares = _squares(ours, self._flat(images))
@@ -135,6 +155,7 @@ class DistanceSearch:
         self._best[rows] = torch.cat([self._best[rows], nearest], 1).sort(1).values[:, :2]
 
     def found(self) -> Distances:
+        """Of all samples."""
         d1, d2 = (self._best.clamp(min=0).sqrt() * self._scale).cpu().numpy().T
         return Distances(self._image.cpu().numpy(), self._mirrored.cpu().numpy(), d1, d2)
 
@@ -148,10 +169,13 @@ def _squares(a: Tensor, b: Tensor) -> Tensor:
 
 
 class CosineSearch:
-    """The most similar of all training images, by descriptors of length 1."""
+    """The most similar of all training images, by descriptors of length 1.
+
+    Args:
+        descriptors: Of the samples, float32 (n, d).
+    """
 
     def __init__(self, descriptors: Tensor) -> None:
-        """descriptors: of the samples, float32 (n, d)."""
         self.descriptors = descriptors
         count, device = len(descriptors), descriptors.device
         self._best = torch.full((count,), -torch.inf, device=device)
@@ -170,6 +194,7 @@ class CosineSearch:
             self._best[rows] = torch.maximum(nearest, self._best[rows])
 
     def found(self) -> Similarities:
+        """Of all samples."""
         similarity = self._best.clamp(-1, 1).double().cpu().numpy()
         return Similarities(self._image.cpu().numpy(), self._mirrored.cpu().numpy(), similarity)
 

@@ -38,7 +38,15 @@ class Encoder(ABC):
 
     @abstractmethod
     def describe(self, images: np.ndarray, labels: np.ndarray | None) -> Tensor:
-        """labels: int64 [n], where the model is told of classes."""
+        """Descriptors of length 1, float32 (n, d).
+
+        Args:
+            images: [n, C, S, S] at the model's size.
+            labels: int64 [n], where the model is told of classes.
+
+        Raises:
+            DataError: If they are not finite, or the encoder takes no such images.
+        """
 
 
 class OwnFeatures(Encoder):
@@ -53,6 +61,7 @@ class OwnFeatures(Encoder):
         self._mean = self._features(images, labels).mean(0)
 
     def describe(self, images: np.ndarray, labels: np.ndarray | None) -> Tensor:
+        """Features less the mean."""
         return functional.normalize(self._features(images, labels) - self._mean, dim=1)
 
     def _features(self, images: np.ndarray, labels: np.ndarray | None) -> Tensor:
@@ -102,6 +111,7 @@ class ScriptEncoder(Encoder):
             raise DataError(f"--encoder {path}: cannot be read as TorchScript ({reason})") from None
 
     def describe(self, images: np.ndarray, labels: np.ndarray | None) -> Tensor:
+        """What the program gives, of length 1."""
         whole = torch.from_numpy(images)
         found = torch.cat([self._described(part) for part in torch.split(whole, self.batch_size)])
         if not bool(found.isfinite().all()):

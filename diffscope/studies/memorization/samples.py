@@ -44,10 +44,14 @@ class Drawn:
     """The first `count` samples of a checkpoint, on disk: a file for each batch, named after its first sample.
 
     uint8 [n, C, S, S], as a picture has them; float32 in the network's own units where the training images have that.
+
+    Args:
+        folder: Where they lie.
+        count: How many are wanted.
+        listener: Told of samples drawn, and of those that the disk has damaged.
     """
 
     def __init__(self, folder: Path, count: int, listener: Listener | None = None) -> None:
-        """listener: told of samples drawn, and of those that the disk has damaged."""
         self.folder, self.count, self._listener = folder, count, listener or Listener()
 
     def draw(self, job: Job, steps: int) -> None:
@@ -104,8 +108,12 @@ class Drawn:
         return np.stack([chosen[int(n)] for n in numbers])
 
     def save(self, path: Path, classes: np.ndarray | None) -> None:
-        """One .npz with `arr_0` [n, S, S, C] and, where there are classes, `arr_1` [n], as other tools and --data read
-        them; never all of it in memory."""
+        """Writes one .npz as other tools and --data read them; never all of it is in memory.
+
+        Args:
+            path: Where; it gets `arr_0` [n, S, S, C] and, where there are classes, `arr_1` [n].
+            classes: int64 [n], or None.
+        """
 
         def write(part: Path) -> None:
             first = next(self._files())[1]
@@ -123,6 +131,7 @@ class Drawn:
         write_atomically(path, write)
 
     def clear(self) -> None:
+        """Removes all samples of this checkpoint."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -142,8 +151,10 @@ def draw_batch(job: Job, numbers: range, steps: int, labels: np.ndarray | None) 
 
 
 def classes(job: Job, count: int) -> np.ndarray | None:
-    """One class for each sample, int64 [count]; None for the null class. `label` takes those of the training images, in
-    the seeded order and over again where samples are more."""
+    """One class for each sample, int64 [count]; None for the null class.
+
+    `label` takes those of the training images, in the seeded order and over again where samples are more.
+    """
     chosen = job.plan.class_label
     if chosen == "null":
         return None

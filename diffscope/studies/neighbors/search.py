@@ -68,6 +68,8 @@ def query_view(seed: int, image: int, views: int) -> int:
 
 @dataclass(frozen=True)
 class Footprint:
+    """What the features of a run take."""
+
     memory: int
     """Bytes, beside the network and its activations."""
     disk: int
@@ -92,6 +94,7 @@ class OriginalFirst(Inputs):
     """Of V views the first is the image as it is; its noise is that of any other view."""
 
     def batches(self, denoiser: Denoiser, indices: Sequence[int], skipped: Skipped | None = None) -> Iterator[Batch]:
+        """Those of `Inputs`, with the first view of each image replaced."""
         single = replace(self.plan, views=1, augmentation=Augmentation("none"))
         plain = Inputs(self.source, single, self.strict, say=self.say)
         originals = plain.batches(denoiser, indices)
@@ -360,9 +363,14 @@ class Search:
 
 
 def principal_plane(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """z (n, d) in its first two principal components (n, 2), and the share of the variance that each of them has.
+    """The plane of largest variance.
 
-    The sign of a component is such that its longest coordinate is positive.
+    Args:
+        z: (n, d).
+
+    Returns:
+        Points (n, 2) in the first two principal components, each of a sign that makes its longest coordinate positive;
+        and the share of the variance that each component has.
     """
     centred = z - z.mean(0)
     values, vectors = np.linalg.eigh(centred @ centred.T)

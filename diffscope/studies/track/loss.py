@@ -20,6 +20,8 @@ from diffscope.views import Augmentation
 
 @dataclass(frozen=True)
 class Loss:
+    """That of one noise level."""
+
     mean: float
     """Mean squared error a pixel and channel, in units of the network's input space."""
     se: float

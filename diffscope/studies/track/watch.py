@@ -18,9 +18,15 @@ Stamp = tuple[tuple[str, int, int], ...]
 
 @dataclass
 class Watch:
+    """Knows which files of a folder are whole and new.
+
+    Attributes:
+        folder: Where they appear.
+        every: Seconds between two looks.
+    """
+
     folder: str
     every: float
-    """Seconds between two looks."""
     _seen: dict[str, Stamp] = field(default_factory=dict, init=False)
     _given: dict[str, Stamp] = field(default_factory=dict, init=False)
 

@@ -376,8 +376,8 @@ def test_descriptors_made_elsewhere(images: np.ndarray, data: Path, tmp_path: Pa
         ({"threshold": 1.5}, "between 0 and 1"),
         ({"threshold": -1.5, "encoder_features": ("a", "b")}, "between -1 and 1"),
         ({"encoder": "a", "allow_torchscript": True, "encoder_features": ("b", "c")}, "one space at a time"),
-        ({"class_label": "cat"}, "--class cat"),
-        ({"seed": -1}, "--seed -1"),
+        ({"class_label": "cat"}, "class_label=cat"),
+        ({"seed": -1}, "seed=-1"),
     ],
 )
 def test_choices_that_contradict_are_refused(options: dict[str, Any], message: str) -> None:

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import EDM, LAYER
+from commands import DATA, EDM, LAYER
 from numpy.testing import assert_allclose
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
-from diffscope.errors import DataError, MemoryLimit, NeedTwoViews, TooFewImages, UsageError, ZeroNoise
+from diffscope.errors import CheckpointError, DataError, MemoryLimit, NeedTwoViews, TooFewImages, UsageError, ZeroNoise
 from diffscope.features import Extractor, Inputs, target_of
 from diffscope.measure.job import Job
 from diffscope.measure.opening import open_job
@@ -23,7 +25,7 @@ from diffscope.measure.progress import Listener
 from diffscope.options.settings import Loading, Settings
 from diffscope.results import Result
 from diffscope.sources.arrays import ArraySource
-from diffscope.sources.base import Source, Target
+from diffscope.sources.base import Source, Target, open_source
 from diffscope.studies.neighbors import search as neighborhood
 from diffscope.studies.neighbors.choices import Choices
 from diffscope.studies.neighbors.nearest import Nearest
@@ -32,6 +34,7 @@ from diffscope.studies.neighbors.search import BLOCK, OriginalFirst, QuerySplit,
 from diffscope.views import Augmentation, augmented_view, view_noise
 
 CLASSES = 3
+SNAPSHOT = "snapshot-0025600.safetensors"
 
 
 class Planted(Source):
@@ -267,6 +270,25 @@ def test_unreadable_images_are_left_out_and_asked_ones_are_errors(tmp_path: Path
     assert result.data["skipped"] == [{"file": "b/0007", "why": "b/0007: torn"}]
     with pytest.raises(DataError, match=r"--query b/0007.*torn"):
         found(source, tmp_path, Choices(("7",)))
+
+
+def test_a_broken_snapshot_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    series, broken = DATA / "series", tmp_path / "snapshot-0999999.safetensors"
+    tensors = {name: np.full_like(value, np.nan) for name, value in load_file(series / SNAPSHOT).items()}
+    with safe_open(series / SNAPSHOT, framework="np") as file:
+        save_file(tensors, broken, metadata={**file.metadata(), "step": "999999"})
+    settings = replace(SETTINGS, sigma=(0.3,), pool="mean", num_images=24)
+    paths, images = [str(series / SNAPSHOT), str(broken)], open_source(str(series / "images.npz"))
+    warned: list[str] = []
+    planned = open_neighbors(paths, images, settings, Loading(), Choices())
+    result = planned.run(tmp_path / "out", Listener(warn=warned.append)).result
+    assert {row["checkpoint"] for row in result.rows} == {paths[0]}
+    (line,) = [line for line in warned if line.startswith("left out: ")]
+    assert str(broken) in line
+    assert result.sections["checkpoints"][-1]["path"] == str(broken)
+    strict = open_neighbors(paths, images, replace(settings, strict=True), Loading(), Choices())
+    with pytest.raises(CheckpointError, match="not finite"):
+        strict.run(tmp_path / "strict", Listener())
 
 
 # --- refusals
