@@ -63,7 +63,7 @@ class Outline:
         return Outline(**{**record, "features": features, "levels": tuple(Level(**one) for one in record["levels"])})
 
 
-def outline(job: Job, refused: Mapping[str, str]) -> Outline:
+def outline_of(job: Job, refused: Mapping[str, str]) -> Outline:
     """`refused`: layer → why."""
     plan = job.plan
     features = tuple(
@@ -87,7 +87,7 @@ def outline(job: Job, refused: Mapping[str, str]) -> Outline:
 
 
 def read_rows(
-    told: Outline,
+    outline: Outline,
     cells: Sequence[tuple[int, int]],
     moments: Callable[[int, int], Moments],
     add: AddToRow | None = None,
@@ -95,24 +95,24 @@ def read_rows(
     """A row for each (level, layer), from its moments; nulls with the reason where there is no number."""
     rows, failures = [], []
     for number, place in cells:
-        level, features = told.levels[number], told.measured[place]
+        level, features = outline.levels[number], outline.measured[place]
         found = moments(number, place)
         try:
-            measured = measure_all(found, Context(told.spacing, features.positions, told.reduce))
+            measured = measure_all(found, Context(outline.spacing, features.positions, outline.reduce))
         except EstimationError as error:
             failures.append(error)
             row = null_row(features.layer, level, found.total.n, found.d, note_of(error))
         else:
             values = {key: _plain(value) for key, value in measured.values.items()}
             n, d = int(values.pop("n")), int(values.pop("d"))
-            notes = (*_few_features(told, features), *measured.notes)
+            notes = (*_few_features(outline, features), *measured.notes)
             row = Row(_place(features.layer, level), n=n, d=d, **values, notes=notes)
         rows.append(row if add is None else add(row, found))
     return rows, failures
 
 
-def _few_features(told: Outline, features: Features) -> list[str]:
-    if features.width >= FEWEST_FEATURES and features.width > told.channels:
+def _few_features(outline: Outline, features: Features) -> list[str]:
+    if features.width >= FEWEST_FEATURES and features.width > outline.channels:
         return []
     return [
         f"{FEW_FEATURES}: a layer of fewer than {FEWEST_FEATURES} features, or of no more than its input has channels, "
@@ -120,15 +120,15 @@ def _few_features(told: Outline, features: Features) -> list[str]:
     ]
 
 
-def all_rows(told: Outline, rows: Sequence[Row], used: int, add: AddToRow | None = None) -> tuple[Row, ...]:
+def all_rows(outline: Outline, rows: Sequence[Row], used: int, add: AddToRow | None = None) -> tuple[Row, ...]:
     """With those of the layers that were refused, in the order of execution, by rising noise; `used` images."""
     nulls = [
         null_row(one.layer, level, used, one.width, f"too_few_images: {one.refused}")
-        for one in told.features
+        for one in outline.features
         if one.refused is not None
-        for level in told.levels
+        for level in outline.levels
     ]
-    order = {one.layer: number for number, one in enumerate(told.features)}
+    order = {one.layer: number for number, one in enumerate(outline.features)}
     whole = [*rows, *(nulls if add is None else [add(row, None) for row in nulls])]
     return tuple(sorted(whole, key=lambda row: (order[row.layer], row.sigma)))
 

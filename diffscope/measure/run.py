@@ -18,7 +18,7 @@ from diffscope.features import Extractor, Inputs, Skipped, not_finite
 from diffscope.measure.job import Job, with_layers
 from diffscope.measure.memory import Round, described, memory_limit, passes_of, rounds
 from diffscope.measure.progress import Listener
-from diffscope.measure.rows import AddToRow, Outline, all_rows, outline, read_rows, require_one
+from diffscope.measure.rows import AddToRow, Outline, all_rows, outline_of, read_rows, require_one
 from diffscope.measure.tasks import Task, TaskFile, files_of, missing_of, moments_of, records_in, skipped_in
 from diffscope.moments import BlockAccumulator, Moments, NonFiniteFeature, size_problem
 from diffscope.protocol import Protocol
@@ -74,7 +74,7 @@ def measure(
     listener = listener or Listener()
     started = time.perf_counter(), time.process_time()
     protocol = job.protocol
-    job, told = measurable(job)
+    job, outline = measurable(job)
     # Memory may differ from process to process; the plan may not.
     planned = world().lead(
         partial(rounds, job),
@@ -87,13 +87,13 @@ def measure(
     world().lead(partial(parts.claim, listener.say))
     keep = memory_limit(job) // 8 if len(planned) > 1 else 0
     run = TaskRun(job, parts, listener, inputs or Inputs(job.source, job.plan, job.settings.strict, keep, listener.say))
-    read = [_read_round(run, told, one, add, several=len(planned) > 1) for one in planned]
+    read = [_read_round(run, outline, one, add, several=len(planned) > 1) for one in planned]
     rows = [row for one in read for row in one.rows]
     world().lead(partial(require_one, rows, [failure for one in read for failure in one.failures]))
     skipped = read[-1].skipped
     used = len(job.indices) - len(skipped)
     timing = _timing(run, started, planned)
-    return Measured(protocol, all_rows(told, rows, used, add), skipped, used, timing, parts)
+    return Measured(protocol, all_rows(outline, rows, used, add), skipped, used, timing, parts)
 
 
 @dataclass
@@ -258,7 +258,7 @@ class _Read:
         return _Read(tuple(map(Row, record["rows"])), tuple(record["skipped"]))
 
 
-def _read_round(run: TaskRun, told: Outline, tasks: Round, add: AddToRow | None, several: bool) -> _Read:
+def _read_round(run: TaskRun, outline: Outline, tasks: Round, add: AddToRow | None, several: bool) -> _Read:
     """The rows of a round, measured now or read by an earlier run; one of several leaves a record of them."""
     key, records = _key(tasks[0], add), Records(run.parts.folder, run.listener.say)
     record = world().lead(partial(records.read, key)) if several else None
@@ -270,7 +270,7 @@ def _read_round(run: TaskRun, told: Outline, tasks: Round, add: AddToRow | None,
 
     def read() -> _Read:
         cells = [(level, layer) for layer in tasks[0].layers for level in tasks[0].levels]
-        rows, failures = read_rows(told, cells, run.moments, add)
+        rows, failures = read_rows(outline, cells, run.moments, add)
         found = _Read(tuple(rows), run.skipped(), tuple(failures))
         if several and len(failures) < len(rows):
             # Their moments, of all blocks at once, may be more than the disk should hold.
@@ -334,4 +334,4 @@ def measurable(job: Job) -> tuple[Job, Outline]:
     if not kept:
         name, problem = next(iter(refused.items()))
         raise TooFewImages(f"layer {name}: {problem}")
-    return with_layers(job, kept), outline(job, refused)
+    return with_layers(job, kept), outline_of(job, refused)

@@ -60,25 +60,25 @@ def staged_sweep(
     listener = listener or Listener()
     started = time.perf_counter(), time.process_time()
     protocol = job.protocol
-    job, told = measurable(job)
+    job, outline = measurable(job)
     world().lead(partial(_require_one_round, job))  # memory may differ from process to process
-    widths = [one.width for one in told.measured]
+    widths = [one.width for one in outline.measured]
     asked = rule(accuracy, job.plan.sigmas, looks(len(job.indices), widths, job.plan.views, job.blocks), job.plan.views)
     parts = Parts(folder or cache_folder(), protocol.hash())
     world().lead(partial(parts.claim, listener.say))
     blocks = TaskRun(job, parts, listener, Inputs(job.source, job.plan, job.settings.strict, say=listener.say))
-    stages = _Stages(job, told, asked, blocks)
+    stages = _Stages(job, outline, asked, blocks)
     passes = stages.run(listener)
     full = total_passes(job)
     listener.advance(full - passes)
 
     def read() -> Result:
         cells = [(level, layer) for layer in range(len(widths)) for level in range(len(job.levels))]
-        rows, failures = read_rows(told, cells, blocks.moments, stages.with_interval)
+        rows, failures = read_rows(outline, cells, blocks.moments, stages.with_interval)
         require_one(rows, failures)
         skipped = blocks.skipped()
         used = stages.seen - len(skipped)
-        whole = all_rows(told, rows, used)
+        whole = all_rows(outline, rows, used)
         return Result(
             version=__version__,
             command="sweep",
@@ -106,7 +106,7 @@ class _Stages:
     """Looks and what they came to; evidence and decisions are the first process's alone."""
 
     job: Job
-    told: Outline
+    outline: Outline
     rule: Rule
     blocks: TaskRun
     evidence: dict[str, list[list[Reading | None]]] = field(default_factory=dict)
@@ -120,7 +120,7 @@ class _Stages:
     def run(self, listener: Listener) -> int:
         """All stages; the forward passes that they took."""
         going, passes, levels = list(range(len(self.rule.sigmas))), 0, len(self.rule.sigmas)
-        layers = tuple(range(len(self.told.measured)))
+        layers = tuple(range(len(self.outline.measured)))
         for look, images in enumerate(self.rule.looks):
             tasks = [Task(block, self.seen, images, tuple(going), layers) for block in range(self.job.blocks)]
             self.blocks.run(tasks)
@@ -138,7 +138,7 @@ class _Stages:
     def _look(self, look: int, measured: list[int]) -> list[int]:
         images = self.rule.looks[look]
         self.last_look.update(dict.fromkeys(measured, look))
-        for number, features in enumerate(self.told.measured):
+        for number, features in enumerate(self.outline.measured):
             if look == 0:
                 self.evidence[features.layer] = [[] for _ in self.rule.sigmas]
             if features.layer not in self.evidence:
@@ -154,10 +154,10 @@ class _Stages:
 
     def _reading(self, level: int, layer: int, images: int) -> Reading | EstimationError | None:
         moments = self.blocks.moments(level, layer, images)
-        positions = self.told.measured[layer].positions
+        positions = self.outline.measured[layer].positions
         try:
             with threads_for(moments.d):
-                found = estimate(guarded(moments, self.told.spacing, positions, self.told.reduce)[0])
+                found = estimate(guarded(moments, self.outline.spacing, positions, self.outline.reduce)[0])
         except EstimationError as error:
             return error
         return None if found.replicates is None else Reading(found.icr, found.replicates, moments.total.n)

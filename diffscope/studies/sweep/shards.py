@@ -78,7 +78,7 @@ def measure_shard(job: Job, shard: Shard, command: str, folder: Path, listener: 
             f"{folder} holds shard {'/'.join(map(str, there.get('shard', ())))}; give each a folder of its own"
         )
     whole = job
-    job, told = measurable(job)
+    job, outline = measurable(job)
     parts = Parts(folder, whole.protocol.hash())
     world().lead(partial(parts.claim, listener.say))
     run = TaskRun(job, parts, listener, Inputs(job.source, job.plan, job.settings.strict, say=listener.say))
@@ -91,7 +91,7 @@ def measure_shard(job: Job, shard: Shard, command: str, folder: Path, listener: 
         "blocks": mine,
         "command": command,
         "protocol": whole.protocol.to_json(),
-        "outline": told.to_json(),
+        "outline": outline.to_json(),
         "checkpoint": described_checkpoint(job),
         "data": described_data(job, 0, ()),
         "noise": noise_table(job.denoiser.noise, job.plan.sigmas),
@@ -112,15 +112,15 @@ class Shards:
         self.first, self.count = records[0], len(paths)
         self.command: str = self.first["command"]
         self.protocol: dict[str, Any] = self.first["protocol"]
-        self.told = Outline.from_json(self.first["outline"])
+        self.outline = Outline.from_json(self.first["outline"])
         self.found: list[TaskFile] = []
         for path, record in zip(paths, records, strict=True):
             parts = Parts(_folder(path), record["protocol"]["hash"])
             there = files_of(parts, records_in(parts))
-            _check_whole(path, self.told, record["blocks"], there)
+            _check_whole(path, self.outline, record["blocks"], there)
             self.found += there
         self.cells = [
-            (level, layer) for layer in range(len(self.told.measured)) for level in range(len(self.told.levels))
+            (level, layer) for layer in range(len(self.outline.measured)) for level in range(len(self.outline.levels))
         ]
 
     def merged(self, listener: Listener | None = None) -> Result:
@@ -131,13 +131,13 @@ class Shards:
             listener.advance(1)
             return moments_of(self.found, level, layer)
 
-        first, told = self.first, self.told
-        rows, failures = read_rows(told, self.cells, moments)
+        first, outline = self.first, self.outline
+        rows, failures = read_rows(outline, self.cells, moments)
         require_one(rows, failures)
         skipped = skipped_in(self.found)
-        check_unreadable(first["data"]["path"], told.images, len(skipped), skipped)
-        used = told.images - len(skipped)
-        whole = all_rows(told, rows, used)
+        check_unreadable(first["data"]["path"], outline.images, len(skipped), skipped)
+        used = outline.images - len(skipped)
+        whole = all_rows(outline, rows, used)
         return Result(
             version=__version__,
             command=self.command,
@@ -220,11 +220,11 @@ def _check(paths: Sequence[Path], records: Sequence[dict[str, Any]]) -> None:
         raise DataError(f"shard {', '.join(missing)} is missing: run it, then merge all {count}")
 
 
-def _check_whole(path: Path, told: Outline, blocks: Sequence[int], files: Sequence[TaskFile]) -> None:
+def _check_whole(path: Path, outline: Outline, blocks: Sequence[int], files: Sequence[TaskFile]) -> None:
     there = {(one.task.block, *cell) for one in files for cell in one.task.cells()}
     for block in blocks:
-        for level in range(len(told.levels)):
-            for layer in range(len(told.measured)):
+        for level in range(len(outline.levels)):
+            for layer in range(len(outline.measured)):
                 if (block, level, layer) not in there:
                     raise DataError(
                         f"{path}: the moments of block {block} are not all there, or damaged; run this shard again"
