@@ -34,6 +34,7 @@ def one_line(text: str, encoding: str) -> str:
 
 
 def can_carry(encoding: str) -> bool:
+    """Whether an encoding has the characters of tables and plots."""
     try:
         SYMBOLS.encode(encoding)
     except UnicodeEncodeError:

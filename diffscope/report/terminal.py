@@ -22,10 +22,12 @@ _drawing: list[Console] = []
 
 
 def stdout_console() -> Console:
+    """The console for results."""
     return _console(stderr=False)
 
 
 def stderr_console() -> Console:
+    """The console for all else; while a bar is drawn, that which draws it."""
     return _drawing[-1] if _drawing else _console(stderr=True)
 
 
@@ -50,14 +52,17 @@ class _Console(Console):
 
 
 def warn(text: str) -> None:
+    """Says on one line of stderr what may be wrong."""
     _line("warning: ", "yellow", text)
 
 
 def fail(text: str) -> None:
+    """Says on one line of stderr what ended the run."""
     _line("error: ", "bold red", text)
 
 
 def note(text: str) -> None:
+    """Says on one line of stderr how the run goes on."""
     _line("", "", text)
 
 

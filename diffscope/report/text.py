@@ -36,6 +36,7 @@ def share(value: float | None) -> str:
 
 
 def interval(low: float | None, high: float | None) -> str:
+    """An interval of shares in brackets."""
     return NULL if low is None or high is None else f"[{share(low)}, {share(high)}]"
 
 
@@ -45,6 +46,7 @@ def percent(value: float | None) -> str:
 
 
 def p_value(p: float | None) -> str:
+    """A p value; what is below 0.0001 is not told apart."""
     return "<0.0001" if p is not None and p < 1e-4 else number(p, 2)
 
 
@@ -86,8 +88,10 @@ def best_of(result: Result, layer: str, rows: Iterable[Row]) -> Row | None:
 
 
 def best_first(groups: Mapping[str, Sequence[Row]]) -> list[str]:
-    """Names of the groups by their lowest ICR, best first; layers that are not to be ranked after the others, groups
-    without any ICR last."""
+    """Names of the groups by their lowest ICR, best first.
+
+    Layers that are not to be ranked come after the others, groups without any ICR last.
+    """
 
     def place(name: str) -> tuple[bool, bool, float]:
         row = lowest(groups[name])
@@ -97,6 +101,7 @@ def best_first(groups: Mapping[str, Sequence[Row]]) -> list[str]:
 
 
 def metric(key: str, show: Callable[[Any], str] = number) -> Callable[[Row], str]:
+    """How a row fills a column of one of its metrics."""
     return lambda row: show(row.get(key))
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from diffscope.report.figures import canvas
-from diffscope.report.figures.canvas import INK, PALETTE, WIDTH, Axes, Figure, FuncFormatter, Line2D, literal, title
 from diffscope.report.text import number
 from diffscope.report.words import memorization
 from diffscope.results import Result
@@ -20,11 +19,11 @@ COLUMNS = 8
 """Samples side by side."""
 PAIR_COLUMNS = 4
 
-COPY: dict[str, Any] = {"color": PALETTE[0], "linestyle": "-", "linewidth": 1.8}
-LOOSER: dict[str, Any] = {"color": PALETTE[1], "linestyle": (0, (4, 2)), "linewidth": 1.3}
+COPY: dict[str, Any] = {"color": canvas.PALETTE[0], "linestyle": "-", "linewidth": 1.8}
+LOOSER: dict[str, Any] = {"color": canvas.PALETTE[1], "linestyle": (0, (4, 2)), "linewidth": 1.3}
 
 
-def figures(result: Result) -> dict[str, Figure]:
+def figures(result: Result) -> dict[str, canvas.Figure]:
     """`samples` and `pairs`, unless the result was read from a file; of several checkpoints also `share`."""
     drawn = {}
     if (gallery := result.pictures) is not None:
@@ -36,30 +35,32 @@ def figures(result: Result) -> dict[str, Figure]:
 # --- grids
 
 
-def _samples(result: Result, gallery: Gallery, shown: Mapping[str, Any]) -> Figure:
+def _samples(result: Result, gallery: Gallery, shown: Mapping[str, Any]) -> canvas.Figure:
     images = pictures(gallery["samples"])
     columns = min(COLUMNS, len(images))
     lines = -(-len(images) // columns)
-    cell = WIDTH / COLUMNS
-    figure = Figure(figsize=(max(cell * columns, 4.0), cell * lines + 0.4))
+    cell = canvas.WIDTH / COLUMNS
+    figure = canvas.Figure(figsize=(max(cell * columns, 4.0), cell * lines + 0.4))
     axes = _blank(figure, columns * 1.06, lines * 1.06)
     for n, image in enumerate(images):
         _put(axes, image, n % columns * 1.06 + 0.03, n // columns * 1.06 + 0.03)
     count = result.rows[0]["samples"]
     first = f"first {len(images)} of {count:,} samples" if count > len(images) else f"{count} samples"
-    figure.suptitle(title(first, *_of(result, shown)), fontsize=10)
+    figure.suptitle(canvas.title(first, *_of(result, shown)), fontsize=10)
     return figure
 
 
-def _pairs(result: Result, gallery: Gallery, pairs: Sequence[Mapping[str, Any]], shown: Mapping[str, Any]) -> Figure:
+def _pairs(
+    result: Result, gallery: Gallery, pairs: Sequence[Mapping[str, Any]], shown: Mapping[str, Any]
+) -> canvas.Figure:
     """Sample on the left, its nearest training image on the right; the frame says by which measure it is a copy."""
     both = pictures(np.concatenate([gallery["pair_samples"], gallery["pair_images"]]))
     ours, theirs = both[: len(pairs)], both[len(pairs) :]
     columns = min(PAIR_COLUMNS, len(pairs))
     lines = -(-len(pairs) // columns)
     across, down = 2.3, 1.42
-    cell = WIDTH / (PAIR_COLUMNS * across)
-    figure = Figure(figsize=(max(cell * across * columns, 4.0), cell * down * lines + 0.9))
+    cell = canvas.WIDTH / (PAIR_COLUMNS * across)
+    figure = canvas.Figure(figsize=(max(cell * across * columns, 4.0), cell * down * lines + 0.9))
     axes = _blank(figure, columns * across, lines * down)
     for n, pair in enumerate(pairs):
         left, top = n % columns * across + 0.13, n // columns * down + 0.1
@@ -71,23 +72,28 @@ def _pairs(result: Result, gallery: Gallery, pairs: Sequence[Mapping[str, Any]],
             axes.plot([x[0], x[1], x[1], x[0], x[0]], [y[0], y[0], y[1], y[1], y[0]], **frame, clip_on=False)
         mark = " ↔" if pair["mirrored"] else ""
         axes.text(left + 1.02, top + 1.08, _value(pair) + mark, ha="center", va="top", fontsize=8.5)
-    figure.suptitle(title("samples, each left of its nearest training image", *_of(result, shown)), fontsize=10)
+    figure.suptitle(canvas.title("samples, each left of its nearest training image", *_of(result, shown)), fontsize=10)
     handles = _pair_handles(result, pairs)
     canvas.legend(figure, handles)
     return figure
 
 
-def _pair_handles(result: Result, pairs: Sequence[Mapping[str, Any]]) -> list[Line2D]:
+def _pair_handles(result: Result, pairs: Sequence[Mapping[str, Any]]) -> list[canvas.Line2D]:
     """What is in the picture, and nothing else."""
     frames = [_frame(result, pair) for pair in pairs]
     handles = []
     if COPY in frames:
-        handles.append(Line2D([], [], **COPY, label=literal(f"copy: {result.rows[0]['criterion']}")))
+        handles.append(canvas.Line2D([], [], **COPY, label=canvas.literal(f"copy: {result.rows[0]['criterion']}")))
     if LOOSER in frames:
-        handles.append(Line2D([], [], **LOOSER, label="ratio<1/2"))
+        handles.append(canvas.Line2D([], [], **LOOSER, label="ratio<1/2"))
     if any(pair["mirrored"] for pair in pairs):
-        arrow: dict[str, Any] = {"linestyle": "none", "marker": r"$\leftrightarrow$", "markersize": 11, "color": INK}
-        handles.append(Line2D([], [], **arrow, label="mirrored"))
+        arrow: dict[str, Any] = {
+            "linestyle": "none",
+            "marker": r"$\leftrightarrow$",
+            "markersize": 11,
+            "color": canvas.INK,
+        }
+        handles.append(canvas.Line2D([], [], **arrow, label="mirrored"))
     return handles
 
 
@@ -109,7 +115,7 @@ def _of(result: Result, shown: Mapping[str, Any]) -> list[str]:
     return [name if not step else "", *step]
 
 
-def _blank(figure: Figure, width: float, height: float) -> Axes:
+def _blank(figure: canvas.Figure, width: float, height: float) -> canvas.Axes:
     """Axes in units of a picture's side, from the top left corner."""
     axes = figure.add_subplot()
     axes.set_axis_off()
@@ -119,7 +125,7 @@ def _blank(figure: Figure, width: float, height: float) -> Axes:
     return axes
 
 
-def _put(axes: Axes, image: np.ndarray, left: float, top: float) -> None:
+def _put(axes: canvas.Axes, image: np.ndarray, left: float, top: float) -> None:
     extent = (left, left + 1, top + 1, top)
     axes.imshow(image, extent=extent, interpolation="nearest", cmap="gray", vmin=0, vmax=255)
     # imshow fits the axes to its own extent.
@@ -127,8 +133,10 @@ def _put(axes: Axes, image: np.ndarray, left: float, top: float) -> None:
 
 
 def pictures(images: np.ndarray) -> np.ndarray:
-    """[n, C, S, S] → uint8 [n, S, S] or [n, S, S, 3]: floats from their lowest value to their highest, of other than
-    three channels the first."""
+    """[n, C, S, S] → uint8 [n, S, S] or [n, S, S, 3].
+
+    Floats are shown from their lowest value to their highest, of other than three channels the first.
+    """
     if images.dtype != np.uint8:
         low, high = float(images.min()), float(images.max())
         images = np.round(255 * (images - low) / ((high - low) or 1.0)).astype(np.uint8)
@@ -138,8 +146,8 @@ def pictures(images: np.ndarray) -> np.ndarray:
 # --- the share over training
 
 
-def _share(result: Result) -> Figure:
-    figure = Figure(figsize=(WIDTH, 3.4))
+def _share(result: Result) -> canvas.Figure:
+    figure = canvas.Figure(figsize=(canvas.WIDTH, 3.4))
     axes = figure.add_subplot()
     steps = [row["step"] for row in result.rows]
     measures = [("share", str(result.rows[0]["criterion"]))]
@@ -148,23 +156,23 @@ def _share(result: Result) -> Figure:
     dense = len(steps) > 40
     for i, (key, label) in enumerate(measures):
         low, high = ([row[f"{key}_{end}"] for row in result.rows] for end in ("low", "high"))
-        axes.fill_between(steps, low, high, color=PALETTE[i], alpha=0.16, linewidth=0)
+        axes.fill_between(steps, low, high, color=canvas.PALETTE[i], alpha=0.16, linewidth=0)
         style = canvas.curve_style(i) | ({"marker": None} if dense else {})
         shares = [row[key] for row in result.rows]
         # A share of 0 lies on the axis and is to be seen.
-        axes.plot(steps, shares, **style, markerfacecolor="white", label=literal(label), clip_on=False, zorder=3)
+        axes.plot(steps, shares, **style, markerfacecolor="white", label=canvas.literal(label), clip_on=False, zorder=3)
     highest = max(row[f"{key}_high"] for row in result.rows for key, _ in measures)
     axes.set_ylim(0, min(1.0, 1.05 * highest))
     axes.set_xlim(min(0, *steps), None)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _step(value)))
+    axes.yaxis.set_major_formatter(canvas.FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
+    axes.xaxis.set_major_formatter(canvas.FuncFormatter(lambda value, _: _step(value)))
     axes.set_ylabel("samples that are copies")
     units = {entry.get("step_unit") for entry in result.sections["checkpoints"] if "why" not in entry}
     unit = units.pop() if len(units) == 1 else None
     axes.set_xlabel({"images": "training images seen", "steps": "training steps"}.get(str(unit), "training step"))
-    axes.tick_params(color=INK)
+    axes.tick_params(color=canvas.INK)
     count = result.rows[0]["samples"]
-    figure.suptitle(title(f"copies among {count:,} samples, with 95 % intervals"), fontsize=10)
+    figure.suptitle(canvas.title(f"copies among {count:,} samples, with 95 % intervals"), fontsize=10)
     axes.legend(loc="best")
     return figure
 

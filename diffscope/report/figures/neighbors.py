@@ -11,19 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from diffscope.report.figures.canvas import (
-    INK,
-    MARKERS,
-    PALETTE,
-    WIDTH,
-    Axes,
-    Figure,
-    Line2D,
-    legend,
-    literal,
-    shortened,
-    title,
-)
+from diffscope.report.figures import canvas
 from diffscope.report.text import number, share
 from diffscope.report.words import neighbors
 from diffscope.results import Result
@@ -31,8 +19,8 @@ from diffscope.results import Result
 Pictures = Mapping[tuple[int, int], np.ndarray]
 """(image, view) → uint8 [H, W] or [H, W, 3]."""
 
-SAME: dict[str, Any] = {"color": PALETTE[0], "linestyle": "-", "linewidth": 1.5}
-OTHER: dict[str, Any] = {"color": PALETTE[4], "linestyle": (0, (2, 1.4)), "linewidth": 1.1}
+SAME: dict[str, Any] = {"color": canvas.PALETTE[0], "linestyle": "-", "linewidth": 1.5}
+OTHER: dict[str, Any] = {"color": canvas.PALETTE[4], "linestyle": (0, (2, 1.4)), "linewidth": 1.1}
 """Dark and whole against light and dashed, so that grey tells them apart."""
 
 CHECKPOINTS = 8
@@ -48,7 +36,7 @@ CAPTION, GAP, APART, LABEL = 0.30, 0.07, 0.30, 0.34
 """Heights and widths in thumbnails: of the text beneath one, between two, between query and neighbours, of s and ξ."""
 
 
-def figures(result: Result) -> dict[str, Figure]:
+def figures(result: Result) -> dict[str, canvas.Figure]:
     """`neighbors` and, where the result has them, `clusters`; none of a result that was read from a file."""
     if result.pictures is None:
         return {}
@@ -61,7 +49,7 @@ def figures(result: Result) -> dict[str, Figure]:
 # --- the grid
 
 
-def grid_figure(result: Result, pictures: Pictures) -> Figure:
+def grid_figure(result: Result, pictures: Pictures) -> canvas.Figure:
     """Two lines a query, by s and by ξ, queries side by side where there is room; checkpoints one below the other."""
     parts = neighbors.picked(result.sections["grid"], CHECKPOINTS)
     k, series = result.rows[0]["k"], len(result.sections["grid"]) > 1
@@ -75,7 +63,7 @@ def grid_figure(result: Result, pictures: Pictures) -> Figure:
     heights = [-(-len(part["queries"]) // across) * pair + (0.3 if series else 0.0) for part in parts]
     height = sum(heights) + (0.1 if series else 0.4)
     inch = min(GRID_WIDTH / width, 0.9)
-    figure = Figure(figsize=(max(inch * width, 4.6), inch * height + 0.62))
+    figure = canvas.Figure(figsize=(max(inch * width, 4.6), inch * height + 0.62))
     axes = figure.subplots()
     top = 0.4
     for column in range(across):
@@ -100,15 +88,15 @@ def grid_figure(result: Result, pictures: Pictures) -> Figure:
     axes.set_axis_off()
     figure.suptitle(_title(result, parts), fontsize=9.5)
     if any(query["label"] is not None for part in parts for query in part["queries"]):
-        same, other = (Line2D([], [], **style) for style in (SAME, OTHER))
+        same, other = (canvas.Line2D([], [], **style) for style in (SAME, OTHER))
         same.set_label("same class as the query")
         other.set_label("another class")
-        legend(figure, [same, other])
+        canvas.legend(figure, [same, other])
     return figure
 
 
 def _line(
-    axes: Axes, result: Result, pictures: Pictures, query: Mapping[str, Any], component: str, x: float, y: float
+    axes: canvas.Axes, result: Result, pictures: Pictures, query: Mapping[str, Any], component: str, x: float, y: float
 ) -> None:
     """Query and neighbours by one component, from the left edge x and the upper edge y."""
     found = query[component]
@@ -130,19 +118,19 @@ def _query_caption(result: Result, query: Mapping[str, Any], view: int | None) -
         return neighbors.view_name(view)
     if query["label"] is None:
         return f"image {query['image']}"
-    return literal(shortened(neighbors.class_name(result, query["label"]), 13))
+    return canvas.literal(canvas.shortened(neighbors.class_name(result, query["label"]), 13))
 
 
-def _thumbnail(axes: Axes, picture: np.ndarray, x: float, y: float) -> None:
+def _thumbnail(axes: canvas.Axes, picture: np.ndarray, x: float, y: float) -> None:
     axes.imshow(picture, cmap="gray", vmin=0, vmax=255, extent=(x, x + 1, y + 1, y), interpolation="nearest")
 
 
-def _frame(axes: Axes, x: float, y: float, style: Mapping[str, Any]) -> None:
+def _frame(axes: canvas.Axes, x: float, y: float, style: Mapping[str, Any]) -> None:
     axes.plot([x, x + 1, x + 1, x, x], [y, y, y + 1, y + 1, y], **style, solid_joinstyle="miter", zorder=3)
 
 
-def _text(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
-    axes.text(x, y, text, **{"ha": "center", "va": "center", "fontsize": 7, "color": INK, **style})
+def _text(axes: canvas.Axes, x: float, y: float, text: str, **style: Any) -> None:
+    axes.text(x, y, text, **{"ha": "center", "va": "center", "fontsize": 7, "color": canvas.INK, **style})
 
 
 def _title(result: Result, parts: Sequence[Any]) -> str:
@@ -151,21 +139,21 @@ def _title(result: Result, parts: Sequence[Any]) -> str:
     few = "" if len(parts) == len(whole) else f"{len(parts)} of {len(whole)} checkpoints"
     icr = f"ICR {share(row['icr'])}" if len(whole) == 1 and row["icr"] is not None else ""
     name = neighbors.file_name({"checkpoint": result.checkpoint["path"]})
-    return title(name, row["layer"], f"σ = {number(row['sigma'])}", icr, few)
+    return canvas.title(name, row["layer"], f"σ = {number(row['sigma'])}", icr, few)
 
 
 # --- clusters
 
 
-def clusters_figure(result: Result, pictures: Pictures) -> Figure:
+def clusters_figure(result: Result, pictures: Pictures) -> canvas.Figure:
     """A panel a checkpoint, with the views of each image in its colour and marker; below, which image that is."""
     parts = neighbors.picked(result.sections["clusters"], PANELS)
     images = parts[0]["images"]
     across = 2 if len(parts) == 4 else min(len(parts), 3)
     lines = -(-len(parts) // across)
-    wide = WIDTH if across > 1 else 4.6
+    wide = canvas.WIDTH if across > 1 else 4.6
     panel = 2.3 if across > 1 else 3.6
-    figure = Figure(figsize=(wide, 0.4 + panel * lines + 0.85))
+    figure = canvas.Figure(figsize=(wide, 0.4 + panel * lines + 0.85))
     above, below = figure.subfigures(2, 1, height_ratios=[0.4 + panel * lines, 0.85], squeeze=False)[:, 0]
     for i, part in enumerate(parts, start=1):
         axes = above.add_subplot(lines, across, i)
@@ -182,16 +170,21 @@ def clusters_figure(result: Result, pictures: Pictures) -> Figure:
     return figure
 
 
-def _views(axes: Axes, images: Sequence[Mapping[str, Any]]) -> None:
+def _views(axes: canvas.Axes, images: Sequence[Mapping[str, Any]]) -> None:
     """The image as it is larger and edged."""
     for i, image in enumerate(images):
         points = np.array(image["points"])
-        style: dict[str, Any] = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)]}
+        style: dict[str, Any] = {
+            "color": canvas.PALETTE[i % len(canvas.PALETTE)],
+            "marker": canvas.MARKERS[i % len(canvas.MARKERS)],
+        }
         axes.plot(points[1:, 0], points[1:, 1], **style, linestyle="none", markersize=4, alpha=0.75, markeredgewidth=0)
-        axes.plot(points[:1, 0], points[:1, 1], **style, markersize=8, markeredgecolor=INK, zorder=4)
+        axes.plot(points[:1, 0], points[:1, 1], **style, markersize=8, markeredgecolor=canvas.INK, zorder=4)
 
 
-def _key(axes: Axes, result: Result, pictures: Pictures, images: Sequence[Mapping[str, Any]], width: float) -> None:
+def _key(
+    axes: canvas.Axes, result: Result, pictures: Pictures, images: Sequence[Mapping[str, Any]], width: float
+) -> None:
     """Which image has which marker; of many the first twelve."""
     step = 1.45
     shown = images[:12]
@@ -200,10 +193,13 @@ def _key(axes: Axes, result: Result, pictures: Pictures, images: Sequence[Mappin
     for i, image in enumerate(shown):
         x = start + i * step + 0.2
         _thumbnail(axes, pictures[image["image"], 0], x, 0)
-        style: dict[str, Any] = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)]}
-        axes.plot([x - 0.16], [0.5], **style, markersize=6, markeredgecolor=INK, linestyle="none", clip_on=False)
+        style: dict[str, Any] = {
+            "color": canvas.PALETTE[i % len(canvas.PALETTE)],
+            "marker": canvas.MARKERS[i % len(canvas.MARKERS)],
+        }
+        axes.plot([x - 0.16], [0.5], **style, markersize=6, markeredgecolor=canvas.INK, linestyle="none", clip_on=False)
         name = f"image {image['image']}" if image["label"] is None else neighbors.class_name(result, image["label"])
-        _text(axes, x + 0.5, 1.06, literal(shortened(name, 13)), va="top", fontsize=6)
+        _text(axes, x + 0.5, 1.06, canvas.literal(canvas.shortened(name, 13)), va="top", fontsize=6)
     axes.set_xlim(0, width)
     axes.set_ylim(1.4, -0.05)
     axes.set_aspect("equal")

@@ -10,30 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from diffscope.report.figures.canvas import (
-    DASHES,
-    ICR,
-    INK,
-    MARKERS,
-    PALETTE,
-    RULE,
-    SHADE,
-    WIDTH,
-    Axes,
-    Figure,
-    Line2D,
-    Patch,
-    band,
-    curve_style,
-    gap,
-    legend,
-    legend_height,
-    line,
-    literal,
-    plain_numbers,
-    shortened,
-    title,
-)
+from diffscope.report.figures import canvas
 from diffscope.report.text import by_layer, lowest, number
 from diffscope.report.words.probe import PREFIXES, distance, noises, ranked, signed
 from diffscope.results import ProbeRow, Result, Row, WindowRow
@@ -45,7 +22,7 @@ ACCURACY, CONTAMINATION = 0, 1
 """Places in the palette: the same colour means the same axis in all panels."""
 
 
-def figures(result: Result) -> dict[str, Figure]:
+def figures(result: Result) -> dict[str, canvas.Figure]:
     """probe, csnr, and where they were asked for inputs and labels; none of a single level, which makes no curve."""
     groups = by_layer(result.rows)
     if max(map(len, groups.values())) < 2:
@@ -64,58 +41,62 @@ def figures(result: Result) -> dict[str, Figure]:
 # --- accuracy and ICR
 
 
-def _probe_figure(result: Result, groups: dict[str, list[Row]]) -> Figure:
+def _probe_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure:
     shown = ranked(result)[:PANELS]
     windows = {window.layer: window for window in result.window}
     handles = _probe_handles(shown, windows)
     height = 3.9 if len(shown) == 1 else 2.6 * len(shown)
-    figure = Figure(figsize=(WIDTH, height + 0.3 + legend_height(handles)))
+    figure = canvas.Figure(figsize=(canvas.WIDTH, height + 0.3 + canvas.legend_height(handles)))
     panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
     for axes, probe in zip(panels, shown, strict=True):
         _probe_panel(axes, groups[probe.layer], probe, windows.get(probe.layer))
         lines = _caption(probe, len(shown) > 1).split("\n")
-        axes.set_title("\n".join(map(literal, lines)), loc="left", fontsize=8.5)
+        axes.set_title("\n".join(map(canvas.literal, lines)), loc="left", fontsize=8.5)
     _log_sigma(panels[-1], result.rows)
     few = "" if len(groups) == len(shown) else f"the best {len(shown)} of {len(groups)} layers"
     figure.suptitle(_name(result, shown[0].layer if len(shown) == 1 else few), fontsize=10)
-    legend(figure, handles)
+    canvas.legend(figure, handles)
     return figure
 
 
-def _probe_panel(axes: Axes, rows: Sequence[Row], probe: ProbeRow, window: WindowRow | None) -> None:
+def _probe_panel(axes: canvas.Axes, rows: Sequence[Row], probe: ProbeRow, window: WindowRow | None) -> None:
     other = axes.twinx()  # above the left axes: what lies under both curves is drawn in those
     if window is not None and window.low is not None and window.high is not None and window.low < window.high:
-        axes.axvspan(window.low, window.high, color=SHADE, linewidth=0, zorder=0.5)
+        axes.axvspan(window.low, window.high, color=canvas.SHADE, linewidth=0, zorder=0.5)
     if probe.icr_sigma is not None:
-        axes.axvline(probe.icr_sigma, **RULE, zorder=1)
+        axes.axvline(probe.icr_sigma, **canvas.RULE, zorder=1)
     _curve(other, rows, "icr", CONTAMINATION, lowest(rows))
     _curve(axes, rows, "accuracy", ACCURACY, next(row for row in rows if row.sigma == probe.sigma))
-    line(axes, rows, _sigma, "knn", color=PALETTE[ACCURACY], linestyle=DASHES[3], linewidth=1.1, zorder=2.5)
+    canvas.line(
+        axes, rows, _sigma, "knn", color=canvas.PALETTE[ACCURACY], linestyle=canvas.DASHES[3], linewidth=1.1, zorder=2.5
+    )
     _coloured(axes, "accuracy", ACCURACY, "left")
-    _coloured(other, ICR, CONTAMINATION, "right")
+    _coloured(other, canvas.ICR, CONTAMINATION, "right")
     other.grid(False)
     other.set_visible(lowest(rows) is not None)
 
 
-def _curve(axes: Axes, rows: Sequence[Row], key: str, i: int, best: Row | None) -> None:
+def _curve(axes: canvas.Axes, rows: Sequence[Row], key: str, i: int, best: Row | None) -> None:
     """Line, band and hollow markers; the best point filled."""
-    line(axes, rows, _sigma, key, **curve_style(i), markerfacecolor="white", zorder=3)
+    canvas.line(axes, rows, _sigma, key, **canvas.curve_style(i), markerfacecolor="white", zorder=3)
     if f"{key}_low" in rows[0]:
-        band(axes, rows, _sigma, key, color=PALETTE[i], alpha=0.16)
+        canvas.band(axes, rows, _sigma, key, color=canvas.PALETTE[i], alpha=0.16)
     if best is not None:
-        axes.plot([best.sigma], [gap(best[key])], **{**curve_style(i), "markersize": 7}, zorder=5, clip_on=False)
+        axes.plot(
+            [best.sigma], [canvas.gap(best[key])], **{**canvas.curve_style(i), "markersize": 7}, zorder=5, clip_on=False
+        )
 
 
-def _coloured(axes: Axes, label: str, i: int, side: str) -> None:
-    axes.set_ylabel(label, color=PALETTE[i])
-    axes.tick_params(axis="y", colors=PALETTE[i])
+def _coloured(axes: canvas.Axes, label: str, i: int, side: str) -> None:
+    axes.set_ylabel(label, color=canvas.PALETTE[i])
+    axes.tick_params(axis="y", colors=canvas.PALETTE[i])
     axes.spines[side].set_visible(True)
-    axes.spines[side].set_color(PALETTE[i])
+    axes.spines[side].set_color(canvas.PALETTE[i])
 
 
 def _caption(probe: ProbeRow, named: bool) -> str:
     """Two lines; one would be cut off."""
-    name = [f"{shortened(probe.layer, 40)}: "] if named else []
+    name = [f"{canvas.shortened(probe.layer, 40)}: "] if named else []
     best = "".join([*name, f"best accuracy {probe.accuracy:.3f} at σ = {number(probe.sigma)}"])
     parts = []
     if probe.icr_sigma is not None and probe.steps is not None:
@@ -127,28 +108,35 @@ def _caption(probe: ProbeRow, named: bool) -> str:
 
 def _probe_handles(shown: Sequence[ProbeRow], windows: dict[str, WindowRow]) -> list[Any]:
     handles: list[Any] = [
-        Line2D([], [], **curve_style(ACCURACY), markerfacecolor="white", label="linear probe (band: 95 %)"),
-        Line2D([], [], color=PALETTE[ACCURACY], linestyle=DASHES[3], linewidth=1.1, label="k-NN"),
+        canvas.Line2D(
+            [], [], **canvas.curve_style(ACCURACY), markerfacecolor="white", label="linear probe (band: 95 %)"
+        ),
+        canvas.Line2D([], [], color=canvas.PALETTE[ACCURACY], linestyle=canvas.DASHES[3], linewidth=1.1, label="k-NN"),
     ]
     if any(probe.icr_sigma is not None for probe in shown):
         handles += [
-            Line2D([], [], **curve_style(CONTAMINATION), markerfacecolor="white", label="ICR (band: 95 %)"),
-            Line2D([], [], **RULE, label="recommended by ICR"),
+            canvas.Line2D(
+                [], [], **canvas.curve_style(CONTAMINATION), markerfacecolor="white", label="ICR (band: 95 %)"
+            ),
+            canvas.Line2D([], [], **canvas.RULE, label="recommended by ICR"),
         ]
     known = [windows[probe.layer] for probe in shown if probe.layer in windows]
     if any(w.low is not None and w.high is not None and w.low < w.high for w in known):
-        handles.append(Patch(color=SHADE, label="semantic window"))
-    return [*handles, Line2D([], [], color=INK, marker="o", linestyle="none", markersize=7, label="best level")]
+        handles.append(canvas.Patch(color=canvas.SHADE, label="semantic window"))
+    return [
+        *handles,
+        canvas.Line2D([], [], color=canvas.INK, marker="o", linestyle="none", markersize=7, label="best level"),
+    ]
 
 
 # --- CSNR, inputs, noisy labels: of the layer of best accuracy
 
 
-def _csnr_figure(result: Result, rows: Sequence[Row]) -> Figure:
+def _csnr_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
     """CSNR above, accuracy of the same features below."""
     probed = [prefix for prefix in _probed(rows) if any(row[f"{prefix}csnr"] is not None for row in rows)]
     handles = _input_handles(result, probed)
-    figure = Figure(figsize=(WIDTH, 5.2 + legend_height(handles)))
+    figure = canvas.Figure(figsize=(canvas.WIDTH, 5.2 + canvas.legend_height(handles)))
     above, below = figure.subplots(2, 1, sharex=True)
     for i, prefix in enumerate(probed):
         highest = max((row for row in rows if row[f"{prefix}csnr"] is not None), key=lambda row: row[f"{prefix}csnr"])
@@ -158,35 +146,35 @@ def _csnr_figure(result: Result, rows: Sequence[Row]) -> Figure:
     values = [row[f"{prefix}csnr"] for prefix in probed for row in rows if row[f"{prefix}csnr"] is not None]
     if max(values) > 10 * min(values):
         above.set_yscale("log")
-        plain_numbers(above.yaxis, max(values) / min(values))
+        canvas.plain_numbers(above.yaxis, max(values) / min(values))
     above.set_ylabel("CSNR")
     above.set_title("class-wise signal-to-noise ratio (1: classes do not differ)", loc="left", fontsize=8.5)
     below.set_ylabel("accuracy")
     below.set_title("linear probe", loc="left", fontsize=8.5)
     _log_sigma(below, rows)
     figure.suptitle(_name(result, rows[0].layer), fontsize=10)
-    legend(figure, handles)
+    canvas.legend(figure, handles)
     return figure
 
 
 def _input_handles(result: Result, probed: Sequence[str]) -> list[Any]:
     handles: list[Any] = [
-        Line2D([], [], **curve_style(i), markerfacecolor="white", label=_input(result, prefix))
+        canvas.Line2D([], [], **canvas.curve_style(i), markerfacecolor="white", label=_input(result, prefix))
         for i, prefix in enumerate(probed)
     ]
-    return [*handles, Patch(color=INK, alpha=0.15, linewidth=0, label="bands: 95 % intervals")]
+    return [*handles, canvas.Patch(color=canvas.INK, alpha=0.15, linewidth=0, label="bands: 95 % intervals")]
 
 
-def _error_band(axes: Axes, rows: Sequence[Row], key: str, i: int) -> None:
+def _error_band(axes: canvas.Axes, rows: Sequence[Row], key: str, i: int) -> None:
     known = [row for row in rows if row[key] is not None and row[f"{key}_se"] is not None]
     low, high = ([row[key] + side * 1.96 * row[f"{key}_se"] for row in known] for side in (-1, 1))
-    axes.fill_between([row.sigma for row in known], low, high, color=PALETTE[i], alpha=0.16, linewidth=0)
+    axes.fill_between([row.sigma for row in known], low, high, color=canvas.PALETTE[i], alpha=0.16, linewidth=0)
 
 
-def _inputs_figure(result: Result, rows: Sequence[Row]) -> Figure:
+def _inputs_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
     probed = _probed(rows)
     handles = _input_handles(result, probed)
-    figure = Figure(figsize=(WIDTH, 4.0 + legend_height(handles)))
+    figure = canvas.Figure(figsize=(canvas.WIDTH, 4.0 + canvas.legend_height(handles)))
     axes = figure.add_subplot()
     for i, prefix in enumerate(probed):
         key = f"{prefix}accuracy"
@@ -194,34 +182,46 @@ def _inputs_figure(result: Result, rows: Sequence[Row]) -> Figure:
     axes.set_ylabel("accuracy of the linear probe")
     _log_sigma(axes, rows)
     axes.set_title(_name(result, rows[0].layer))
-    legend(figure, handles)
+    canvas.legend(figure, handles)
     return figure
 
 
-def _labels_figure(result: Result, rows: Sequence[Row]) -> Figure:
+def _labels_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
     """Accuracy on clean test labels over σ, a colour for each share of noisy training labels; ensembles dashed."""
     shares = {"": "training labels as given", **{f"_{key}": f"{name} replaced" for key, name in noises(result).items()}}
     ensembles = "ensemble_accuracy" in rows[0]
     handles: list[Any] = [
-        Line2D([], [], color=PALETTE[i], marker=MARKERS[i], markerfacecolor="white", label=name)
+        canvas.Line2D([], [], color=canvas.PALETTE[i], marker=canvas.MARKERS[i], markerfacecolor="white", label=name)
         for i, name in enumerate(shares.values())
     ]
-    handles.append(Patch(color=INK, alpha=0.15, linewidth=0, label="bands: 95 % intervals"))
+    handles.append(canvas.Patch(color=canvas.INK, alpha=0.15, linewidth=0, label="bands: 95 % intervals"))
     if ensembles:
         size = result.protocol["probe"]["ensemble"]
-        handles.append(Line2D([], [], color=INK, linestyle=DASHES[1], label=f"soft vote of {size} neighbouring levels"))
-    figure = Figure(figsize=(WIDTH, 4.0 + legend_height(handles)))
+        handles.append(
+            canvas.Line2D(
+                [], [], color=canvas.INK, linestyle=canvas.DASHES[1], label=f"soft vote of {size} neighbouring levels"
+            )
+        )
+    figure = canvas.Figure(figsize=(canvas.WIDTH, 4.0 + canvas.legend_height(handles)))
     axes = figure.add_subplot()
     for i, key in enumerate(shares):
-        plain = {"color": PALETTE[i], "marker": MARKERS[i], "markerfacecolor": "white"}
-        line(axes, rows, _sigma, f"accuracy{key}", **plain, zorder=3)
-        band(axes, rows, _sigma, f"accuracy{key}", color=PALETTE[i], alpha=0.1)
+        plain = {"color": canvas.PALETTE[i], "marker": canvas.MARKERS[i], "markerfacecolor": "white"}
+        canvas.line(axes, rows, _sigma, f"accuracy{key}", **plain, zorder=3)
+        canvas.band(axes, rows, _sigma, f"accuracy{key}", color=canvas.PALETTE[i], alpha=0.1)
         if ensembles:
-            line(axes, rows, _sigma, f"ensemble_accuracy{key}", color=PALETTE[i], linestyle=DASHES[1], zorder=2.5)
+            canvas.line(
+                axes,
+                rows,
+                _sigma,
+                f"ensemble_accuracy{key}",
+                color=canvas.PALETTE[i],
+                linestyle=canvas.DASHES[1],
+                zorder=2.5,
+            )
     axes.set_ylabel("accuracy on clean test labels")
     _log_sigma(axes, rows)
     axes.set_title(_name(result, rows[0].layer))
-    legend(figure, handles)
+    canvas.legend(figure, handles)
     return figure
 
 
@@ -243,13 +243,13 @@ def _sigma(row: Row) -> float:
     return row.sigma
 
 
-def _log_sigma(axes: Axes, rows: Sequence[Row]) -> None:
+def _log_sigma(axes: canvas.Axes, rows: Sequence[Row]) -> None:
     levels = [row.sigma for row in rows]
     axes.set_xscale("log")
     axes.set_xlim(min(levels) / 1.25, max(levels) * 1.25)
-    plain_numbers(axes.xaxis, max(levels) / min(levels))
+    canvas.plain_numbers(axes.xaxis, max(levels) / min(levels))
     axes.set_xlabel(SIGMA)
 
 
 def _name(result: Result, part: str) -> str:
-    return title(Path(str(result.checkpoint.get("path", ""))).name, part)
+    return canvas.title(Path(str(result.checkpoint.get("path", ""))).name, part)

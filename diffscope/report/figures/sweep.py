@@ -7,32 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from diffscope.report.figures.canvas import (
-    BEST,
-    DISTINCT,
-    ICR,
-    OTHERS,
-    PALETTE,
-    RULE,
-    SHADE,
-    WIDTH,
-    Axes,
-    Figure,
-    Line2D,
-    NullLocator,
-    Patch,
-    band,
-    curve_handles,
-    curve_style,
-    gap,
-    legend,
-    legend_height,
-    line,
-    literal,
-    plain_numbers,
-    say_no_icr,
-    title,
-)
+from diffscope.report.figures import canvas
 from diffscope.report.figures.traces import measured, traces_figure
 from diffscope.report.text import best_first, best_of, by_layer, lowest, number
 from diffscope.results import Result, Row, WindowRow
@@ -40,8 +15,8 @@ from diffscope.results import Result, Row, WindowRow
 SIGMA = "noise level σ (noise-to-signal ratio)"
 
 
-def figures(result: Result) -> dict[str, Figure]:
-    """icr and traces, for more than eight layers also layers.
+def figures(result: Result) -> dict[str, canvas.Figure]:
+    """Draws icr and traces, for more than eight layers also layers.
 
     Where only one noise level was measured there is no curve: icr then shows the layers side by side, and traces is
     not drawn, as it is not where the result has none.
@@ -51,7 +26,7 @@ def figures(result: Result) -> dict[str, Figure]:
     drawn = {"icr": _layers_figure(result, groups) if one_level else _icr_figure(result, groups)}
     if not one_level and measured(result.rows):
         drawn["traces"] = _traces_figure(result, groups)
-    if len(groups) > DISTINCT and not one_level:
+    if len(groups) > canvas.DISTINCT and not one_level:
         drawn["layers"] = _layers_figure(result, groups)
     return drawn
 
@@ -59,14 +34,14 @@ def figures(result: Result) -> dict[str, Figure]:
 # --- ICR over sigma
 
 
-def _icr_figure(result: Result, groups: dict[str, list[Row]]) -> Figure:
+def _icr_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure:
     shown, window = _shown(groups), _window_of_best(result)
-    handles = [] if len(shown) == 1 else curve_handles(shown, len(groups) - len(shown), "layers")
+    handles = [] if len(shown) == 1 else canvas.curve_handles(shown, len(groups) - len(shown), "layers")
     handles += [] if window is None else _window_handles(window, len(shown) == 1)
-    figure = Figure(figsize=(WIDTH, 4.0 + legend_height(handles)))
+    figure = canvas.Figure(figsize=(canvas.WIDTH, 4.0 + canvas.legend_height(handles)))
     axes = figure.add_subplot()
     for layer in [layer for layer in groups if layer not in shown]:
-        line(axes, groups[layer], _sigma, "icr", color=OTHERS, linewidth=0.8, zorder=1.5)
+        canvas.line(axes, groups[layer], _sigma, "icr", color=canvas.OTHERS, linewidth=0.8, zorder=1.5)
     for i, layer in enumerate(shown):
         _icr_curve(
             axes, groups[layer], best_of(result, layer, groups[layer]), i, alpha=0.16 if len(shown) <= 3 else 0.08
@@ -74,21 +49,29 @@ def _icr_figure(result: Result, groups: dict[str, list[Row]]) -> Figure:
     if window is not None:
         _mark_window(axes, window)
     _log_sigma(axes, result.rows, SIGMA)
-    axes.set_ylabel(ICR)
+    axes.set_ylabel(canvas.ICR)
     if lowest(result.rows) is None:
-        say_no_icr(axes)
+        canvas.say_no_icr(axes)
     top = _time_axis(axes, groups[shown[0]])
     (top or axes).set_title(_name(result, shown if len(groups) == 1 else []))
-    legend(figure, handles)
+    canvas.legend(figure, handles)
     return figure
 
 
-def _icr_curve(axes: Axes, rows: Sequence[Row], best: Row | None, i: int, alpha: float) -> None:
+def _icr_curve(axes: canvas.Axes, rows: Sequence[Row], best: Row | None, i: int, alpha: float) -> None:
     """Line, band and markers; the lowest point filled, the others hollow."""
-    line(axes, rows, _sigma, "icr", **curve_style(i), markerfacecolor="white", zorder=3 + 0.1 * (DISTINCT - i))
-    band(axes, rows, _sigma, "icr", color=PALETTE[i], alpha=alpha)
+    canvas.line(
+        axes,
+        rows,
+        _sigma,
+        "icr",
+        **canvas.curve_style(i),
+        markerfacecolor="white",
+        zorder=3 + 0.1 * (canvas.DISTINCT - i),
+    )
+    canvas.band(axes, rows, _sigma, "icr", color=canvas.PALETTE[i], alpha=alpha)
     if best is not None:
-        axes.plot([best.sigma], [best["icr"]], **curve_style(i), zorder=5, markersize=7, clip_on=False)
+        axes.plot([best.sigma], [best["icr"]], **canvas.curve_style(i), zorder=5, markersize=7, clip_on=False)
 
 
 def _window_of_best(result: Result) -> WindowRow | None:
@@ -97,12 +80,12 @@ def _window_of_best(result: Result) -> WindowRow | None:
     return min(known, key=lambda window: (not window.is_ranked, window.icr or 0.0), default=None)
 
 
-def _mark_window(axes: Axes, window: WindowRow) -> None:
+def _mark_window(axes: canvas.Axes, window: WindowRow) -> None:
     """Shades the levels that cannot be told apart from the best, and dashes the recommended one."""
     if window.low is not None and window.high is not None and window.low < window.high:
-        axes.axvspan(window.low, window.high, color=SHADE, linewidth=0, zorder=0.5)
+        axes.axvspan(window.low, window.high, color=canvas.SHADE, linewidth=0, zorder=0.5)
     if window.sigma is not None:
-        axes.axvline(window.sigma, **RULE, zorder=2)
+        axes.axvline(window.sigma, **canvas.RULE, zorder=2)
 
 
 def _window_handles(window: WindowRow, one_layer: bool) -> list[Any]:
@@ -112,14 +95,14 @@ def _window_handles(window: WindowRow, one_layer: bool) -> list[Any]:
         else f"recommended σ = {number(window.sigma)}"
     )
     of = "" if one_layer else f" ({window.layer})"
-    rule = Line2D([], [], **RULE, label=literal(f"{level}{of}"))
+    rule = canvas.Line2D([], [], **canvas.RULE, label=canvas.literal(f"{level}{of}"))
     if window.low is None or window.high is None or window.low >= window.high:
         return [rule]
     name = "window" if window.shape == "u" else "as good:"
-    return [rule, Patch(color=SHADE, label=f"{name} {number(window.low)} to {number(window.high)}")]
+    return [rule, canvas.Patch(color=canvas.SHADE, label=f"{name} {number(window.low)} to {number(window.high)}")]
 
 
-def _time_axis(axes: Axes, rows: Sequence[Row]) -> Axes | None:
+def _time_axis(axes: canvas.Axes, rows: Sequence[Row]) -> canvas.Axes | None:
     """A second axis on top with the model's own noise variable, exact at measured levels.
 
     Only where it runs one way and says something else than sigma does.
@@ -133,7 +116,7 @@ def _time_axis(axes: Axes, rows: Sequence[Row]) -> Axes | None:
     top.set_xscale("log")
     top.set_xlim(axes.get_xlim())
     top.set_xticks([row.sigma for row in ticks], [number(row.t).replace("-", "−") for row in ticks])
-    top.xaxis.set_minor_locator(NullLocator())
+    top.xaxis.set_minor_locator(canvas.NullLocator())
     top.set_xlabel("t (the model's own noise variable)", fontsize=9)
     top.tick_params(axis="x", pad=2)
     top.grid(False)
@@ -144,7 +127,7 @@ def _time_axis(axes: Axes, rows: Sequence[Row]) -> Axes | None:
 # --- traces over sigma
 
 
-def _traces_figure(result: Result, groups: dict[str, list[Row]]) -> Figure:
+def _traces_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure:
     shown = _shown(groups)
     few = "" if len(groups) == len(shown) else f" ({len(shown)} of {len(groups)} layers)"
     name = _name(result, shown if len(groups) == 1 else []) + few
@@ -154,9 +137,9 @@ def _traces_figure(result: Result, groups: dict[str, list[Row]]) -> Figure:
 # --- layers side by side
 
 
-def _layers_figure(result: Result, groups: dict[str, list[Row]]) -> Figure:
+def _layers_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure:
     """Lowest ICR of every layer with its interval, in the order of the network from top to bottom."""
-    figure = Figure(figsize=(WIDTH, max(2.0, 1.3 + 0.19 * len(groups))))
+    figure = canvas.Figure(figsize=(canvas.WIDTH, max(2.0, 1.3 + 0.19 * len(groups))))
     axes = figure.add_subplot()
     first = lowest(row for row in result.rows if row.is_ranked)
     for y, rows in enumerate(groups.values()):
@@ -165,18 +148,20 @@ def _layers_figure(result: Result, groups: dict[str, list[Row]]) -> Figure:
             axes.text(0.02, y, "no ICR", transform=axes.get_yaxis_transform(), fontsize=9, color="#606060", va="center")
         else:
             _dot(axes, row, y, is_first=row is first and len(groups) > 1)
-    axes.set_yticks(range(len(groups)), [literal(layer) for layer in groups])
+    axes.set_yticks(range(len(groups)), [canvas.literal(layer) for layer in groups])
     axes.set_ylim(len(groups) - 0.4, -0.6)
     axes.margins(x=0.05 if len(groups) > 1 else 1.0)
     levels = {row.sigma for row in result.rows}
-    axes.set_xlabel(f"{ICR}, at σ = {number(levels.pop())}" if len(levels) == 1 else f"{ICR}, lowest over σ")
+    axes.set_xlabel(
+        f"{canvas.ICR}, at σ = {number(levels.pop())}" if len(levels) == 1 else f"{canvas.ICR}, lowest over σ"
+    )
     axes.set_title(_name(result, [] if first is None or len(groups) == 1 else [f"lowest at {first.layer}"]))
     return figure
 
 
-def _dot(axes: Axes, row: Row, y: int, is_first: bool) -> None:
-    color, marker = (PALETTE[1], "D") if is_first else (PALETTE[0], "o")
-    axes.plot([gap(row.get(key)) for key in ("icr_low", "icr_high")], [y, y], color=color)
+def _dot(axes: canvas.Axes, row: Row, y: int, is_first: bool) -> None:
+    color, marker = (canvas.PALETTE[1], "D") if is_first else (canvas.PALETTE[0], "o")
+    axes.plot([canvas.gap(row.get(key)) for key in ("icr_low", "icr_high")], [y, y], color=color)
     axes.plot([row["icr"]], [y], color=color, marker=marker, markersize=6)
 
 
@@ -185,21 +170,21 @@ def _dot(axes: Axes, row: Row, y: int, is_first: bool) -> None:
 
 def _shown(groups: dict[str, list[Row]]) -> list[str]:
     """Layers drawn in colour: all in the order of the network, or the best where they are too many."""
-    return list(groups) if len(groups) <= DISTINCT else best_first(groups)[:BEST]
+    return list(groups) if len(groups) <= canvas.DISTINCT else best_first(groups)[: canvas.BEST]
 
 
 def _sigma(row: Row) -> float:
     return row.sigma
 
 
-def _log_sigma(axes: Axes, rows: Sequence[Row], label: str) -> None:
+def _log_sigma(axes: canvas.Axes, rows: Sequence[Row], label: str) -> None:
     levels = [row.sigma for row in rows]
     axes.set_xscale("log")
     axes.set_xlim(min(levels) / 1.25, max(levels) * 1.25)
-    plain_numbers(axes.xaxis, max(levels) / min(levels))
+    canvas.plain_numbers(axes.xaxis, max(levels) / min(levels))
     axes.set_xlabel(label)
 
 
 def _name(result: Result, parts: Sequence[str]) -> str:
     """The checkpoint's file name, and what else the title says."""
-    return title(Path(str(result.checkpoint.get("path", ""))).name, *parts)
+    return canvas.title(Path(str(result.checkpoint.get("path", ""))).name, *parts)

@@ -5,22 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from diffscope.report.figures.canvas import (
-    INK,
-    MARKERS,
-    PALETTE,
-    WIDTH,
-    Across,
-    Axes,
-    Figure,
-    Line2D,
-    curve_style,
-    legend,
-    legend_height,
-    line,
-    literal,
-    plain_numbers,
-)
+from diffscope.report.figures import canvas
 from diffscope.results import Row
 
 TRACES = (("trace_s", "trace_xi", "raw features"), ("trace_s_l2", "trace_xi_l2", "L2-normalised features"))
@@ -28,18 +13,19 @@ TRACES = (("trace_s", "trace_xi", "raw features"), ("trace_s_l2", "trace_xi_l2",
 
 
 def measured(rows: Sequence[Row]) -> bool:
+    """Whether any row has traces."""
     return any(row.get(signal) is not None for row in rows for signal, *_ in TRACES)
 
 
 def traces_figure(
     groups: Mapping[str, Sequence[Row]],
     shown: Sequence[str],
-    across: Across,
-    dress: Callable[[Axes], None],
+    across: canvas.Across,
+    dress: Callable[[canvas.Axes], None],
     title: str,
     markers: bool = True,
     marks: Sequence[Any] = (),
-) -> Figure:
+) -> canvas.Figure:
     """Signal and residual variance, raw and of features of length one; those of the two that were measured.
 
     `dress` gives axes their horizontal scale and label, and whatever `marks` are the legend's entries of.
@@ -47,44 +33,57 @@ def traces_figure(
     rows = [row for group in groups.values() for row in group]
     kinds = [kind for kind in TRACES if any(row.get(kind[0]) is not None for row in rows)]
     handles = [*_handles(shown, markers), *marks]
-    figure = Figure(figsize=(WIDTH if len(kinds) == 1 else 1.15 * WIDTH, 3.4 + legend_height(handles)))
+    figure = canvas.Figure(
+        figsize=(canvas.WIDTH if len(kinds) == 1 else 1.15 * canvas.WIDTH, 3.4 + canvas.legend_height(handles))
+    )
     for i, (signal, residual, name) in enumerate(kinds, start=1):
         axes = figure.add_subplot(1, len(kinds), i)
         for j, label in enumerate(shown):
-            look = curve_style(j) if markers else {**curve_style(j), "marker": None}
-            line(axes, groups[label], across, signal, **{**look, "linestyle": "-"})
-            line(axes, groups[label], across, residual, **{**look, "linestyle": ":"}, markerfacecolor="white")
+            look = canvas.curve_style(j) if markers else {**canvas.curve_style(j), "marker": None}
+            canvas.line(axes, groups[label], across, signal, **{**look, "linestyle": "-"})
+            canvas.line(axes, groups[label], across, residual, **{**look, "linestyle": ":"}, markerfacecolor="white")
         dress(axes)
         _log_if_wide(axes, [row.get(key) for label in shown for row in groups[label] for key in (signal, residual)])
         axes.set_title(name)
     figure.axes[0].set_ylabel("trace of the covariance")
     figure.suptitle(title, fontsize=10)
-    legend(figure, handles)
+    canvas.legend(figure, handles)
     return figure
 
 
 def _handles(shown: Sequence[str], markers: bool) -> list[Any]:
     """What is solid and what dotted; then the curves, by colour and marker."""
     one = len(shown) == 1
-    look: dict[str, Any] = {"color": PALETTE[0] if one else INK, "marker": MARKERS[0] if markers else None}
-    signal = Line2D([], [], **look, label=r"tr $\Sigma_s$ (shared by views)")
-    residual = Line2D([], [], **look, linestyle=":", markerfacecolor="white", label=r"tr $\Sigma_\xi$ (not shared)")
+    look: dict[str, Any] = {
+        "color": canvas.PALETTE[0] if one else canvas.INK,
+        "marker": canvas.MARKERS[0] if markers else None,
+    }
+    signal = canvas.Line2D([], [], **look, label=r"tr $\Sigma_s$ (shared by views)")
+    residual = canvas.Line2D(
+        [], [], **look, linestyle=":", markerfacecolor="white", label=r"tr $\Sigma_\xi$ (not shared)"
+    )
     curves = (
         []
         if one
         else [
-            Line2D([], [], color=PALETTE[i], marker=MARKERS[i] if markers else None, label=literal(label))
+            canvas.Line2D(
+                [],
+                [],
+                color=canvas.PALETTE[i],
+                marker=canvas.MARKERS[i] if markers else None,
+                label=canvas.literal(label),
+            )
             for i, label in enumerate(shown)
         ]
     )
     return [signal, residual, *curves]
 
 
-def _log_if_wide(axes: Axes, values: Sequence[float | None]) -> None:
+def _log_if_wide(axes: canvas.Axes, values: Sequence[float | None]) -> None:
     """Logarithmic where values span more than a decade; a trace can be estimated below 0, which then is a gap."""
     positive = [value for value in values if value is not None and value > 0]
     if not positive or max(positive) <= 10 * min(positive):
         axes.set_ylim(bottom=min([0.0, *(value for value in values if value is not None)]))
         return
     axes.set_yscale("log", nonpositive="mask")
-    plain_numbers(axes.yaxis, max(positive) / min(positive))
+    canvas.plain_numbers(axes.yaxis, max(positive) / min(positive))

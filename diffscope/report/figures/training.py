@@ -9,35 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from diffscope.report.figures.canvas import (
-    BEST,
-    DISTINCT,
-    ICR,
-    INK,
-    OTHERS,
-    PALETTE,
-    RULE,
-    SHADE,
-    WIDTH,
-    Axes,
-    Figure,
-    FuncFormatter,
-    Line2D,
-    MaxNLocator,
-    Patch,
-    band,
-    curve_handles,
-    curve_style,
-    gap,
-    legend,
-    legend_height,
-    line,
-    literal,
-    plain_numbers,
-    say_no_icr,
-    shortened,
-    title,
-)
+from diffscope.report.figures import canvas
 from diffscope.report.figures.traces import measured, traces_figure
 from diffscope.report.text import best_first, lowest, number, share
 from diffscope.report.words import training
@@ -74,10 +46,12 @@ class Run:
 
     @property
     def one(self) -> bool:
+        """Whether there is only one series."""
         return len(self.groups) == 1
 
     @property
     def marked(self) -> list[Row]:
+        """Rows of the series that is marked."""
         return self.groups[self.best]
 
     @property
@@ -86,17 +60,18 @@ class Run:
         return "" if self.one else f" ({self.best})"
 
     def style(self, i: int) -> dict[str, Any]:
-        return {**curve_style(i), "marker": None} if self.dense else curve_style(i)
+        """How the i-th curve is drawn."""
+        return {**canvas.curve_style(i), "marker": None} if self.dense else canvas.curve_style(i)
 
 
-def figures(result: Result) -> dict[str, Figure]:
-    """icr always; traces and companions where something of them was measured."""
+def figures(result: Result) -> dict[str, canvas.Figure]:
+    """Draws icr always; traces and companions where something of them was measured."""
     groups = training.by_series(result.rows)
     ranked = best_first(groups)
     run = Run(
         result,
         groups,
-        shown=list(groups) if len(groups) <= DISTINCT else ranked[:BEST],
+        shown=list(groups) if len(groups) <= canvas.DISTINCT else ranked[: canvas.BEST],
         best=ranked[0],
         onset=training.onset_of(result, groups[ranked[0]][0]),
         dense=max(map(len, groups.values())) > MARKED,
@@ -112,17 +87,17 @@ def figures(result: Result) -> dict[str, Figure]:
 # --- ICR, and below it losses and the user's own columns
 
 
-def _icr_figure(run: Run) -> Figure:
+def _icr_figure(run: Run) -> canvas.Figure:
     has_loss = any(row.get(key) is not None for row in run.marked for key in ("loss", "loss_holdout"))
     columns = run.result.overlay[:OVERLAYS]
     handles = [*_curve_handles(run), *_mark_handles(run)]
     if any(column.turn_step is not None for column in columns):
-        handles.append(Line2D([], [], **TURN, linestyle="none", label="turn of an overlay column"))
+        handles.append(canvas.Line2D([], [], **TURN, linestyle="none", label="turn of an overlay column"))
     if len(run.result.overlay) > OVERLAYS:
         more = len(run.result.overlay) - OVERLAYS
-        handles.append(Line2D([], [], linestyle="none", label=f"{more} more overlay columns in result.json"))
+        handles.append(canvas.Line2D([], [], linestyle="none", label=f"{more} more overlay columns in result.json"))
     panels = [3.4, *([1.35] if has_loss else []), *(1.35 for _ in columns)]
-    figure = Figure(figsize=(WIDTH, 0.9 + sum(panels) + legend_height(handles)))
+    figure = canvas.Figure(figsize=(canvas.WIDTH, 0.9 + sum(panels) + canvas.legend_height(handles)))
     first, *below = figure.subplots(len(panels), 1, sharex=True, height_ratios=panels, squeeze=False)[:, 0]
     _icr_panel(first, run)
     if has_loss:
@@ -133,58 +108,64 @@ def _icr_figure(run: Run) -> Figure:
         _mark_run(axes, run)
     _steps(figure.axes[-1], run, [point[0] for column in columns for point in column.points])
     figure.suptitle(_title(run), fontsize=10)
-    legend(figure, handles)
+    canvas.legend(figure, handles)
     return figure
 
 
-def _icr_panel(axes: Axes, run: Run) -> None:
+def _icr_panel(axes: canvas.Axes, run: Run) -> None:
     for name in [name for name in run.groups if name not in run.shown]:
-        line(axes, run.groups[name], training.step, "icr", color=OTHERS, linewidth=0.8, zorder=1.5)
+        canvas.line(axes, run.groups[name], training.step, "icr", color=canvas.OTHERS, linewidth=0.8, zorder=1.5)
     alpha = 0.16 if len(run.shown) <= 3 else 0.08
     for i, name in enumerate(run.shown):
-        rows, zorder = run.groups[name], 3 + 0.1 * (DISTINCT - i)
-        line(axes, rows, training.step, "icr", **run.style(i), markerfacecolor="white", zorder=zorder)
-        band(axes, rows, training.step, "icr", color=PALETTE[i], alpha=alpha)
+        rows, zorder = run.groups[name], 3 + 0.1 * (canvas.DISTINCT - i)
+        canvas.line(axes, rows, training.step, "icr", **run.style(i), markerfacecolor="white", zorder=zorder)
+        canvas.band(axes, rows, training.step, "icr", color=canvas.PALETTE[i], alpha=alpha)
         _alone(axes, rows, i)
         _held_out(axes, run, rows, i, alpha)
         _lowest_point(axes, rows, i, training.onset_of(run.result, rows[0]))
     kept = _kept(run)
     if kept is not None:
         axes.plot([training.step(kept)], [kept["icr"]], **RING, zorder=6, clip_on=False)
-    axes.set_ylabel(ICR)
+    axes.set_ylabel(canvas.ICR)
     if lowest(run.result.rows) is None:
-        say_no_icr(axes)
+        canvas.say_no_icr(axes)
 
 
-def _alone(axes: Axes, rows: Sequence[Row], i: int) -> None:
+def _alone(axes: canvas.Axes, rows: Sequence[Row], i: int) -> None:
     """The interval of a snapshot between two without ICR, where a band has no width, as a bar."""
     known = [row.get("icr_low") is not None and row.get("icr_high") is not None for row in rows]
     for before, row, is_known, after in zip([False, *known], rows, known, [*known[1:], False], strict=False):
         if is_known and not before and not after:
             steps = [training.step(row)] * 2
-            axes.plot(steps, [row["icr_low"], row["icr_high"]], color=PALETTE[i], linewidth=1.2, zorder=2)
+            axes.plot(steps, [row["icr_low"], row["icr_high"]], color=canvas.PALETTE[i], linewidth=1.2, zorder=2)
 
 
 HELD_OUT: dict[str, Any] = {"linewidth": 0.9, "alpha": 0.75, "markersize": 3}
-TURN: dict[str, Any] = {"color": INK, "marker": "D", "markersize": 6}
-RING: dict[str, Any] = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "color": INK, "linestyle": "none"}
+TURN: dict[str, Any] = {"color": canvas.INK, "marker": "D", "markersize": 6}
+RING: dict[str, Any] = {
+    "marker": "o",
+    "markersize": 13,
+    "markerfacecolor": "none",
+    "color": canvas.INK,
+    "linestyle": "none",
+}
 
 
-def _held_out(axes: Axes, run: Run, rows: Sequence[Row], i: int, alpha: float) -> None:
+def _held_out(axes: canvas.Axes, run: Run, rows: Sequence[Row], i: int, alpha: float) -> None:
     """Thinner and lighter than what it stands beside; its band only where it is the only one."""
-    line(axes, rows, training.step, "icr_holdout", **{**run.style(i), **HELD_OUT}, zorder=2.5)
+    canvas.line(axes, rows, training.step, "icr_holdout", **{**run.style(i), **HELD_OUT}, zorder=2.5)
     if run.one:
-        band(axes, rows, training.step, "icr_holdout", color=PALETTE[i], alpha=alpha / 2)
+        canvas.band(axes, rows, training.step, "icr_holdout", color=canvas.PALETTE[i], alpha=alpha / 2)
 
 
-def _lowest_point(axes: Axes, rows: Sequence[Row], i: int, onset: OnsetRow | None) -> None:
+def _lowest_point(axes: canvas.Axes, rows: Sequence[Row], i: int, onset: OnsetRow | None) -> None:
     minimum = None if onset is None else onset.minimum
     best = next((row for row in rows if minimum and row.step == minimum.step), None) or lowest(rows)
     if best is not None:
         axes.plot(
             [training.step(best)],
-            [gap(best.get("icr"))],
-            **curve_style(i),
+            [canvas.gap(best.get("icr"))],
+            **canvas.curve_style(i),
             zorder=5,
             markersize=7,
             clip_on=False,
@@ -197,9 +178,9 @@ def _kept(run: Run) -> Row | None:
     return next((row for row in found if row.get("icr") is not None), None)
 
 
-def _loss_panel(axes: Axes, run: Run) -> None:
+def _loss_panel(axes: canvas.Axes, run: Run) -> None:
     """Of the best series' noise level: losses of different levels have little in common."""
-    looks = {"loss": ("training", "-", INK), "loss_holdout": ("held-out (bands: 95 %)", (0, (4, 2)), "white")}
+    looks = {"loss": ("training", "-", canvas.INK), "loss_holdout": ("held-out (bands: 95 %)", (0, (4, 2)), "white")}
     for key, (label, dashes, face) in looks.items():
         rows = [row for row in run.marked if row.get(key) is not None]
         if not rows:
@@ -209,23 +190,23 @@ def _loss_panel(axes: Axes, run: Run) -> None:
         low, high = ([row[key] + side * e for row, e in zip(rows, errors, strict=True)] for side in (-1, 1))
         marker = None if run.dense else "o"
         look: dict[str, Any] = {"marker": marker, "markersize": 3.5, "linewidth": 1.2, "markerfacecolor": face}
-        axes.plot(steps, [row[key] for row in rows], color=INK, linestyle=dashes, label=label, **look)
-        axes.fill_between(steps, low, high, color=INK, alpha=0.15, linewidth=0)
+        axes.plot(steps, [row[key] for row in rows], color=canvas.INK, linestyle=dashes, label=label, **look)
+        axes.fill_between(steps, low, high, color=canvas.INK, alpha=0.15, linewidth=0)
     values = [row[key] for row in run.marked for key in looks if row.get(key) is not None]
     if min(values) > 0 and max(values) > 10 * min(values):
         axes.set_yscale("log", nonpositive="mask")
-        plain_numbers(axes.yaxis, max(values) / min(values))
+        canvas.plain_numbers(axes.yaxis, max(values) / min(values))
     _small_title(axes, f"denoising loss at σ = {number(run.marked[0].sigma)} (MSE a pixel)")
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=2, fontsize=8.5, borderaxespad=0, handlelength=2.4)
 
 
-def _overlay_panel(axes: Axes, run: Run, column: Overlay) -> None:
+def _overlay_panel(axes: canvas.Axes, run: Run, column: Overlay) -> None:
     steps, values = [point[0] for point in column.points], [point[1] for point in column.points]
     marker = None if len(steps) > MARKED else "o"
-    axes.plot(steps, values, color=INK, linewidth=1.2, marker=marker, markersize=3.5, markerfacecolor="white")
+    axes.plot(steps, values, color=canvas.INK, linewidth=1.2, marker=marker, markersize=3.5, markerfacecolor="white")
     both = sorted(dict(column.low).keys() & dict(column.high).keys())
     low, high = ([dict(side)[step] for step in both] for side in (column.low, column.high))
-    axes.fill_between(both, low, high, color=INK, alpha=0.16, linewidth=0)
+    axes.fill_between(both, low, high, color=canvas.INK, alpha=0.16, linewidth=0)
     turn = "no turn within the run"
     if column.turn_step is not None:
         value = dict(column.points)[column.turn_step]
@@ -233,7 +214,7 @@ def _overlay_panel(axes: Axes, run: Run, column: Overlay) -> None:
         turn = f"turns at {training.short(column.turn_step)}"
     known = [a for a in column.against if (a.layer, a.sigma) == (run.marked[0].layer, run.marked[0].sigma)]
     parts = [turn, *(part for against in known for part in _against(against))]
-    _small_title(axes, f"{shortened(column.column, 20)}: {', '.join(parts)}")
+    _small_title(axes, f"{canvas.shortened(column.column, 20)}: {', '.join(parts)}")
 
 
 def _against(against: OverlayAgainst) -> list[str]:
@@ -247,17 +228,17 @@ def _against(against: OverlayAgainst) -> list[str]:
     return parts
 
 
-def _small_title(axes: Axes, text: str) -> None:
-    axes.set_title(literal(text), loc="left", fontsize=8.5, pad=3)
+def _small_title(axes: canvas.Axes, text: str) -> None:
+    axes.set_title(canvas.literal(text), loc="left", fontsize=8.5, pad=3)
 
 
 # --- traces and companions over steps
 
 
-def _traces_figure(run: Run) -> Figure:
+def _traces_figure(run: Run) -> canvas.Figure:
     few = "" if len(run.groups) == len(run.shown) else f" ({len(run.shown)} of {len(run.groups)} series)"
 
-    def dress(axes: Axes) -> None:
+    def dress(axes: canvas.Axes) -> None:
         axes.update_datalim([(training.step(run.marked[0]), 0.0)])  # the margin above is then one of the whole height
         _mark_run(axes, run)
         _steps(axes, run)
@@ -266,41 +247,41 @@ def _traces_figure(run: Run) -> Figure:
     return traces_figure(run.groups, run.shown, training.step, dress, name, not run.dense, _rule_handles(run))
 
 
-def _companions_figure(run: Run) -> Figure:
+def _companions_figure(run: Run) -> canvas.Figure:
     """Those that were measured, two side by side."""
     keys = [key for key in COMPANIONS if any(row.get(key) is not None for row in run.result.rows)]
-    names = [] if run.one else curve_handles(run.shown, len(run.groups) - len(run.shown), "series")
+    names = [] if run.one else canvas.curve_handles(run.shown, len(run.groups) - len(run.shown), "series")
     handles = [*names, *_rule_handles(run)]
     lines = -(-len(keys) // 2)
-    figure = Figure(figsize=(1.15 * WIDTH, 0.6 + 2.1 * lines + legend_height(handles)))
+    figure = canvas.Figure(figsize=(1.15 * canvas.WIDTH, 0.6 + 2.1 * lines + canvas.legend_height(handles)))
     for i, key in enumerate(keys, start=1):
         axes = figure.add_subplot(lines, min(2, len(keys)), i)
         for name in [name for name in run.groups if name not in run.shown]:
-            line(axes, run.groups[name], training.step, key, color=OTHERS, linewidth=0.8, zorder=1.5)
+            canvas.line(axes, run.groups[name], training.step, key, color=canvas.OTHERS, linewidth=0.8, zorder=1.5)
         for j, name in enumerate(run.shown):
-            line(axes, run.groups[name], training.step, key, **run.style(j), markerfacecolor="white", zorder=3)
+            canvas.line(axes, run.groups[name], training.step, key, **run.style(j), markerfacecolor="white", zorder=3)
         axes.set_title(COMPANIONS[key], fontsize=9.5)
         _mark_run(axes, run)
         _steps(axes, run)
         if i + 2 <= len(keys):
             axes.set_xlabel("")
     figure.suptitle(_subject(run), fontsize=10)
-    legend(figure, handles)
+    canvas.legend(figure, handles)
     return figure
 
 
 # --- what they share
 
 
-def _mark_run(axes: Axes, run: Run) -> None:
+def _mark_run(axes: canvas.Axes, run: Run) -> None:
     """Shades the snapshots that cannot be told apart from the lowest, and dashes the step at which the rule fired."""
     if run.onset is None:
         return
     minimum, fired_at = run.onset.minimum, run.onset.fired_at
     if minimum is not None and minimum.low_step < minimum.high_step:
-        axes.axvspan(minimum.low_step, minimum.high_step, color=SHADE, linewidth=0, zorder=0.5)
+        axes.axvspan(minimum.low_step, minimum.high_step, color=canvas.SHADE, linewidth=0, zorder=0.5)
     if fired_at is not None:
-        axes.axvline(fired_at, **RULE, zorder=2)
+        axes.axvline(fired_at, **canvas.RULE, zorder=2)
 
 
 def _rule_handles(run: Run) -> list[Any]:
@@ -311,10 +292,14 @@ def _rule_handles(run: Run) -> list[Any]:
     handles: list[Any] = []
     if minimum is not None and minimum.low_step < minimum.high_step:
         reach = f"{training.short(minimum.low_step)} to {training.short(minimum.high_step)}"
-        handles.append(Patch(color=SHADE, label=literal(f"not distinguishable from the lowest ICR: {reach}{run.of}")))
+        handles.append(
+            canvas.Patch(
+                color=canvas.SHADE, label=canvas.literal(f"not distinguishable from the lowest ICR: {reach}{run.of}")
+            )
+        )
     if fired_at is not None:
         label = f"memorization onset fired at {training.short(fired_at)}{run.of}"
-        handles.append(Line2D([], [], **RULE, label=literal(label)))
+        handles.append(canvas.Line2D([], [], **canvas.RULE, label=canvas.literal(label)))
     return handles
 
 
@@ -322,13 +307,19 @@ def _curve_handles(run: Run) -> list[Any]:
     held_out = any(row.get("icr_holdout") is not None for row in run.result.rows)
     if run.one:
         look = {**run.style(0), "markerfacecolor": "white"}
-        curve = Line2D([], [], **look, label="ICR, training images" if held_out else "ICR (band: 95 % interval)")
-        thin = Line2D([], [], **{**run.style(0), **HELD_OUT}, label="ICR, held-out images (bands: 95 % intervals)")
+        curve = canvas.Line2D([], [], **look, label="ICR, training images" if held_out else "ICR (band: 95 % interval)")
+        thin = canvas.Line2D(
+            [], [], **{**run.style(0), **HELD_OUT}, label="ICR, held-out images (bands: 95 % intervals)"
+        )
         return [curve, thin] if held_out else [curve]
     names = [f"{name}{_state(training.onset_of(run.result, run.groups[name][0]))}" for name in run.shown]
-    curves = curve_handles(names, len(run.groups) - len(run.shown), "series")
-    curves.append(Patch(color=INK, alpha=0.15, linewidth=0, label="bands: 95 % intervals"))
-    return [*curves, Line2D([], [], color=INK, **HELD_OUT, label="thin: held-out images")] if held_out else curves
+    curves = canvas.curve_handles(names, len(run.groups) - len(run.shown), "series")
+    curves.append(canvas.Patch(color=canvas.INK, alpha=0.15, linewidth=0, label="bands: 95 % intervals"))
+    return (
+        [*curves, canvas.Line2D([], [], color=canvas.INK, **HELD_OUT, label="thin: held-out images")]
+        if held_out
+        else curves
+    )
 
 
 def _state(onset: OnsetRow | None) -> str:
@@ -342,15 +333,15 @@ def _mark_handles(run: Run) -> list[Any]:
     handles: list[Any] = []
     minimum = None if run.onset is None else run.onset.minimum
     if minimum is not None:
-        look: dict[str, Any] = {"color": PALETTE[0] if run.one else INK, "marker": "o", "markersize": 7}
+        look: dict[str, Any] = {"color": canvas.PALETTE[0] if run.one else canvas.INK, "marker": "o", "markersize": 7}
         label = f"lowest ICR {share(minimum.icr)} at {training.short(minimum.step)}{run.of}"
-        handles.append(Line2D([], [], **look, linestyle="none", label=literal(label)))
+        handles.append(canvas.Line2D([], [], **look, linestyle="none", label=canvas.literal(label)))
     handles += _rule_handles(run)
     kept = _kept(run)
     if kept is not None:
         name = training.file_names(run.result).get(kept.checkpoint or "", kept.checkpoint or "")
-        label = f"keep {shortened(name, 40)}, step {training.short(training.step(kept))}{run.of}"
-        handles.append(Line2D([], [], **{**RING, "markersize": 10}, label=literal(label)))
+        label = f"keep {canvas.shortened(name, 40)}, step {training.short(training.step(kept))}{run.of}"
+        handles.append(canvas.Line2D([], [], **{**RING, "markersize": 10}, label=canvas.literal(label)))
     return handles
 
 
@@ -367,17 +358,17 @@ def _title(run: Run) -> str:
         "unclear": "undecided"
         + ("" if onset.images_needed is None else f": about {onset.images_needed:,} images would decide"),
     }[training.verdict(onset)]
-    return f"{_subject(run)}\n{literal(told + run.of)}"
+    return f"{_subject(run)}\n{canvas.literal(told + run.of)}"
 
 
 def _subject(run: Run) -> str:
-    return title(training.run_name(run.result), training.shared(run.result.rows))
+    return canvas.title(training.run_name(run.result), training.shared(run.result.rows))
 
 
-def _steps(axes: Axes, run: Run, others: Sequence[int] = ()) -> None:
+def _steps(axes: canvas.Axes, run: Run, others: Sequence[int] = ()) -> None:
     steps = [*(training.step(row) for row in run.result.rows), *others]
     margin = 0.03 * (max(steps) - min(steps)) or max(1.0, 0.5 * max(steps))
     axes.set_xlim(min(steps) - margin, max(steps) + margin)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: training.short(value)))
+    axes.xaxis.set_major_locator(canvas.MaxNLocator(nbins=6, integer=True))
+    axes.xaxis.set_major_formatter(canvas.FuncFormatter(lambda value, _: training.short(value)))
     axes.set_xlabel(training.steps_count(run.result))

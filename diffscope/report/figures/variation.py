@@ -9,32 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffscope.report.figures.canvas import (
-    BEST,
-    DISTINCT,
-    ICR,
-    INK,
-    OTHERS,
-    PALETTE,
-    WIDTH,
-    Axes,
-    Figure,
-    FuncFormatter,
-    Line2D,
-    NullLocator,
-    Patch,
-    band,
-    curve_handles,
-    curve_style,
-    gap,
-    legend,
-    legend_height,
-    line,
-    literal,
-    plain_numbers,
-    say_no_icr,
-    title,
-)
+from diffscope.report.figures import canvas
 from diffscope.report.text import best_first, by_layer, lowest, number
 from diffscope.report.words.variation import is_curve, level_of, member, members, of_member, series, short
 from diffscope.results import Result, Row, WindowRow
@@ -48,10 +23,10 @@ ESTIMATES = {
     "icr_raw": "ICR raw (plug-in)",
 }
 
-BANDS = Patch(color=INK, alpha=0.15, linewidth=0, label="bands: 95 % intervals; filled: lowest")
+BANDS = canvas.Patch(color=canvas.INK, alpha=0.15, linewidth=0, label="bands: 95 % intervals; filled: lowest")
 
 
-def figures(result: Result) -> dict[str, Figure]:
+def figures(result: Result) -> dict[str, canvas.Figure]:
     """icr; of a sweep over numbers of images also images, ICR over their number at each layer's best level."""
     if not is_curve(result):
         groups = {_at(layer, sigma): rows for (layer, sigma), rows in series(result.rows).items()}
@@ -74,21 +49,23 @@ def _at(layer: str, sigma: float) -> str:
 # --- ICR over sigma, a curve a member
 
 
-def _levels_figure(result: Result, layers: dict[str, list[Row]]) -> Figure:
+def _levels_figure(result: Result, layers: dict[str, list[Row]]) -> canvas.Figure:
     names = members(result)
-    shown = names[-DISTINCT:]
-    handles = [*curve_handles([_named(result, layers, name) for name in shown], len(names) - len(shown), "numbers")]
+    shown = names[-canvas.DISTINCT :]
+    handles = [
+        *canvas.curve_handles([_named(result, layers, name) for name in shown], len(names) - len(shown), "numbers")
+    ]
 
-    def draw(axes: Axes, rows: Sequence[Row]) -> None:
-        for name in names[:-DISTINCT]:
-            line(axes, of_member(rows, name), _sigma, "icr", color=OTHERS, linewidth=0.8, zorder=1.5)
+    def draw(axes: canvas.Axes, rows: Sequence[Row]) -> None:
+        for name in names[: -canvas.DISTINCT]:
+            canvas.line(axes, of_member(rows, name), _sigma, "icr", color=canvas.OTHERS, linewidth=0.8, zorder=1.5)
         for i, name in enumerate(shown):
             of_name = of_member(rows, name)
-            line(axes, of_name, _sigma, "icr", **curve_style(i), markerfacecolor="white", zorder=3)
-            band(axes, of_name, _sigma, "icr", color=PALETTE[i], alpha=0.1)
+            canvas.line(axes, of_name, _sigma, "icr", **canvas.curve_style(i), markerfacecolor="white", zorder=3)
+            canvas.band(axes, of_name, _sigma, "icr", color=canvas.PALETTE[i], alpha=0.1)
             best = lowest(of_name)
             if best is not None:
-                axes.plot([best.sigma], [best["icr"]], **curve_style(i), zorder=5, markersize=7)
+                axes.plot([best.sigma], [best["icr"]], **canvas.curve_style(i), zorder=5, markersize=7)
         _log_axis(axes, [row.sigma for row in rows], "noise level σ (noise-to-signal ratio)")
 
     return _panels(result, layers, draw, [*handles, BANDS], 3.9)
@@ -111,47 +88,51 @@ def _window(windows: Sequence[WindowRow]) -> str:
 # --- ICR over the chain of augmentations, a line a series
 
 
-def _chain_figure(result: Result, groups: dict[str, list[Row]]) -> Figure:
+def _chain_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure:
     names = members(result)
-    shown = list(groups) if len(groups) <= DISTINCT else best_first(groups)[:BEST]
-    handles = [] if len(groups) == 1 else curve_handles(shown, len(groups) - len(shown), "series")
-    figure = Figure(figsize=(WIDTH, 3.4 + legend_height(handles)))
+    shown = list(groups) if len(groups) <= canvas.DISTINCT else best_first(groups)[: canvas.BEST]
+    handles = [] if len(groups) == 1 else canvas.curve_handles(shown, len(groups) - len(shown), "series")
+    figure = canvas.Figure(figsize=(canvas.WIDTH, 3.4 + canvas.legend_height(handles)))
     axes = figure.add_subplot()
     for name in [name for name in groups if name not in shown]:
-        axes.plot(range(len(names)), [gap(row.get("icr")) for row in groups[name]], color=OTHERS, linewidth=0.8)
+        axes.plot(
+            range(len(names)), [canvas.gap(row.get("icr")) for row in groups[name]], color=canvas.OTHERS, linewidth=0.8
+        )
     for i, name in enumerate(shown):
         for j, row in enumerate(groups[name]):
             x = j + 0.06 * (i - (len(shown) - 1) / 2)  # side by side, so that intervals can be told apart
-            ends = [gap(row.get(key)) for key in ("icr_low", "icr_high")]
-            axes.plot([x, x], ends, color=PALETTE[i], linewidth=1.6, zorder=3)
-            axes.plot([x - 0.03, x + 0.03], [ends[0]] * 2, color=PALETTE[i], linewidth=1.2, zorder=3)
-            axes.plot([x - 0.03, x + 0.03], [ends[1]] * 2, color=PALETTE[i], linewidth=1.2, zorder=3)
+            ends = [canvas.gap(row.get(key)) for key in ("icr_low", "icr_high")]
+            axes.plot([x, x], ends, color=canvas.PALETTE[i], linewidth=1.6, zorder=3)
+            axes.plot([x - 0.03, x + 0.03], [ends[0]] * 2, color=canvas.PALETTE[i], linewidth=1.2, zorder=3)
+            axes.plot([x - 0.03, x + 0.03], [ends[1]] * 2, color=canvas.PALETTE[i], linewidth=1.2, zorder=3)
         xs = [j + 0.06 * (i - (len(shown) - 1) / 2) for j in range(len(names))]
-        look = {**curve_style(i), "linewidth": 0.9}
-        axes.plot(xs, [gap(row.get("icr")) for row in groups[name]], **look, zorder=4)
+        look = {**canvas.curve_style(i), "linewidth": 0.9}
+        axes.plot(xs, [canvas.gap(row.get("icr")) for row in groups[name]], **look, zorder=4)
     axes.set_xticks(range(len(names)), list(map(short, names)))
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.margins(y=0.12)
     axes.set_xlabel("augmentation (each adds to the one before; bars: 95 % intervals)")
-    axes.set_ylabel(ICR)
+    axes.set_ylabel(canvas.ICR)
     if lowest(result.rows) is None:
-        say_no_icr(axes)
+        canvas.say_no_icr(axes)
     axes.set_title(_name(result, next(iter(groups)) if len(groups) == 1 else ""))
-    legend(figure, handles)
+    canvas.legend(figure, handles)
     return figure
 
 
 # --- three estimates over the number of images
 
 
-def _images_figure(result: Result, groups: dict[str, list[Row]]) -> Figure:
-    def draw(axes: Axes, rows: Sequence[Row]) -> None:
+def _images_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure:
+    def draw(axes: canvas.Axes, rows: Sequence[Row]) -> None:
         known = [row for row in rows if row.get("icr") is not None]
         for i, key in enumerate(ESTIMATES):
-            line(axes, rows, _images, key, **curve_style(i), markerfacecolor="white" if i else None, zorder=4 - i)
-        band(axes, rows, _images, "icr", color=PALETTE[0], alpha=0.16)
+            canvas.line(
+                axes, rows, _images, key, **canvas.curve_style(i), markerfacecolor="white" if i else None, zorder=4 - i
+            )
+        canvas.band(axes, rows, _images, "icr", color=canvas.PALETTE[0], alpha=0.16)
         if known:  # what all would meet if they had converged
-            axes.axhline(known[-1]["icr"], color=INK, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1.8)
+            axes.axhline(known[-1]["icr"], color=canvas.INK, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1.8)
         for row in rows:
             if row not in known:
                 axes.axvspan(_images(row) / 1.06, _images(row) * 1.06, color="#F0F0F0", linewidth=0, zorder=0.4)
@@ -159,16 +140,20 @@ def _images_figure(result: Result, groups: dict[str, list[Row]]) -> Figure:
         counts = [row.num_images or 0 for row in rows]
         axes.set_xlim(min(counts) / 1.15, max(counts) * 1.15)
         axes.set_xticks(_apart(counts))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(canvas.FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.xaxis.set_minor_locator(canvas.NullLocator())
         axes.set_xlabel("images (nested subsets)")
 
-    handles: list[Any] = [Line2D([], [], **curve_style(i), label=label) for i, label in enumerate(ESTIMATES.values())]
+    handles: list[Any] = [
+        canvas.Line2D([], [], **canvas.curve_style(i), label=label) for i, label in enumerate(ESTIMATES.values())
+    ]
     for handle in handles[1:]:
         handle.set_markerfacecolor("white")
-    handles.append(Line2D([], [], color=INK, linewidth=0.8, linestyle=(0, (1, 2)), label="ICR from the most images"))
+    handles.append(
+        canvas.Line2D([], [], color=canvas.INK, linewidth=0.8, linestyle=(0, (1, 2)), label="ICR from the most images")
+    )
     if any(row.get("icr") is None for rows in groups.values() for row in rows):
-        handles.append(Patch(color="#F0F0F0", label="too few images"))
+        handles.append(canvas.Patch(color="#F0F0F0", label="too few images"))
     return _panels(result, groups, draw, handles, 3.5)
 
 
@@ -191,36 +176,38 @@ def _images(row: Row) -> float:
 def _panels(
     result: Result,
     groups: dict[str, list[Row]],
-    draw: Callable[[Axes, Sequence[Row]], None],
+    draw: Callable[[canvas.Axes, Sequence[Row]], None],
     handles: Sequence[Any],
     height: float,
-) -> Figure:
+) -> canvas.Figure:
     """One panel a group, two side by side; of more than four the best."""
     shown = list(groups) if len(groups) <= PANELS else best_first(groups)[:PANELS]
     lines, columns = -(-len(shown) // 2), min(2, len(shown))
     inches = height if lines == 1 else 2.7 * lines + 0.4
-    figure = Figure(figsize=(WIDTH if columns == 1 else 1.15 * WIDTH, inches + legend_height(handles)))
+    figure = canvas.Figure(
+        figsize=(canvas.WIDTH if columns == 1 else 1.15 * canvas.WIDTH, inches + canvas.legend_height(handles))
+    )
     for i, name in enumerate(shown, start=1):
         axes = figure.add_subplot(lines, columns, i)
         draw(axes, groups[name])
         if lowest(groups[name]) is None:
-            say_no_icr(axes)
+            canvas.say_no_icr(axes)
         if i % 2 or columns == 1:
-            axes.set_ylabel(ICR)
+            axes.set_ylabel(canvas.ICR)
         if i + columns <= len(shown):
             axes.set_xlabel("")
         if len(shown) > 1:
-            axes.set_title(literal(name), fontsize=9.5)
+            axes.set_title(canvas.literal(name), fontsize=9.5)
     few = "" if len(shown) == len(groups) else f"the {len(shown)} of lowest ICR, of {len(groups)}"
     figure.suptitle(_name(result, shown[0] if len(groups) == 1 else few), fontsize=10)
-    legend(figure, handles)
+    canvas.legend(figure, handles)
     return figure
 
 
-def _log_axis(axes: Axes, values: Sequence[float], label: str) -> None:
+def _log_axis(axes: canvas.Axes, values: Sequence[float], label: str) -> None:
     axes.set_xscale("log")
     axes.set_xlim(min(values) / 1.25, max(values) * 1.25)
-    plain_numbers(axes.xaxis, max(values) / min(values))
+    canvas.plain_numbers(axes.xaxis, max(values) / min(values))
     axes.set_xlabel(label)
 
 
@@ -229,4 +216,4 @@ def _sigma(row: Row) -> float:
 
 
 def _name(result: Result, part: str) -> str:
-    return title(Path(str(result.checkpoint.get("path", ""))).name, part)
+    return canvas.title(Path(str(result.checkpoint.get("path", ""))).name, part)

@@ -56,6 +56,7 @@ HEADLINE = {True: "copies found", False: "no copies found"}
 
 
 def headline(result: Result) -> str:
+    """Whether there are copies."""
     return HEADLINE[most(result.rows)["copies"] > 0]
 
 

@@ -37,14 +37,17 @@ def columns(result: Result) -> dict[str, Callable[[Row], str]]:
 
 
 def several(result: Result) -> bool:
+    """Whether there is more than one checkpoint."""
     return len({row["checkpoint"] for row in result.rows}) > 1
 
 
 def file_name(row: Mapping[str, Any]) -> str:
+    """A checkpoint's name without its folders."""
     return str(row["checkpoint"]).rstrip("/").rpartition("/")[2]
 
 
 def notes(result: Result) -> list[str]:
+    """The notes of all rows, each kind once."""
     return sentences(note for row in result.rows for note in row["notes"])
 
 
@@ -87,6 +90,7 @@ def listing(result: Result) -> list[tuple[str, list[list[str]]]]:
 
 
 def listed(result: Result) -> list[str]:
+    """Headings of a listing: the query and the ranks."""
     return ["query", "by", *(str(rank + 1) for rank in range(result.rows[0]["k"]))]
 
 
@@ -102,11 +106,13 @@ def label(result: Result, image: Mapping[str, Any]) -> str:
 
 
 def class_name(result: Result, label: int) -> str:
+    """A class as the images' folders call it."""
     names = result.data.get("class_names")
     return str(names[label]) if names else f"class {label}"
 
 
 def view_name(view: int) -> str:
+    """A view as a caption says it."""
     return "original" if view == 0 else f"view {view}"
 
 

@@ -55,6 +55,7 @@ def agrees(row: ProbeRow, rows: Sequence[Row]) -> bool | None:
 
 
 def headline(row: ProbeRow, rows: Sequence[Row]) -> str:
+    """Whether ICR finds the probe's best level."""
     told = {True: "ICR finds the probe's best level", False: "ICR is lowest elsewhere", None: "no ICR"}
     return told[agrees(row, rows)]
 
@@ -103,4 +104,5 @@ def _correlations(row: ProbeRow, levels: int) -> list[str]:
 
 
 def signed(value: float) -> str:
+    """A correlation with its sign."""
     return f"{value:+.2f}".replace("-", "−")

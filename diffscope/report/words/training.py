@@ -66,14 +66,17 @@ def shared(rows: Sequence[Row]) -> str:
 
 
 def place(of: Row | OnsetRow | OverlayAgainst) -> str:
+    """Layer and noise level, as a heading says them."""
     return f"{of.layer}, σ = {number(of.sigma)}"
 
 
 def onset_of(result: Result, row: Row) -> OnsetRow | None:
+    """The verdict on the series that a row belongs to."""
     return next((onset for onset in result.onset if (onset.layer, onset.sigma) == (row.layer, row.sigma)), None)
 
 
 def step(row: Row) -> int:
+    """The step of a row of a series."""
     assert row.step is not None, "a row of a series without its step"
     return row.step
 
@@ -215,6 +218,7 @@ def _rule(onset: OnsetRow) -> list[str]:
 
 
 def false_alarms(onset: OnsetRow) -> str:
+    """How often the rule fires for nothing, or why that is not known."""
     if onset.fluctuation is None:
         return "How often it fires for nothing is not known: there are too few snapshots to see how far ICR fluctuates."
     fluctuates = f"{100 * onset.fluctuation:.2g} % from one snapshot to the next"
@@ -247,6 +251,7 @@ def overlay_lines(result: Result) -> list[str]:
 
 
 def correlation(against: OverlayAgainst) -> str:
+    """How alike a column and ICR are."""
     if against.rank_correlation is None:
         return f"no rank correlation with ICR ({against.n} snapshots have both)"
     return f"rank correlation with ICR {against.rank_correlation:+.2f} over {against.n} snapshots"
@@ -265,6 +270,7 @@ def lead(column: Overlay, against: OverlayAgainst) -> str:
 
 
 def left_out(result: Result) -> list[str]:
+    """A sentence for each checkpoint that was left out."""
     names = file_names(result)
     missing = [checkpoint for checkpoint in result.checkpoints if checkpoint.get("why")]
     lines = []

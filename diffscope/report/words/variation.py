@@ -33,6 +33,7 @@ def short(name: str) -> str:
 
 
 def of_member(records: Sequence[Row], name: str) -> list[Row]:
+    """The rows of one augmentation, or of one number of images."""
     return [row for row in records if member(row) == name]
 
 

@@ -40,8 +40,10 @@ ACROSS_LAYERS = (
 
 
 def ranked(result: Result) -> list[WindowRow]:
-    """Windows by lowest ICR; layers that are not to be ranked come after the others, those of which nothing is known
-    last."""
+    """Windows by lowest ICR.
+
+    Layers that are not to be ranked come after the others, those of which nothing is known last.
+    """
     return sorted(result.window, key=lambda window: (window.icr is None, not window.is_ranked, window.icr or 0.0))
 
 
@@ -52,6 +54,7 @@ def ranking(windows: Sequence[WindowRow]) -> str:
 
 
 def shape(window: WindowRow) -> str:
+    """The shape of a curve; `unclear` where none is claimed."""
     return window.shape or "unclear"
 
 
