@@ -1,254 +1,179 @@
-"""The public Python face: paths, or networks in memory, in; results out."""
+"""The public Python face: every command as a function, from what the commands declare, and what else Python needs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from diffscope.checkpoints import Checkpoint
+from diffscope.commands.base import Command, commands
 from diffscope.families import wrap
 from diffscope.families.base import Denoiser
 from diffscope.measure import opening
-from diffscope.measure.job import Job
-from diffscope.measure.opening import open_images, open_job
-from diffscope.measure.progress import Listener
-from diffscope.options.settings import Loading, Settings
-from diffscope.results import Result
-from diffscope.studies.compare.compare import compare
-from diffscope.studies.memorization.choices import Choices
-from diffscope.studies.memorization.memorization import open_memorization
-from diffscope.studies.neighbors import choices as neighbors_choices
-from diffscope.studies.neighbors.neighbors import VIEWS, open_neighbors
-from diffscope.studies.probe.plan import Probing, plan
-from diffscope.studies.probe.probe import run as _probe
-from diffscope.studies.sweep.options import Accuracy
-from diffscope.studies.sweep.sweep import sweep as _sweep
+from diffscope.measure.folder import make_ready, refuse_other
+from diffscope.measure.progress import Listener, Progress
+from diffscope.measure.study import Study
+from diffscope.options.option import key_values
+from diffscope.options.settings import Loading, Output
+from diffscope.options.signature import Entry, built, nearest
+from diffscope.report import terminal
+from diffscope.results import Record, Result, read_result
 from diffscope.studies.track.monitor import Monitor
-from diffscope.studies.track.track import open_track
 
-__all__ = [
-    "Monitor",
-    "Settings",
-    "compare",
-    "icr",
-    "load",
-    "memorization",
-    "neighbors",
-    "prepare_job",
-    "probe",
-    "sweep",
-    "track",
-    "wrap",
-]
+__all__ = ["Monitor", "function", "load", "read_result", "wrap"]
 
 
 def load(
-    checkpoint: str,
+    checkpoint: str | Path,
+    *,
     family: str | None = None,
     config: Mapping[str, str] | None = None,
     weights: str = "ema",
     outline: bool = False,
     verify: bool = False,
 ) -> tuple[Checkpoint, Denoiser]:
-    """A checkpoint file as a frozen denoiser: `denoiser.walk(x, sigma, label)` yields (layer name, activation).
+    """A checkpoint as a frozen denoiser: `denoiser.walk(x, sigma, label)` yields (layer name, activation).
 
-    Of an `outline` only what the file is, without its weights: it cannot be walked. `verify` compares every checksum
-    in the file with the bytes that it is of.
-    Raises CheckpointError and its children where the file cannot be read, recognised or fitted.
+    Args:
+        checkpoint: File, diffusers folder, `hf://OWNER/NAME[@REVISION][/PATH]` or `toy:d=32,side=8`.
+        family: What a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.
+        config: Constructor facts that the file lacks, such as `{"num_heads": "6"}`.
+        weights: Which set of a training dump: ema or model.
+        outline: Only what the file is, without its weights: it cannot be walked.
+        verify: Compare every checksum in the file with the bytes that it is of.
+
+    Returns:
+        What the file says of itself, and the network.
+
+    Raises:
+        CheckpointError: Where the file cannot be read, recognised or fitted; or one of its children.
     """
-    return opening.load(str(checkpoint), Loading(family, config or {}, weights), outline, verify)
+    loading = Loading(family, key_values(config or {}), weights)
+    return opening.load(str(checkpoint), loading, outline, verify)
 
 
-def prepare_job(
-    checkpoint: str | Denoiser,
-    data: str,
-    settings: Settings,
-    family: str | None = None,
-    config: Mapping[str, str] | None = None,
-    weights: str = "ema",
-    vae: str | None = None,
-    options: tuple[Any, ...] = (),
-) -> Job:
-    """Open images and checkpoint and check the settings against them; no image is read yet.
+def function(name: str) -> Callable[..., Result | Record]:
+    """A command as a function: the same names, defaults and units as on the command line, as keyword arguments.
 
-    A network in memory, from `wrap`, is run on the device where it is.
+    Args:
+        name: Of the command.
+
+    Raises:
+        KeyError: Where Python has no such function.
     """
-    source = open_images(settings, str(data))
-    found = checkpoint if isinstance(checkpoint, Denoiser) else str(checkpoint)
-    return open_job(found, source, settings, Loading(family, config or {}, weights, vae), options=options)
+    command = commands()[name]
+    if not command.in_python:
+        raise KeyError(name)
+    entries = [entry for entry in command.entries if entry.option is None or entry.option.python]
+    signature = inspect.Signature([*map(_parameter, sorted(entries, key=_place)), *_PROGRESS[: command.measures]])
+
+    def call(*arguments: Any, **options: Any) -> Result | Record:
+        known = [parameter.name for parameter in signature.parameters.values()]
+        for option in options:
+            if option not in known:
+                raise TypeError(f"{name}() has no argument {option!r}{nearest(option, known)}")
+        values = dict(signature.bind(*arguments, **options).arguments)
+        return _run(command, values, progress=values.pop("progress", True))
+
+    call.__name__ = call.__qualname__ = name
+    call.__module__ = "diffscope"
+    call.__signature__ = signature  # type: ignore[attr-defined]
+    call.__doc__ = documentation(command, entries)
+    return call
 
 
-def sweep(checkpoint: str | Denoiser, data: str, listener: Listener | None = None, **options: Any) -> Result:
-    """ICR over noise levels, of a checkpoint's path or of a network from `wrap`.
-
-    `options` are the fields of `Settings` and the arguments of `prepare_job`.
-    """
-    return _run("sweep", checkpoint, data, listener, options)
+def _place(entry: Entry) -> int:
+    """Arguments first, then what has to be given, then options."""
+    return 0 if entry.argument else 1 if _is_required(entry) else 2
 
 
-def icr(
-    checkpoint: str | Denoiser, data: str, sigma: float, listener: Listener | None = None, **options: Any
-) -> Result:
-    """ICR at one noise level."""
-    return _run("icr", checkpoint, data, listener, {**options, "sigma": (sigma,)})
+def _is_required(entry: Entry) -> bool:
+    return entry.default in (MISSING, inspect.Parameter.empty)
 
 
-def probe(
-    checkpoint: str | Denoiser,
-    data: str | Path,
-    test: str | Path | None = None,
-    *,
-    listener: Listener | None = None,
-    folder: str | Path | None = None,
-    family: str | None = None,
-    config: Mapping[str, str] | None = None,
-    weights: str = "ema",
-    vae: str | None = None,
-    **options: Any,
-) -> Result:
-    """Accuracy of a linear probe and of k-NN over noise levels and layers, beside ICR; `result.probe` compares the two.
-
-    data: labelled images; a share of them, or `test`, is the test. folder: where finished parts are kept, else in the
-    cache. options: fields of `Settings` and of `studies.probe.Probing` (test_share, solver, knn, label_noise, ensemble,
-    posterior, both, rank). Raises DataError where the images have no labels.
-    """
-    own = {field.name: options.pop(field.name) for field in fields(Probing) if field.name in options}
-    probing = Probing(**own)
-    job = prepare_job(checkpoint, str(data), Settings(**options), family, config, weights, vae)
-    planned = plan(job, probing, None if test is None else open_images(job.settings, str(test)))
-    result, forget = _probe(planned, listener, None if folder is None else Path(folder))
-    forget()
-    return result
+def _parameter(entry: Entry) -> inspect.Parameter:
+    kinds = inspect.Parameter
+    positional = entry.argument is not None or _is_required(entry)
+    default = kinds.empty if _is_required(entry) or (entry.argument and entry.argument.several) else entry.default
+    kind = kinds.POSITIONAL_OR_KEYWORD if positional else kinds.KEYWORD_ONLY
+    if entry.declared is not None and entry.declared.several and len(entry.default) == 1:
+        (default,) = entry.default
+    return kinds(entry.name, kind, default=default, annotation=annotation(entry))
 
 
-def track(
-    checkpoints: str | Path | Sequence[str | Path],
-    data: str | Path,
-    sigma: float | None = None,
-    *,
-    holdout: str | Path | None = None,
-    num_holdout: int | None = None,
-    step_from: str | None = None,
-    rule: str = "auto",
-    folder: str | Path | None = None,
-    family: str | None = None,
-    config: Mapping[str, str] | None = None,
-    weights: str = "ema",
-    vae: str | None = None,
-    **options: Any,
-) -> Result:
-    """ICR over the snapshots of a training run, and whether it has turned: `result.onset`.
-
-    checkpoints: files of one run, or their folder. sigma: chosen by a sweep of the middle snapshot where not given.
-    holdout: images not trained on; num_holdout: how many of them, else as many as are tracked.
-    step_from: a regular expression with one group that finds the step in a path. rule: auto, long or short.
-    folder: where each snapshot's record is kept for the next call, else in the cache. options: fields of `Settings`.
-    What cannot be read or measured is left out and stands with its reason in `result.checkpoints`.
-    Raises CheckpointError where no snapshot is left.
-    """
-    levels = {} if sigma is None else {"sigma": (sigma,)}
-    settings = Settings(**{**options, **levels})
-    paths = [checkpoints] if isinstance(checkpoints, (str, Path)) else checkpoints
-    tracker = open_track(
-        [str(path) for path in paths],
-        open_images(settings, str(data)),
-        settings,
-        Loading(family, config or {}, weights, vae),
-        holdout=None if holdout is None else open_images(settings, str(holdout)),
-        num_holdout=num_holdout,
-        step_from=step_from,
-        rule=rule,
-    )
-    return tracker.run(None if folder is None else Path(folder), Listener()).result
+_PROGRESS = (inspect.Parameter("progress", inspect.Parameter.KEYWORD_ONLY, default=True, annotation="bool"),)
 
 
-def memorization(
-    checkpoints: str | Path | Denoiser | Sequence[str | Path],
-    data: str | Path,
-    samples: int = 256,
-    *,
-    step_from: str | None = None,
-    folder: str | Path | None = None,
-    save_samples: bool = False,
-    family: str | None = None,
-    config: Mapping[str, str] | None = None,
-    weights: str = "ema",
-    vae: str | None = None,
-    **options: Any,
-) -> Result:
-    """The share of samples that copy training images: `result.rows[0]["share"]`, a row for each checkpoint.
-
-    checkpoints: a file, a network from `wrap` that knows its posterior mean, files of one run, or their folder.
-    data: the training images, all of them. folder: where samples and records are kept for the next call.
-    options: fields of `diffscope.studies.memorization.memorization.Choices`.
-    """
-    choices, loading = Choices(samples=samples, **options), Loading(family, config or {}, weights, vae)
-    study = open_memorization(
-        _listed(checkpoints),
-        open_images(choices.settings(1), str(data)),
-        choices,
-        loading,
-        step_from=step_from,
-        save_samples=save_samples,
-    )
-    return study.run(None if folder is None else Path(folder), Listener()).result
+def annotation(entry: Entry) -> str:
+    """The type that a user may give, as it is written in the stub."""
+    if entry.argument is not None:
+        return entry.argument.python
+    declared, option = entry.declared, entry.option
+    assert declared is not None
+    assert option is not None
+    if declared.is_mapping:
+        return "Mapping[str, str]"
+    if declared.fixed:
+        return f"tuple[{', '.join(['str | Path'] * declared.fixed)}] | None"
+    one = "str | Path" if option.path else getattr(declared.item, "__name__", "str")
+    if option.read is not None and not declared.several and declared.item is not str:
+        one += " | str"
+    kinds = [one, *([f"Sequence[{one}]"] if declared.several else []), *(["None"] if declared.optional else [])]
+    return " | ".join(kinds)
 
 
-def neighbors(
-    checkpoints: str | Path | Denoiser | Sequence[str | Path],
-    data: str | Path,
-    sigma: float,
-    *,
-    queries: Sequence[int | str] = (),
-    rows: int = 4,
-    k: int = 5,
-    num_queries: int = 2000,
-    clusters: bool = False,
-    out: str | Path | None = None,
-    listener: Listener | None = None,
-    family: str | None = None,
-    config: Mapping[str, str] | None = None,
-    weights: str = "ema",
-    vae: str | None = None,
-    **options: Any,
-) -> Result:
-    """Nearest neighbours by invariant part and by residual: shares of same class in `rows`, names in `sections`.
+def documentation(command: Command, entries: list[Entry]) -> str:
+    """The command's own words, then its arguments in Google's form."""
+    text = inspect.cleandoc(command.run.__doc__ or "")
+    lines = [text.partition("\n\nExample:")[0], "", "Args:"]
+    for entry in sorted(entries, key=_place):
+        told = entry.argument or entry.option
+        assert told is not None
+        lines.append(f"    {entry.name}: {told.help}")
+    if command.measures:
+        lines.append("    progress: Show a bar, in terminals and notebooks.")
+    lines += ["", "Raises:", "    DiffscopeError: Whatever keeps the question from being answered, in one line."]
+    return "\n".join(lines)
 
-    checkpoints: a file, a network from `wrap`, files of one run, or their folder. queries: indices or names of images
-    to show; `rows` of them are chosen where none are given. out: where result.json and the pictures are written.
-    options: fields of `Settings`, here with 15 views and pool "flatten", as in the paper, and all images.
-    """
-    settings = Settings(**{"views": VIEWS, "pool": "flatten", **options, "sigma": (sigma,)})
-    choices = neighbors_choices.Choices(tuple(str(query) for query in queries), rows, k, num_queries, clusters)
-    study = open_neighbors(
-        _listed(checkpoints),
-        open_images(settings, str(data)),
-        settings,
-        Loading(family, config or {}, weights, vae),
-        choices,
-    )
-    finished = study.run(None if out is None else Path(out), listener or Listener())
+
+def _run(command: Command, values: dict[str, Any], progress: bool) -> Result | Record:
+    """What the command line does, without its words."""
+    for entry in command.entries:
+        if entry.argument is not None and entry.name in values:
+            values[entry.name] = _plain(entry, values[entry.name])
+    own = {entry.name for entry in command.entries if entry.owner == "Output"}
+    output = Output(**{name: values.pop(name) for name in own if name in values})
+    arguments = built(command.run, values)
+    found = command.run(**arguments)
+    assert found is not None
+    out = None if output.out is None or command.writes_itself else Path(output.out)
+    if isinstance(found, (Result, Record)):
+        if out is not None:
+            found.save(out)
+        return found
+    return _measured(command, found, out, output.overwrite, progress)
+
+
+def _measured(command: Command, study: Study, out: Path | None, overwrite: bool, progress: bool) -> Result | Record:
+    if out is not None:
+        make_ready(out)
+    agree = (lambda protocol: None) if out is None or overwrite else partial(refuse_other, out=out)
+    with terminal.progress(study.total, command.name, unit=study.unit, shown=progress) as advance:
+        finished = study.run(out, Progress(Listener(advance, agree=agree), study.total, study.unit).listener)
     if out is not None:
         finished.result.save(out)
     finished.forget()
     return finished.result
 
 
-def _listed(checkpoints: str | Path | Denoiser | Sequence[str | Path]) -> list[str | Denoiser]:
-    if isinstance(checkpoints, Denoiser):
-        return [checkpoints]
-    return [str(path) for path in ([checkpoints] if isinstance(checkpoints, (str, Path)) else checkpoints)]
-
-
-def _run(
-    command: str, checkpoint: str | Denoiser, data: str, listener: Listener | None, options: dict[str, Any]
-) -> Result:
-    loading = {key: options.pop(key) for key in ("family", "config", "weights", "vae") if key in options}
-    folder = options.pop("folder", None)
-    own = Accuracy(options.pop("accuracy", None))
-    job = prepare_job(checkpoint, data, Settings(**options), **loading, options=(own,))
-    result, measured = _sweep(job, command, listener, None if folder is None else Path(folder))
-    measured.parts.clear()
-    return result
+def _plain(entry: Entry, value: Any) -> Any:
+    """Paths as text; one checkpoint where several may be given as a list of it."""
+    assert entry.argument is not None
+    if entry.argument.several:
+        several = value if isinstance(value, (list, tuple)) else [value]
+        return tuple(str(one) if isinstance(one, Path) else one for one in several)
+    return str(value) if isinstance(value, Path) else value

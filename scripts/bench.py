@@ -152,10 +152,10 @@ def ours(case: Case, folder: Path, quick: bool) -> Iterator[None]:
 
 def moments(checkpoint: str, images: str, options: dict[str, Any], vae: dict[str, Any]) -> dict[str, float]:
     """The blocks of a sweep, without what is read from them; its CPU time, and that of the network alone."""
-    from diffscope import api
-    from diffscope.features import Batch, Extractor, Inputs
+    from diffscope.extraction import Batch, Extractor, Inputs
+    from diffscope.measure.opening import open_images, open_job
     from diffscope.moments import BlockAccumulator
-    from diffscope.options.settings import Settings
+    from diffscope.options.settings import Loading, Settings
 
     spent = 0.0
 
@@ -167,7 +167,8 @@ def moments(checkpoint: str, images: str, options: dict[str, Any], vae: dict[str
             spent += time.process_time() - start
             return found
 
-    job = api.prepare_job(checkpoint, images, Settings(**options), **vae)
+    settings = Settings(**options)
+    job = open_job(checkpoint, open_images(settings, images), settings, Loading(**vae))
     start = time.process_time()
     extractor = Timed(job.denoiser, Inputs(job.source, job.plan), job.plan)
     for number in range(job.blocks):
@@ -357,7 +358,7 @@ def track_once(folder: Path, quick: bool) -> dict[str, float]:
     import diffscope
     from diffscope import api
     from diffscope.allocation import keep_large_blocks
-    from diffscope.features import Batch, Extractor
+    from diffscope.extraction import Batch, Extractor
 
     torch.set_num_threads(1)
     keep_large_blocks()
@@ -374,7 +375,7 @@ def track_once(folder: Path, quick: bool) -> dict[str, float]:
 
     Extractor._walk = timed  # type: ignore[method-assign]
     before = _cpu()
-    diffscope.track(checkpoints, str(folder / "images"), 0.3, layer=("mid",), workers=0)
+    diffscope.track(checkpoints, str(folder / "images"), sigma=0.3, layer=("mid",), workers=0)
     return {"cpu": _cpu() - before, "network": spent}
 
 

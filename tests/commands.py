@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,10 @@ import numpy as np
 from PIL import Image
 
 from diffscope.cli import run
+from diffscope.measure.job import Job
+from diffscope.measure.opening import open_images, open_job
+from diffscope.options.option import Declared
+from diffscope.options.settings import Loading, Settings
 
 DATA = Path(__file__).parent / "data"
 EDM = str(DATA / "containers" / "edm_ddpmpp.pkl")
@@ -58,6 +63,20 @@ def in_a_process(*argv: object, **environment: str) -> Ran:
 
 def command_line(*argv: object) -> tuple[str, ...]:
     return (sys.executable, "-m", "diffscope", *map(str, argv))
+
+
+def prepared(
+    checkpoint: str,
+    data: object,
+    settings: Settings,
+    *,
+    config: Mapping[str, str] | None = None,
+    vae: str | None = None,
+    options: tuple[Declared, ...] = (),
+) -> Job:
+    """Images and checkpoint opened and checked against the settings."""
+    loading = Loading(config=config or {}, vae=vae)
+    return open_job(checkpoint, open_images(settings, str(data)), settings, loading, options=options)
 
 
 def refused(ran: Ran, code: int, *words: str) -> None:

@@ -33,7 +33,7 @@ def test_sweep_is_that_of_the_command_line(swept: Result, pictures: Path) -> Non
 
 def test_icr_is_a_row_of_the_sweep(swept: Result, pictures: Path) -> None:
     # A Path is as good as its text.
-    result = package.icr(Path(EDM), pictures, 2.0, **OPTIONS)
+    result = package.icr(Path(EDM), pictures, sigma=2.0, **OPTIONS)
     assert (result.command, result.window) == ("icr", ())
     assert result.rows == (swept.rows[1],)
     assert result.rows[0]["icr"] == swept.rows[1]["icr"]
@@ -45,7 +45,7 @@ def test_compare_takes_results_fresh_or_from_a_file(swept: Result, tmp_path: Pat
     stored = read_result(str(tmp_path / "result.json"))
     assert stored.rows == swept.rows
     assert [record["change"] for record in package.compare(stored, swept)["rows"]] == [0, 0]
-    other = package.icr(EDM, str(pictures), 2.0, seed=1, **OPTIONS)
+    other = package.icr(EDM, str(pictures), sigma=2.0, seed=1, **OPTIONS)
     with pytest.raises(ProtocolMismatch, match="seed: 0 and 1"):
         package.compare(swept, other)
 
@@ -67,15 +67,15 @@ def test_a_listener_hears_every_pass(pictures: Path) -> None:
     from diffscope.measure.progress import Listener
 
     heard: list[int] = []
-    package.icr(EDM, str(pictures), 1.0, listener=Listener(heard.append), **OPTIONS)
+    package.icr(EDM, str(pictures), sigma=1.0, listener=Listener(heard.append), **OPTIONS)
     assert sum(heard) == 144 * 2
 
 
 def test_errors_are_of_one_family(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownLayer, match=r"enc\.8x8_blok1"):
-        package.icr(EDM, str(pictures), 1.0, layer=("enc.8x8_blok1",))
+        package.icr(EDM, str(pictures), sigma=1.0, layer=("enc.8x8_blok1",))
     with pytest.raises(UsageError, match="above 0"):
-        package.icr(EDM, str(pictures), -1.0)
+        package.icr(EDM, str(pictures), sigma=-1.0)
     with pytest.raises(UsageError, match="weights=best"):
         package.load(EDM, weights="best")
     with pytest.raises(CheckpointError, match="no such file"):
@@ -86,5 +86,5 @@ def test_errors_are_of_one_family(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_behind(swept: Result, pictures: Path, tmp_path: Path) -> None:
-    package.icr(EDM, str(pictures), 1.0, folder=tmp_path, **OPTIONS)
+    package.icr(EDM, str(pictures), sigma=1.0, out=tmp_path, **OPTIONS)
     assert list(tmp_path.iterdir()) == []

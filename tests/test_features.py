@@ -18,9 +18,7 @@ from safetensors.torch import load_file, save_file
 from diffscope import families
 from diffscope.checkpoints import Checkpoint, read
 from diffscope.errors import DataError, UsageError
-from diffscope.families.base import Denoiser
-from diffscope.families.networks.autoencoder import Autoencoder
-from diffscope.features import (
+from diffscope.extraction import (
     Extractor,
     Inputs,
     Plan,
@@ -31,6 +29,8 @@ from diffscope.features import (
     resolve_precision,
     target_of,
 )
+from diffscope.families.base import Denoiser
+from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.sources.base import Source, Target, open_source
 from diffscope.views import Augmentation, view_noise
 

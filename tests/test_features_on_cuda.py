@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from commands import prepared
 from test_features import COUNT, plan, toy, unet
 
 from diffscope.errors import MemoryLimit, UsageError
+from diffscope.extraction import Extractor, Inputs, uploads
 from diffscope.families.base import Denoiser
 from diffscope.families.networks.hooked import HookedNetwork
-from diffscope.features import Extractor, Inputs, uploads
 from diffscope.moments import BlockAccumulator, BlockMoments, NonFiniteFeature
 from diffscope.options.settings import Settings
 from diffscope.sources.base import Source, open_source
@@ -179,10 +180,9 @@ def test_compiled_blocks_give_the_same_walk(name: str) -> None:
 
 
 def test_compiling_is_for_cuda_and_for_our_own_networks() -> None:
-    from diffscope import api
 
     with pytest.raises(UsageError, match="--compile pays on CUDA only, not on cpu"):
-        api.prepare_job("toy:d=6,side=4", "synthetic:count=40", Settings(augment="none", compile=True))
+        prepared("toy:d=6,side=4", "synthetic:count=40", Settings(augment="none", compile=True))
     library = HookedNetwork(torch.nn.Linear(2, 2), (), lambda module, x, time, label: x)
     with pytest.raises(UsageError, match="one of a library runs as the library has it"):
         library.compile_blocks()

@@ -8,14 +8,14 @@ from diffscope.errors import UsageError
 
 
 def bytes_of(text: str, option: str) -> int:
-    """`8GB`, `500M` or plain bytes; UsageError naming `option` where it is none of these."""
+    """`8GB`, `500M` or plain bytes; UsageError naming the option where it is none of these."""
     match = re.fullmatch(r"\s*([\d.]+)\s*([kKmMgGtT]?)[bB]?\s*", text)
     try:
         number = float(match[1]) if match else 0.0
     except ValueError:
         number = 0.0
     if not match or not 0 < number < 1e18:
-        raise UsageError(f"{option} {text}: expected a size such as 8GB or 500MB")
+        raise UsageError(f"`{option}={text}`: expected a size such as 8GB or 500MB")
     return int(number * 1000 ** " kmgt".index(match[2].lower() or " "))
 
 

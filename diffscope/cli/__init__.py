@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")
     words = sys.argv[1:] if argv is None else argv
     if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
-        from diffscope.cli.together import run_together
+        from diffscope.cli.distributed import run_together
 
         code = run_together(words, run)
     else:
@@ -76,7 +76,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _heard() -> contextlib.redirect_stderr[TextIO]:
-    """Of several processes only the first speaks (`together.Silence`), but for what befalls one of them alone."""
+    """Of several processes only the first speaks (`distributed.Silence`), but for what befalls one of them alone."""
     return contextlib.redirect_stderr(getattr(sys.stderr, "behind", sys.stderr))
 
 

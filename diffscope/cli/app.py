@@ -1,14 +1,23 @@
-"""The typer application: one command for every file in `commands/`."""
+"""The typer application: one command for every file in `diffscope.commands`, from what these declare."""
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from diffscope import __version__, registry
+from diffscope import __version__
+from diffscope.cli.completion import completer
+from diffscope.cli.session import ABSENT, carry_out
+from diffscope.commands.base import Command, commands
+from diffscope.errors import UsageError
+from diffscope.options.option import GROUPS
+from diffscope.options.signature import Entry
 
 ORDER = ("demo", "inspect", "icr", "sweep")
 
@@ -19,17 +28,16 @@ def build_app() -> typer.Typer:
         name="diffscope",
         help="Looks inside pretrained diffusion models: the Invariant Contamination Ratio (ICR) over noise levels and "
         "layers, from images alone: no labels, no sampling, no other network.",
-        epilog="First: diffscope demo. Then: diffscope inspect CKPT, diffscope sweep CKPT --data IMAGES. The manual: "
-        "diffscope help.",
+        epilog="First: diffscope demo. Then: diffscope inspect CKPT, diffscope sweep CKPT --data IMAGES.",
         context_settings={"help_option_names": ["-h", "--help"]},
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         add_completion=True,
     )
     app.callback(invoke_without_command=True)(_root)
-    found = registry.load("diffscope.cli.commands")
+    found = commands()
     for name in sorted(found, key=lambda n: (ORDER.index(n) if n in ORDER else len(ORDER), n)):
-        app.command(name, short_help=_first_sentence(found[name].run))(found[name].run)
+        app.command(name, cls=_Grouped, short_help=_first_sentence(found[name].run))(as_typer(found[name]))
     return app
 
 
@@ -55,3 +63,140 @@ def _first_sentence(command: Callable[..., object]) -> str:
     """For the list of commands, which would otherwise end in three dots."""
     text = " ".join((command.__doc__ or "").split())
     return re.split(r"(?<=[.?])\s", text, maxsplit=1)[0]
+
+
+def as_typer(command: Command) -> Callable[..., None]:
+    """A function whose signature typer reads, and which carries the command out."""
+    entries = [e for e in command.entries if e.option is None or e.option.command_line]
+    by_name = {entry.name: entry for entry in entries}
+
+    def run(**given: Any) -> None:
+        carry_out(command, {name: _read(by_name[name], value) for name, value in given.items()})
+
+    # Arguments first; options with and without defaults stand in any order.
+    ordered = sorted(entries, key=lambda entry: entry.argument is None)
+    parameters = [_parameter(command, entry) for entry in ordered]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__doc__, run.__name__ = command.run.__doc__, command.name
+    return run
+
+
+def _parameter(command: Command, entry: Entry) -> inspect.Parameter:
+    required = entry.default in (MISSING, inspect.Parameter.empty)
+    told, kind = (_argument if entry.argument else _option)(command, entry)
+    default = inspect.Parameter.empty if required else _shown_default(entry)
+    kind = kind if required or default is not None else kind | None
+    return inspect.Parameter(
+        entry.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, told]
+    )
+
+
+def _argument(command: Command, entry: Entry) -> tuple[Any, Any]:
+    argument = entry.argument
+    assert argument is not None
+    told = typer.Argument(
+        metavar=argument.metavar,
+        help=argument.help,
+        show_default=argument.shown or False,
+        autocompletion=completer(argument.completes, ()),
+    )
+    return told, list[str] if argument.several else str
+
+
+def _option(command: Command, entry: Entry) -> tuple[Any, Any]:
+    option, declared = entry.option, entry.declared
+    assert option is not None
+    assert declared is not None
+    flags = [declared.flag, *([option.short] if option.short else [])]
+    help_text = option.help
+    if entry.name == "fail_if" and (gates := command.gates):
+        help_text = f"{help_text} of {gates.of}, such as '{gates.example}' (repeatable, or a list by commas)."
+    if declared.item is bool and entry.default is True:
+        flags = [f"{declared.flag}/--no-{declared.flag.removeprefix('--')}"]
+    told = typer.Option(
+        *flags,
+        metavar=option.metavar,
+        help=help_text,
+        envvar=option.envvar,
+        show_default=_words_of_default(entry),
+        rich_help_panel=option.group,
+        autocompletion=completer(option.completes, option.choices),
+    )
+    return told, _typer_kind(entry)
+
+
+def _typer_kind(entry: Entry) -> Any:
+    """What typer reads; whatever has a form of its own is read as text, and brought to its form afterwards."""
+    declared, option = entry.declared, entry.option
+    assert declared is not None
+    assert option is not None
+    if declared.fixed:
+        return tuple[(str,) * declared.fixed]  # type: ignore[misc]
+    if declared.several or declared.is_mapping:
+        return list[str]
+    return str if option.read is not None or declared.item not in (int, float, bool) else declared.item
+
+
+def _shown_default(entry: Entry) -> Any:
+    """As typer takes it: what is read as text has no default there, but that of its dataclass."""
+    declared = entry.declared
+    if declared is None:
+        return None if entry.default == () else entry.default
+    if declared.several or declared.is_mapping or declared.fixed or (entry.option and entry.option.read is not None):
+        return None
+    return entry.default
+
+
+def _words_of_default(entry: Entry) -> str | bool:
+    option = entry.option
+    assert option is not None
+    if option.shown is not None:
+        return option.shown or False
+    if entry.declared is not None and entry.declared.several:
+        return ", ".join(map(str, entry.default)) or False
+    return not (entry.default is None or entry.default is MISSING)
+
+
+def _read(entry: Entry, value: Any) -> Any:
+    """A value as the dataclass takes it; UsageError where it cannot be read."""
+    declared, option = entry.declared, entry.option
+    if value is None:
+        return ABSENT
+    if declared is None or option is None:
+        return tuple(value) if isinstance(value, list) else value
+    if declared.several:
+        parts = [part.strip() for text in value for part in (text.split(",") if option.split else [text])]
+        return tuple(_number(entry, part) for part in parts if part)
+    return value
+
+
+def _number(entry: Entry, text: str) -> Any:
+    declared, option = entry.declared, entry.option
+    assert declared is not None
+    assert option is not None
+    if declared.item not in (int, float) or option.read is not None:
+        return text
+    try:
+        return declared.item(text)
+    except ValueError:
+        raise UsageError(f"`{entry.name}={text}`: expected a number, or several such as 0.1,0.3") from None
+
+
+class _Grouped(TyperCommand):
+    """Help in groups: what to measure, on what, statistics, speed, output."""
+
+    def format_options(self, context: Any, formatter: Any) -> None:
+        for title, rows in self._groups(context):
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+    def _groups(self, context: Any) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+        records = [
+            ("Arguments" if p.param_type_name == "argument" else getattr(p, "rich_help_panel", None) or "Other", record)
+            for p in self.get_params(context)
+            if (record := p.get_help_record(context)) is not None
+        ]
+        titles = list(dict.fromkeys(title for title, _ in records))
+        for title in sorted(titles, key=lambda t: ("Arguments", *GROUPS, "Other").index(t)):
+            yield title, [record for group, record in records if group == title]

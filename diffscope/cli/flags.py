@@ -1,30 +1,31 @@
-"""The library names fields (`views=0: expected at least 1`), the command line names flags (`--views 0: …`)."""
+"""The library names fields (`views=0`), the command line names flags (--views 0)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 
 
 def in_flags(text: str, flags: Mapping[str, str]) -> str:
-    """A text of the library in the command line's words: `name=value` becomes `--name value`, `name=` `--name`.
+    """A text of the library in the command line's words.
 
     Args:
-        text: One line.
+        text: One line, in which fields stand in backticks: `name=value`, or `name=` where no value is meant.
         flags: Name of a field → flag.
     """
-    names = "|".join(sorted(flags, key=len, reverse=True))
-    return re.sub(
-        rf"(?<![^\s(])({names})=(?=(\S?))",
-        lambda found: flags[found[1]] + ("" if found[2] in ("", ",", ";", ":", ")", ".") else " "),
-        text,
-    )
+
+    def flag(found: re.Match[str]) -> str:
+        name, value = found[1], found[2]
+        return found[0] if name not in flags else f"{flags[name]} {value}" if value else flags[name]
+
+    return re.sub(r"`(\w+)=([^`]*)`", flag, text)
 
 
-def known_flags() -> dict[str, str]:
+@cache
+def known_flags() -> Mapping[str, str]:
     """Of all options of all commands."""
-    from diffscope.options.option import declarations
-    from diffscope.options.settings import Loading, Output, Settings
-    from diffscope.studies.sweep.options import Accuracy
+    from diffscope.commands.base import commands
 
-    return {one.name: one.flag for kind in (Settings, Loading, Output, Accuracy) for one in declarations(kind)}
+    entries = (entry.declared for command in commands().values() for entry in command.entries)
+    return {one.name: one.flag for one in entries if one is not None}

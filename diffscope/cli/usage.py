@@ -14,7 +14,7 @@ from typing import Any
 
 from diffscope import registry
 
-FOLDER = "diffscope.cli.commands"
+FOLDER = "diffscope.commands"
 SHOWN = 2
 """Arguments too many that are named; a glob may give thousands."""
 

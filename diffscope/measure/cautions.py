@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from diffscope.errors import DataError
-from diffscope.features import cpu_capabilities, target_of
+from diffscope.extraction import cpu_capabilities, target_of
 from diffscope.measure.job import Job
 from diffscope.options.settings import Settings
 from diffscope.sources.base import Source
@@ -22,12 +22,17 @@ def cautions(job: Job) -> list[str]:
     return [*of_network, *_grey(job), *_untrained(job), *_slow(job)]
 
 
+def warnings_of(job: Job) -> list[str]:
+    """The same, and where there are fewer images than asked for."""
+    return [*cautions(job), *too_few(job.settings, job.source)]
+
+
 def too_few(settings: Settings, source: Source) -> list[str]:
     """A line where there are fewer images than asked for."""
     asked, there = settings.num_images, len(source)
     if asked is None or asked <= there:
         return []
-    return [f"--num-images {asked}: {source.path} has {there}, and all of them are used"]
+    return [f"`num_images={asked}`: {source.path} has {there}, and all of them are used"]
 
 
 def _grey(job: Job) -> Sequence[str]:

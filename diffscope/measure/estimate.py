@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from diffscope.cache.sizes import in_bytes
-from diffscope.features import Extractor, Inputs
+from diffscope.extraction import Extractor, Inputs
 from diffscope.measure.job import Job
 from diffscope.measure.memory import Round, passes_of, rounds
 from diffscope.measure.progress import in_words

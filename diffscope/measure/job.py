@@ -12,8 +12,8 @@ import numpy as np
 from diffscope import seeding
 from diffscope.checkpoints import Checkpoint
 from diffscope.errors import DataError, NoiseLevelError, UnknownLayer, UsageError
+from diffscope.extraction import Plan, resolve_device, resolve_precision
 from diffscope.families.base import Denoiser, Layer, NoiseConvention
-from diffscope.features import Plan, resolve_device, resolve_precision
 from diffscope.options.option import Declared, protocol_values
 from diffscope.options.settings import Settings
 from diffscope.protocol import Protocol

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from diffscope.errors import EstimationError
-from diffscope.features import SPACING
+from diffscope.extraction import SPACING
 from diffscope.measure.job import Job, Level
 from diffscope.metrics import base as metrics
 from diffscope.metrics.base import Context, measure_all

@@ -14,7 +14,7 @@ from typing import Any
 
 from diffscope.cache.store import Arrays, Parts, Record, Records, cache_folder
 from diffscope.errors import DataError, DiffscopeError, EstimationError, NeedTwoViews, TooFewImages
-from diffscope.features import Extractor, Inputs, Skipped, not_finite
+from diffscope.extraction import Extractor, Inputs, Skipped, not_finite
 from diffscope.measure.job import Job, with_layers
 from diffscope.measure.memory import Round, described, memory_limit, passes_of, rounds
 from diffscope.measure.progress import Listener

@@ -11,17 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from diffscope.measure.progress import Listener
-from diffscope.results import Result
+from diffscope.results import Record, Result
+
+if TYPE_CHECKING:  # which needs torch
+    from diffscope.measure.estimate import Estimate
 
 
 @dataclass(frozen=True)
 class Finished:
     """What a study came to."""
 
-    result: Result
+    result: Result | Record
     forget: Callable[[], None] = lambda: None
     """Removes what stands on disk of the run; to be called once the result is safe."""
 
@@ -39,6 +42,9 @@ class Study(Protocol):
 
     def warnings(self) -> list[str]:
         """Lines for a person, before the run."""
+
+    def estimate(self) -> Estimate:
+        """What the run would take, by a short measurement; nothing is written."""
 
     def run(self, folder: Path | None, listener: Listener) -> Finished:
         """Computes the result.

@@ -40,6 +40,7 @@ class Option:
         python: Whether the Python function has it.
         split: Whether commas part several values of one occurrence on the command line.
         read: Makes a value of the command line's text; UsageError.
+        path: Whether its text names a file or folder: Python takes a Path as well.
         completes: What a shell completes values from: `choices`, `layers`, `families`.
     """
 
@@ -58,6 +59,7 @@ class Option:
     python: bool = True
     split: bool = True
     read: Callable[[str], Any] | None = None
+    path: bool = False
     completes: str | None = None
 
 
@@ -68,13 +70,18 @@ class Argument:
     Args:
         help: One or two sentences.
         metavar: How it is called in the help.
-        required: Whether it has to be given.
         shown: The default in words.
+        several: Whether the command line takes any number of them.
+        python: Its type in the Python function, as written there.
+        completes: As of an option.
     """
 
     help: str
     metavar: str
     shown: str | None = None
+    several: bool = False
+    python: str = "str | Path"
+    completes: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,18 @@ class Declaration:
         """Whether it takes any number of values."""
         kinds = [self.kind, *get_args(self.kind)]
         return any(get_origin(kind) is tuple and get_args(kind)[1:] == (...,) for kind in kinds)
+
+    @property
+    def fixed(self) -> int:
+        """How many values it takes, where that is a fixed number above one; else 0."""
+        kinds = [self.kind, *get_args(self.kind)]
+        lengths = [len(get_args(k)) for k in kinds if get_origin(k) is tuple and ... not in get_args(k)]
+        return lengths[0] if lengths else 0
+
+    @property
+    def is_mapping(self) -> bool:
+        """Whether it takes pairs of key and value."""
+        return get_origin(self.kind) is Mapping
 
 
 class Declared:
@@ -183,18 +202,18 @@ def check(declaration: Declaration, value: Any) -> None:
     """
     if value is None:
         if not declaration.optional:
-            raise UsageError(f"{declaration.name}=None: expected a value")
+            raise UsageError(f"`{declaration.name}=None`: expected a value")
         return
     option, name = declaration.option, declaration.name
     if declaration.item in (int, float, bool) and not _is_a(declaration.item, value):
         words = {int: "a whole number", float: "a number", bool: "True or False"}
-        raise UsageError(f"{name}={value!r}: expected {words[declaration.item]}")
+        raise UsageError(f"`{name}={value!r}`: expected {words[declaration.item]}")
     if option.choices and value not in option.choices:
-        raise UsageError(f"{name}={value}: expected {in_words(option.choices)}")
+        raise UsageError(f"`{name}={value}`: expected {in_words(option.choices)}")
     if option.least is not None and value < option.least:
-        raise UsageError(f"{name}={value}: expected at least {option.least:g}")
+        raise UsageError(f"`{name}={value}`: expected at least {option.least:g}")
     if option.below is not None and value >= option.below:
-        raise UsageError(f"{name}={value}: expected less than {_power(option.below)}")
+        raise UsageError(f"`{name}={value}`: expected less than {_power(option.below)}")
 
 
 def _is_a(kind: type, value: object) -> bool:
@@ -239,6 +258,6 @@ def key_values(pairs: str | Iterable[str] | Mapping[str, str]) -> dict[str, str]
     for pair in [part for text in texts for part in re.split(r",(?=\s*\w+=)", text)]:
         key, equals, value = pair.partition("=")
         if not (key and equals and value):
-            raise UsageError(f"config={pair}: expected KEY=VALUE, such as num_heads=6")
+            raise UsageError(f"`config={pair}`: expected KEY=VALUE, such as num_heads=6")
         found[key.strip()] = value.strip()
     return found

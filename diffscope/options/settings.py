@@ -6,11 +6,11 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 from diffscope.cache.sizes import bytes_of
 from diffscope.errors import UsageError
-from diffscope.options.option import IMAGES, MEASURE, OUTPUT, SPEED, STATISTICS, Argument, Declared, Option, key_values
+from diffscope.options.option import IMAGES, OUTPUT, SPEED, STATISTICS, Argument, Declared, Option, key_values
 
 AUGMENTATIONS = (
     "none",
@@ -21,23 +21,26 @@ AUGMENTATIONS = (
     "crop+flip+jitter+rotate+center",
 )
 DEFAULT_AUGMENTATION = "crop+flip+jitter"
+PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 
 REPEATABLE = "(repeatable, or a list by commas)"
 LEVELS_HELP = "Noise levels, log-spaced over [0.002, 20], cut to the model's range."
 
-CHECKPOINT = Argument(
-    "Checkpoint file, diffusers folder, hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8.", metavar="CKPT"
-)
-DATA = Option(
+CHECKPOINT_HELP = "Checkpoint file, diffusers folder, hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8."
+DATA_HELP = (
     "Images: folder, .zip, .npy, .npz (latents: .npz with mean), .parquet, hf://datasets/OWNER/NAME, "
-    "synthetic:count=N,seed=S.",
-    group=IMAGES,
-    metavar="DATA",
+    "synthetic:count=N,seed=S."
 )
 
+Checkpoint = Annotated[Any, Argument(CHECKPOINT_HELP, metavar="CKPT", python="str | Path | Denoiser")]
+"""A file's path, or in Python also a network in memory, from `diffscope.wrap`."""
+CheckpointFile = Annotated[str, Argument(CHECKPOINT_HELP, metavar="CKPT")]
+Data = Annotated[str, Option(DATA_HELP, group=IMAGES, metavar="DATA", path=True)]
 
-def _memory(text: str) -> int:
-    return bytes_of(text, "max_memory=")
+
+def memory(text: str) -> int:
+    """Bytes of a size such as 8GB; UsageError."""
+    return bytes_of(text, "max_memory")
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ class Settings(Declared):
             "For the moments, such as 8GB; more are measured in portions.",
             group=SPEED,
             metavar="SIZE",
-            read=_memory,
+            read=memory,
             shown="half of RAM",
         ),
     ] = None
@@ -161,12 +164,12 @@ class Settings(Declared):
         super().__post_init__()
         for sigma in self.sigma:
             if not (math.isfinite(sigma) and sigma > 0):
-                raise UsageError(f"sigma={sigma:g}: expected a noise-to-signal ratio above 0")
+                raise UsageError(f"`sigma={sigma:g}`: expected a noise-to-signal ratio above 0")
         for t in self.t:
             if not math.isfinite(t):
-                raise UsageError(f"t={t:g}: expected a finite number")
+                raise UsageError(f"`t={t:g}`: expected a finite number")
         if not re.fullmatch(r"null|label|\d{1,9}", self.class_label):
-            raise UsageError(f"class_label={self.class_label}: expected null, label or a class index")
+            raise UsageError(f"`class_label={self.class_label}`: expected null, label or a class index")
 
 
 @dataclass(frozen=True)
@@ -194,7 +197,10 @@ class Loading(Declared):
     vae: Annotated[
         str | None,
         Option(
-            "Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].", metavar="DIR", shown=""
+            "Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].",
+            metavar="DIR",
+            shown="",
+            path=True,
         ),
     ] = None
 
@@ -205,7 +211,7 @@ class Output(Declared):
 
     out: Annotated[
         str | None,
-        Option("Write result.json, result.csv and figures there.", group=OUTPUT, metavar="DIR", shown=""),
+        Option("Write result.json, result.csv and figures there.", group=OUTPUT, metavar="DIR", shown="", path=True),
     ] = None
     overwrite: Annotated[bool, Option("Replace a result of another protocol in --out.", group=OUTPUT)] = False
 
@@ -214,12 +220,15 @@ class Output(Declared):
 class Terminal(Declared):
     """What the command line alone has: how a result is printed, and when the exit code says stop."""
 
+    dry_run: Annotated[
+        bool,
+        Option(
+            "Say what would be measured, with memory and time, and end: nothing is written.", group=OUTPUT, python=False
+        ),
+    ] = False
     json: Annotated[bool, Option("Print result.json on stdout and nothing else.", group=OUTPUT, python=False)] = False
     quiet: Annotated[bool, Option("Print the numbers alone.", group=OUTPUT, short="-q", python=False)] = False
     fail_if: Annotated[
         tuple[str, ...],
         Option("Exit with 3 where this holds", group=OUTPUT, metavar="EXPR", shown="", python=False),
     ] = ()
-
-
-__all__ = ["MEASURE", "Loading", "Output", "Settings", "Terminal"]

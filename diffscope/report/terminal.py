@@ -76,12 +76,15 @@ def _line(prefix: str, style: str, text: str) -> None:
 
 
 @contextmanager
-def progress(total: int, description: str, unit: str = "images") -> Iterator[Callable[[float], None]]:
-    """Gives `advance(n)`; a bar on stderr with done/total, rate and time left if that is a terminal, else nothing."""
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb" or _drawing:
+def progress(
+    total: float, description: str, unit: str = "images", shown: bool = True
+) -> Iterator[Callable[[float], None]]:
+    """Gives `advance(n)`; a bar with done/total, rate and time left, on a terminal or in a notebook, else nothing."""
+    console = stderr_console()
+    terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    if not shown or not (terminal or console.is_jupyter) or _drawing:
         yield lambda n: None
         return
-    console = stderr_console()
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), _Rate(unit))
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
         task = bar.add_task(one_line(description, console.encoding), total=total)

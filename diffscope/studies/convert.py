@@ -11,12 +11,23 @@ import torch
 from diffscope import __version__
 from diffscope.cache.store import Tensor, as_bytes, write_atomically, write_tensors
 from diffscope.checkpoints import Checkpoint, read
-from diffscope.errors import CheckpointError, UsageError
+from diffscope.errors import CheckpointError, StoreError, UsageError
 from diffscope.families.base import Denoiser
 from diffscope.formats import TENSOR_DTYPES
+from diffscope.measure.folder import metadata_of
 from diffscope.results import Record
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def refuse_other_weights(checkpoint: Checkpoint, output: Path) -> None:
+    """Refuses to replace a file that was not converted from the same weights; StoreError."""
+    metadata = metadata_of(output)
+    if metadata is None:
+        return
+    same = {"source_sha256": checkpoint.sha256(), "weights": checkpoint.weights}
+    if not same.items() <= metadata.items():
+        raise StoreError(f"{output}: there already, and made from other weights; choose another name, or `overwrite=`")
 
 
 def convert(checkpoint: Checkpoint, denoiser: Denoiser, path: Path, dtype: str | None = None) -> Record:

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from diffscope import registry
-from diffscope.cli.commands.help import read_page, topics
+from diffscope.commands.help import read_page, topics
 from diffscope.report.manual import print_markdown, without_links
 
 TOPICS = topics()
@@ -85,7 +85,7 @@ def test_a_commands_name_gives_its_help() -> None:
     assert (helped.code, helped.err) == (0, "")
     assert helped.out.startswith("Usage: diffscope sweep")
     assert "--num-levels" in helped.out
-    assert not set(TOPICS) & set(registry.members("diffscope.cli.commands"))
+    assert not set(TOPICS) & set(registry.members("diffscope.commands"))
 
 
 def test_a_terminal_without_greek_can_read_it() -> None:

@@ -15,7 +15,7 @@ from diffscope import registry
 from diffscope.cli.app import build_app
 
 HEAVY = ("torch", "numpy", "scipy", "matplotlib", "diffusers", "sklearn", "huggingface_hub", "PIL", "safetensors")
-COMMANDS = registry.members("diffscope.cli.commands")
+COMMANDS = registry.members("diffscope.commands")
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -56,7 +56,7 @@ def test_commands_are_the_files_of_their_folder() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_says_what_it_answers(name: str) -> None:
-    run = registry.load("diffscope.cli.commands")[name].run
+    run = registry.load("diffscope.commands")[name].run
     text = inspect.getdoc(run)
     assert text
     assert text.splitlines()[0].endswith((".", "?"))

@@ -322,7 +322,7 @@ def test_a_wrong_call(line: str, code: str, answer: str) -> None:
 
 def test_the_session_is_all_read_and_calls_every_command() -> None:
     assert len(CALLS) == sum(text.count("$") for text in (CHECKPOINTS, IMAGES, OPTIONS, RESULTS, COMMANDS))
-    assert set(registry.members("diffscope.cli.commands")) <= {line.split()[0] for line, *_ in CALLS}
+    assert set(registry.members("diffscope.commands")) <= {line.split()[0] for line, *_ in CALLS}
 
 
 def test_what_looks_wrong_and_is_not() -> None:

@@ -145,8 +145,8 @@ def test_one_of_our_own_networks_has_its_family_s_features(pictures: str) -> Non
         expected, walked = dict(native.walk(x, 0.5, native.label(None, x.device))), dict(model.walk(x, 0.5, None))
     assert all(torch.equal(expected[name], walked[name]) for name in common)
     options: dict[str, Any] = {"augment": "none", "layers": (native.default_layer,), "views": 4, "seed": 1}
-    mine = diffscope.icr(model, pictures, 0.5, **options)
-    theirs = diffscope.icr(EDM, pictures, 0.5, **options)
+    mine = diffscope.icr(model, pictures, sigma=0.5, **options)
+    theirs = diffscope.icr(EDM, pictures, sigma=0.5, **options)
     # Measured, our own network has its channels last in memory; a wrapped one is left as it is. Float32 rounding.
     assert mine.rows[0]["icr"] == pytest.approx(theirs.rows[0]["icr"], rel=1e-5)
     assert mine.checkpoint["sha256"] == live_record(model).sha256()
@@ -197,6 +197,6 @@ def test_what_is_refused(small: Small, pictures: str, tmp_path: Path) -> None:
     refused(UsageError, "no submodule of Identity", module=nn.Identity(), sigma_to_input=lambda x, s: ((x,), {}))
     model = diffscope.wrap(small, side=16, channels=3)
     with pytest.raises(UsageError, match="family and config are for files"):
-        diffscope.icr(model, pictures, 1.0, family="edm")
+        diffscope.icr(model, pictures, sigma=1.0, family="edm")
     with pytest.raises(UsageError, match="run where it is, on cpu"):
         model.to(torch.device("meta"))

@@ -14,12 +14,12 @@ from diffscope import families, names
 from diffscope.cache.sizes import bytes_of, in_bytes
 from diffscope.checkpoints import read
 from diffscope.cli import gates
-from diffscope.cli.commands.cache import SECONDS, _seconds
-from diffscope.cli.commands.probe import shares
-from diffscope.cli.several import _counts, accuracy_of
+from diffscope.commands.cache import SECONDS, Pruning
 from diffscope.errors import CheckpointError, DataError, DiffscopeError, UnknownLayer, UsageError
 from diffscope.hub import reference
 from diffscope.sources.base import open_source
+from diffscope.studies.probe.options import Probing
+from diffscope.studies.sweep.options import Accuracy, Variation
 from diffscope.studies.sweep.shards import Shard
 
 KEYS = ("icr", "icr_low", "change", "window", "onset")
@@ -35,10 +35,10 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "--fail-if": lambda text: gates.parse(text, KEYS),
     "--fail-if, percent": lambda text: gates.parse(text, KEYS, percent=True),
     "--max-size": lambda text: bytes_of(text, "--max-size"),
-    "--older-than": _seconds,
-    "--label-noise": shares,
-    "--num-images": _counts,
-    "--accuracy": lambda text: accuracy_of(text, None, None, False),
+    "--older-than": lambda text: Pruning(older_than=text),  # type: ignore[arg-type]
+    "--label-noise": lambda text: Probing(label_noise=(text,)),  # type: ignore[arg-type]
+    "--num-images": lambda text: Variation(num_images=(text,)),  # type: ignore[arg-type]
+    "--accuracy": lambda text: Accuracy(text),  # type: ignore[arg-type]
     "--shard": Shard.parse,
     "hf://, model": lambda text: reference.parse(text, "model"),
     "hf://, data": lambda text: reference.parse(text, "dataset"),
@@ -98,22 +98,26 @@ def test_sizes_are_read_as_they_are_shown(size: int) -> None:
 
 @given(st.integers(0, 10**6), st.sampled_from(sorted(SECONDS)))
 def test_ages(count: int, unit: str) -> None:
-    assert _seconds(f"{count}{unit}") == count * SECONDS[unit]
+    assert Pruning(older_than=f"{count}{unit}").older_than == count * SECONDS[unit]  # type: ignore[arg-type]
 
 
 @given(st.lists(st.integers(1, 10**9), min_size=1, max_size=6))
 def test_lists_of_counts(counts: list[int]) -> None:
-    text = ", ".join(map(str, counts))
     if len(set(counts)) == len(counts):
-        assert _counts(text) == tuple(sorted(counts))
+        assert Variation(num_images=tuple(counts)).num_images == tuple(sorted(counts))
     else:
         with pytest.raises(UsageError, match="once"):
-            _counts(text)
+            Variation(num_images=tuple(counts))
 
 
 @given(st.lists(st.floats(0, 1), max_size=5))
 def test_lists_of_shares(given_shares: list[float]) -> None:
-    assert shares(",".join(map(repr, given_shares))) == tuple(given_shares)
+    given = tuple(map(repr, given_shares))
+    if all(0 < share < 1 for share in given_shares):
+        assert Probing(label_noise=given).label_noise == tuple(given_shares)  # type: ignore[arg-type]
+    else:
+        with pytest.raises(UsageError, match="between 0 and 1"):
+            Probing(label_noise=given)  # type: ignore[arg-type]
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6))
@@ -191,5 +195,5 @@ def test_cells_read_back_and_names_are_printable(text: str) -> None:
 
 @given(st.floats(1e-6, 0.99))
 def test_an_accuracy_is_a_share_or_percent(share: float) -> None:
-    assert accuracy_of(repr(share), None, None, False) == share
-    assert math.isclose(accuracy_of(f"{100 * share!r}%", None, None, False) or 0, share)
+    assert Accuracy(repr(share)).accuracy == share
+    assert math.isclose(Accuracy(f"{100 * share!r}%").accuracy or 0, share)

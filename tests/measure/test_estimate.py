@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from commands import DATA, EDM, LAYER, SIT_LATENTS
+from diffscope.studies.memorization.choices import Choices
 
 from diffscope import api
 from diffscope.errors import MemoryLimit, TooFewImages
@@ -15,7 +16,6 @@ from diffscope.measure.opening import open_images
 from diffscope.measure.progress import Listener
 from diffscope.options.settings import Loading, Settings
 from diffscope.studies.features import export
-from diffscope.studies.memorization.choices import Choices
 from diffscope.studies.memorization.memorization import open_memorization
 from diffscope.studies.neighbors.choices import Choices as Queries
 from diffscope.studies.neighbors.neighbors import open_neighbors

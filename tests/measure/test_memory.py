@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import EDM, LAYER, diffscope, without_timing
+from commands import EDM, LAYER, diffscope, prepared, without_timing
 
 from diffscope import api
 from diffscope.errors import MemoryLimit
@@ -35,12 +35,12 @@ SIGMAS = (0.2, 0.5, 2.0)
 
 def job(pictures: Path, layers: tuple[str, ...] = LAYERS, **settings: Any) -> Job:
     chosen = {"augment": "none", "workers": 0, "num_images": 144, "sigma": SIGMAS, "batch_size": 8, **settings}
-    return api.prepare_job(EDM, str(pictures), Settings(layer=layers, **chosen))
+    return prepared(EDM, str(pictures), Settings(layer=layers, **chosen))
 
 
 def shaped(widths: list[int], levels: int, limit: int, views: int = 2, blocks: int = 16) -> Job:
     """A job of these shapes; it could not be run."""
-    toy = api.prepare_job("toy:d=8,side=8", "synthetic:count=64", Settings(max_memory=limit, views=views))
+    toy = prepared("toy:d=8,side=8", "synthetic:count=64", Settings(max_memory=limit, views=views))
     at = tuple(Level(float(number), float(number), None) for number in range(1, levels + 1))
     layers = tuple(Layer(f"layer{number}", (width,)) for number, width in enumerate(widths))
     plan = replace(toy.plan, layers=layers, sigmas=tuple(level.sigma for level in at))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import EDM, EDM_CLASSES, LAYER, command_line, diffscope, without_timing
+from commands import EDM, EDM_CLASSES, LAYER, command_line, diffscope, prepared, without_timing
 from safetensors import safe_open
 
 from diffscope import api
@@ -33,7 +33,7 @@ Counted = Callable[..., Any]
 
 
 def job(checkpoint: str = TOY, data: object = DATA, **settings: Any) -> Job:
-    return api.prepare_job(checkpoint, str(data), Settings(**{"augment": "none", "workers": 0, **settings}))
+    return prepared(checkpoint, str(data), Settings(**{"augment": "none", "workers": 0, **settings}))
 
 
 def measured(job: Job, folder: Path, command: str = "sweep") -> Result:
@@ -283,7 +283,7 @@ def test_levels_are_sorted_and_taken_once() -> None:
     assert [level.sigma for level in levels] == [0.5, 1.0, 2.0]
     assert [level.requested for level in levels] == [None] * 3
     # EDM is fed ln(sigma)/4.
-    (level,) = api.prepare_job(EDM, DATA, Settings(t=(0.0,))).levels
+    (level,) = prepared(EDM, DATA, Settings(t=(0.0,))).levels
     assert (level.sigma, level.t) == (1, 0)
 
 

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from diffscope.errors import DataError, MemoryLimit
+from diffscope.extraction import Batch, Features, Inputs, Skipped, target_of
 from diffscope.families.base import Denoiser
-from diffscope.features import Batch, Features, Inputs, Skipped, target_of
 from diffscope.measure.job import Job
 from diffscope.moments import BlockAccumulator
 from diffscope.studies.bench.machine_limit import convolution, linear

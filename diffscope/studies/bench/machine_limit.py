@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from diffscope.features import DTYPES, arithmetic
+from diffscope.extraction import DTYPES, arithmetic
 from diffscope.studies.bench.stopwatch import Action, Stopwatch, undisturbed
 
 SECONDS = 5.0

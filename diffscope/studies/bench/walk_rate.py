@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from diffscope.extraction import Batch, Extractor, Features, Inputs, Plan, Skipped
 from diffscope.families.base import Denoiser
-from diffscope.features import Batch, Extractor, Features, Inputs, Plan, Skipped
 from diffscope.measure.job import sweep_levels
 from diffscope.sources.base import Source, open_source
 from diffscope.studies.bench.stopwatch import Action, Stopwatch, undisturbed

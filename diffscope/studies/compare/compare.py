@@ -12,10 +12,30 @@ from diffscope import __version__
 from diffscope.errors import DataError
 from diffscope.measure.difference import corrected, paired_difference
 from diffscope.protocol import CHECKPOINT_FIELDS, require_equal
-from diffscope.results import SCHEMA, Record, Result, Row
+from diffscope.results import SCHEMA, Record, Result, Row, read_result
 
 ALPHA = 0.05
 """Share of comparisons of equal results in which any row at all may be called significant."""
+
+
+def compared(old: str | Result, new: str | Result) -> Record:
+    """The record of `diffscope compare`: both sides, and a row for each that they share.
+
+    Args:
+        old: A result, or where its `result.json` is.
+        new: A later one of the same protocol.
+
+    Raises:
+        ProtocolMismatch: Where anything but the checkpoint differs, by field.
+        DataError: Where one of them is no result that can be compared.
+    """
+    before, after = (side if isinstance(side, Result) else read_result(side) for side in (old, new))
+    sides = {
+        name: {"path": side if isinstance(side, str) else result.checkpoint["path"], **result.checkpoint}
+        for name, side, result in (("old", old, before), ("new", new, after))
+    }
+    head = {"diffscope": __version__, "schema": SCHEMA, "command": "compare"}
+    return Record("compare", {**head, **sides, **compare(before, after)})
 
 
 def compare(old: Result, new: Result) -> Record:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,12 +21,18 @@ import numpy as np
 from diffscope import __version__, results
 from diffscope.cache.store import Arrays, Record, Records, as_bytes
 from diffscope.errors import DiffscopeError, StoreError
-from diffscope.features import Extractor, Inputs, Skipped, not_finite
+from diffscope.extraction import Extractor, Inputs, Skipped, not_finite
+from diffscope.families.base import Denoiser
+from diffscope.measure.cautions import warnings_of
 from diffscope.measure.estimate import Estimate, of_job, passes_a_second
+from diffscope.measure.folder import metadata_of, require_same
 from diffscope.measure.job import Job
 from diffscope.measure.memory import passes_at_once
+from diffscope.measure.opening import open_images, open_job
 from diffscope.measure.progress import Listener
 from diffscope.measure.run import check_unreadable
+from diffscope.measure.study import Finished
+from diffscope.options.settings import Loading, Settings
 from diffscope.ranks import world
 
 PIECE = 512
@@ -35,6 +42,60 @@ Tensors = dict[str, tuple[str, tuple[int, ...]]]
 """Dtype and shape by name."""
 
 _NUMPY: dict[str, Any] = {"F32": np.float32, "F64": np.float64, "I64": np.int64}
+
+
+@dataclass(frozen=True)
+class ExportStudy:
+    """Features to be written to a file."""
+
+    job: Job
+    path: Path
+    unit: str = "passes"
+
+    @property
+    def total(self) -> float:
+        """Forward passes."""
+        return passes_at_once(self.job)
+
+    def warnings(self) -> list[str]:
+        """What a user should know before the run."""
+        return warnings_of(self.job)
+
+    def estimate(self) -> Estimate:
+        """What the run would take."""
+        return estimate(self.job)
+
+    def run(self, folder: Path | None, listener: Listener) -> Finished:
+        """Writes the file, which is the result; the record says what is in it."""
+        written = export(self.job, self.path, listener)
+        if world().leads and (skipped := written["skipped"]):
+            listener.warn(f"{len(skipped)} unreadable images were left out; the first: {skipped[0]}")
+        return Finished(written)
+
+
+def open_export(
+    checkpoint: str | Denoiser, data: str, settings: Settings, loading: Loading, *, path: Path, overwrite: bool = False
+) -> ExportStudy:
+    """Opens images and checkpoint, and looks at what is at `path`.
+
+    Raises:
+        StoreError: Where the file is there and holds no features, or those of another protocol, unless it may be
+            overwritten.
+        DiffscopeError: Whatever keeps images and checkpoint from being opened.
+    """
+    job = open_job(checkpoint, open_images(settings, data), settings, loading)
+    if not overwrite:
+        world().lead(partial(_refuse_other, job.protocol.to_json(), path))
+    return ExportStudy(job, path)
+
+
+def _refuse_other(protocol: Mapping[str, Any], path: Path) -> None:
+    metadata = metadata_of(path)
+    if metadata is None:
+        return
+    if "protocol" not in metadata:
+        raise StoreError(f"{path}: there already, and not made by features; choose another `out=`, or `overwrite=`")
+    require_same(json.loads(metadata["protocol"]), protocol, path, "out")
 
 
 def export(job: Job, path: Path, listener: Listener | None = None) -> results.Record:

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from diffscope.errors import DataError, UsageError
-from diffscope.features import Extractor, Inputs, not_finite
+from diffscope.extraction import Extractor, Inputs, not_finite
 from diffscope.measure.job import Job
 from diffscope.sources.base import Source, Target
 

@@ -20,8 +20,8 @@ from torch import Tensor
 from diffscope import __version__
 from diffscope.cache.store import write_atomically
 from diffscope.errors import DataError, UsageError
+from diffscope.extraction import target_of
 from diffscope.families.base import Denoiser
-from diffscope.features import target_of
 from diffscope.measure.description import described_data
 from diffscope.measure.estimate import Estimate, of_job, rate
 from diffscope.measure.job import Job
@@ -33,7 +33,6 @@ from diffscope.options.settings import Loading
 from diffscope.protocol import digest
 from diffscope.results import Result, Row
 from diffscope.sources.base import Source
-from diffscope.studies.memorization.choices import Choices
 from diffscope.studies.memorization.copies import (
     CHUNK_BYTES,
     CosineSearch,
@@ -54,6 +53,7 @@ from diffscope.studies.memorization.encoders import (
     file_hash,
     read_descriptors,
 )
+from diffscope.studies.memorization.options import Choices
 from diffscope.studies.memorization.samples import Drawn, classes, draw_batch, sampler, sampling_key
 from diffscope.studies.memorization.training_images import CHUNK, KEEP, TrainingImages
 

@@ -14,7 +14,7 @@ import torch
 from diffscope import sampling
 from diffscope.cache.store import Damaged, opened_part, write_atomically, write_part
 from diffscope.errors import StoreError
-from diffscope.features import DTYPES, arithmetic, not_finite
+from diffscope.extraction import DTYPES, arithmetic, not_finite
 from diffscope.measure.job import Job
 from diffscope.measure.progress import Listener
 from diffscope.protocol import digest

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from diffscope.errors import DataError
-from diffscope.features import Skipped
+from diffscope.extraction import Skipped
 from diffscope.sources.base import Source, Target
 from diffscope.studies.memorization.copies import CHUNK_BYTES, SeenImages, pieces
 

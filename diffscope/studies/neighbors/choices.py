@@ -3,49 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from diffscope import seeding
-from diffscope.errors import DataError, TooFewImages, UsageError
+from diffscope.errors import DataError, TooFewImages
 from diffscope.options.settings import Settings
 from diffscope.sources.base import Source
+from diffscope.studies.neighbors.options import Queries
 from diffscope.studies.neighbors.search import QuerySplit
 
 
-@dataclass(frozen=True)
-class Choices:
-    """Whose neighbours, and how many."""
-
-    queries: tuple[str, ...] = ()
-    """Images to show: indices, or names inside the source; a seeded choice where none are given."""
-    rows: int = 4
-    """How many to choose."""
-    k: int = 5
-    """Neighbours of each query."""
-    num_queries: int = 2000
-    """Images whose neighbours' classes are counted, where classes are known."""
-    clusters: bool = False
-    """Also the views of the images shown, in the plane of their first two principal components."""
-
-    def __post_init__(self) -> None:
-        for name, number in (("--rows", self.rows), ("--k", self.k), ("--num-queries", self.num_queries)):
-            if number < 1:
-                raise UsageError(f"{name} {number}: expected at least 1")
-
-
-def split(source: Source, settings: Settings, choices: Choices) -> QuerySplit:
+def split(source: Source, settings: Settings, asked: Queries) -> QuerySplit:
     """Queries, the images whose neighbours are counted, and the others, from the seeded order."""
     order = [int(i) for i in seeding.permutation(settings.seed, len(source))]
     used = order[: settings.num_images or len(order)]
-    if len(used) <= choices.k:
-        raise TooFewImages(f"{len(used)} images; an image with --k {choices.k} neighbours takes {choices.k + 1}")
-    asked = tuple(dict.fromkeys(_index_of(source, text) for text in choices.queries))
-    shown = asked or _chosen(source, used, choices.rows)
-    counted = tuple(used[: choices.num_queries]) if source.labels is not None else ()
+    if len(used) <= asked.k:
+        raise TooFewImages(f"{len(used)} images; an image with --k {asked.k} neighbours takes {asked.k + 1}")
+    named = tuple(dict.fromkeys(_index_of(source, text) for text in asked.query))
+    shown = named or _chosen(source, used, asked.rows)
+    counted = tuple(used[: asked.num_queries]) if source.labels is not None else ()
     queries = tuple(dict.fromkeys([*shown, *counted]))
     among = set(queries)
     others = tuple(index for index in used if index not in among)
-    return QuerySplit(shown, frozenset(asked), counted, frozenset(used), queries, others)
+    return QuerySplit(shown, frozenset(named), counted, frozenset(used), queries, others)
 
 
 def _index_of(source: Source, text: str) -> int:

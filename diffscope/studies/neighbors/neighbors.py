@@ -22,8 +22,8 @@ from diffscope import __version__
 from diffscope.cache.sizes import in_bytes
 from diffscope.cache.store import Parts
 from diffscope.errors import EstimationError, MemoryLimit, NeedTwoViews, StoreError, UsageError
+from diffscope.extraction import Plan, target_of
 from diffscope.families.base import Denoiser
-from diffscope.features import Plan, target_of
 from diffscope.measure.description import described_data
 from diffscope.measure.estimate import Estimate, of_job, passes_a_second
 from diffscope.measure.job import Job, prepare
@@ -36,7 +36,8 @@ from diffscope.options.settings import Loading, Settings
 from diffscope.protocol import digest
 from diffscope.results import Result, Row
 from diffscope.sources.base import Source, Target
-from diffscope.studies.neighbors.choices import Choices, split
+from diffscope.studies.neighbors.choices import split
+from diffscope.studies.neighbors.options import Queries
 from diffscope.studies.neighbors.search import Footprint, QuerySplit, Search, footprint
 from diffscope.views import Augmentation, augmented_view
 
@@ -68,7 +69,7 @@ class Neighbors(Series):
         images: Which images play which part.
     """
 
-    choices: Choices
+    choices: Queries
     images: QuerySplit
     _drawing: tuple[Target, Plan] | None = field(default=None, init=False)
     """What draws the images as the first network takes them."""
@@ -154,7 +155,7 @@ class Neighbors(Series):
 
 
 def open_neighbors(
-    checkpoints: Sequence[str | Denoiser], source: Source, settings: Settings, loading: Loading, choices: Choices
+    checkpoints: Sequence[str | Denoiser], source: Source, settings: Settings, loading: Loading, choices: Queries
 ) -> Neighbors:
     """One checkpoint or several of one run, or their folder; no image is read yet.
 
@@ -188,7 +189,7 @@ def open_neighbors(
     return study
 
 
-def protocol_of(job: Job, images: QuerySplit, choices: Choices, series: bool = False) -> dict[str, Any]:
+def protocol_of(job: Job, images: QuerySplit, choices: Queries, series: bool = False) -> dict[str, Any]:
     """What the neighbours depend on, with its hash; of a series without the checkpoint."""
     own = job.protocol.shared() if series else job.protocol
     fields = {key: value for key, value in own.to_json().items() if key != "hash"}
@@ -209,7 +210,7 @@ def protocol_of(job: Job, images: QuerySplit, choices: Choices, series: bool = F
 # --- memory and disk
 
 
-def _check_room(job: Job, split: QuerySplit, choices: Choices, folder: Path, listener: Listener) -> None:
+def _check_room(job: Job, split: QuerySplit, choices: Queries, folder: Path, listener: Listener) -> None:
     """Say what the run takes; MemoryLimit or StoreError where there is less."""
     plan = job.plan
     d, images = plan.width(plan.layers[0]), len(job.indices)

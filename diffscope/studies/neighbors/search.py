@@ -17,8 +17,8 @@ from torch import Tensor
 from diffscope import seeding
 from diffscope.cache.store import Arrays, Parts
 from diffscope.errors import DataError, TooFewImages, ZeroNoise
+from diffscope.extraction import Batch, Extractor, Inputs, Skipped, not_finite
 from diffscope.families.base import Denoiser
-from diffscope.features import Batch, Extractor, Inputs, Skipped, not_finite
 from diffscope.measure.job import Job
 from diffscope.measure.progress import Listener
 from diffscope.measure.run import check_unreadable

@@ -15,7 +15,7 @@ from diffscope.numerics import FloatArray, jackknife_se
 
 Labels = NDArray[np.int64]
 
-RANK = 5
+
 """Directions of a class's basis; from memory of the second paper's experiments on real images, not verified."""
 SILHOUETTE_IMAGES = 2000
 """Every pair of images is compared: 2,000 take a tenth of a second, and more hardly change the mean."""

@@ -8,50 +8,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from diffscope.errors import DataError, MemoryLimit, UsageError
+from diffscope.errors import DataError, MemoryLimit
 from diffscope.families.base import Denoiser
 from diffscope.measure.job import Job, prepare
 from diffscope.measure.memory import half_of_memory, total_passes
 from diffscope.protocol import digest
 from diffscope.sources.base import Source
-from diffscope.studies.probe import class_metrics, classifiers
+from diffscope.studies.probe import classifiers
 from diffscope.studies.probe.class_metrics import Labels
+from diffscope.studies.probe.options import Probing
 from diffscope.studies.probe.posterior import PosteriorMean
 
 VERSION = "probe-2"
 """Raised whenever the same features give another number, or one more."""
-
-
-@dataclass(frozen=True)
-class Probing:
-    """What a user chooses for a probe beside the settings of a sweep; names and defaults are the command line's."""
-
-    test_share: float = 0.25
-    """Of the images; unused where there is a source of test images."""
-    solver: str = "sklearn"
-    knn: int = 20
-    label_noise: tuple[float, ...] = ()
-    ensemble: int = 1
-    """Neighbouring levels whose probabilities are averaged, odd; fewer at the ends of the range."""
-    posterior: bool = False
-    """Also probe the denoised images."""
-    both: bool = False
-    """Also probe clean input, where the settings say noisy."""
-    rank: int = class_metrics.RANK
-
-    def __post_init__(self) -> None:
-        if not 0 < self.test_share < 1:
-            raise UsageError(f"--test-share {self.test_share:g}: expected a share between 0 and 1")
-        if self.solver not in ("sklearn", "torch"):
-            raise UsageError(f"--solver {self.solver}: expected sklearn or torch")
-        for share in self.label_noise:
-            if not 0 < share < 1:
-                raise UsageError(f"--label-noise {share:g}: expected shares between 0 and 1, such as 0.2,0.4")
-        for name, number in (("--knn", self.knn), ("--rank", self.rank), ("--ensemble", self.ensemble)):
-            if number < 1:
-                raise UsageError(f"{name} {number}: expected at least 1")
-        if self.ensemble % 2 == 0:
-            raise UsageError(f"--ensemble {self.ensemble}: expected an odd number, a level and its neighbours")
 
 
 class Kind(NamedTuple):
@@ -85,14 +54,17 @@ class Probe:
         """That of ICR, what else the accuracies depend on, and the hash of both."""
         base = self.job.protocol.to_json()
         test = self.kinds[0].test
-        chosen = asdict(self.probing) | {"label_noise": list(self.probing.label_noise)}
+        chosen = asdict(self.probing) | {
+            "both": len(self.kinds) > 1 and self.kinds[1].prefix == "clean_",
+            "label_noise": list(self.probing.label_noise),
+        }
         if test is not None:
             chosen |= {"test_share": None, "test_data": test.protocol.data}
         record = {**base, "probe": {"version": VERSION, **chosen}}
         return {**record, "hash": digest(record)}
 
 
-def plan(job: Job, probing: Probing, test: Source | None = None) -> Probe:
+def plan(job: Job, probing: Probing, test: Source | None = None, *, both: bool = False) -> Probe:
     """Cheap, and before any image is read; DataError where labels are missing, MemoryLimit."""
     for source in (job.source, *([] if test is None else [test])):
         if source.labels is None:
@@ -118,7 +90,7 @@ def plan(job: Job, probing: Probing, test: Source | None = None) -> Probe:
 
     layers = tuple(layer.name for layer in job.plan.layers)
     kinds = [kind("", job.denoiser, job.plan.input, layers)]
-    if probing.both:
+    if both:
         kinds.append(kind("clean_", job.denoiser, "clean", layers))
     if probing.posterior:
         posterior = PosteriorMean(job.denoiser)
@@ -151,7 +123,7 @@ def _check_memory(probe: Probe) -> None:
         )
 
 
-def row_keys(probing: Probing) -> tuple[str, ...]:
+def row_keys(probing: Probing, *, both: bool = False) -> tuple[str, ...]:
     """What a probe adds to the keys of a sweep's rows."""
     shares = [noise_name(share) for share in probing.label_noise]
     accuracies = ["accuracy", *(f"accuracy_{share}" for share in shares)]
@@ -159,7 +131,7 @@ def row_keys(probing: Probing) -> tuple[str, ...]:
         accuracies += ["ensemble_accuracy", *(f"ensemble_accuracy_{share}" for share in shares)]
     own = [key for name in accuracies for key in (name, *(f"{name}_{end}" for end in ("se", "low", "high")))]
     own += ["knn", "knn_se", "subspace", "subspace_se", *COMPANIONS]
-    prefixes = ["", *(["clean_"] if probing.both else []), *(["posterior_"] if probing.posterior else [])]
+    prefixes = ["", *(["clean_"] if both else []), *(["posterior_"] if probing.posterior else [])]
     return tuple(f"{prefix}{key}" for prefix in prefixes for key in own)
 
 

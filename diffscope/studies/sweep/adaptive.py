@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from diffscope import __version__
 from diffscope.cache.store import Parts, cache_folder
 from diffscope.errors import EstimationError, IllConditioned, MemoryLimit, RankDeficient, ZeroNoise
-from diffscope.features import Inputs
+from diffscope.extraction import Inputs
 from diffscope.measure.description import described_checkpoint, described_data
 from diffscope.measure.job import Job
 from diffscope.measure.memory import rounds, total_passes

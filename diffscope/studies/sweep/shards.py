@@ -19,14 +19,16 @@ import numpy as np
 from diffscope import __version__
 from diffscope.cache.store import Parts, Records
 from diffscope.errors import DataError, ProtocolMismatch, StoreError, UsageError
+from diffscope.extraction import Inputs
 from diffscope.families.base import NoiseConvention
-from diffscope.features import Inputs
 from diffscope.measure.description import described_checkpoint, described_data
+from diffscope.measure.estimate import Estimate
 from diffscope.measure.job import Job
 from diffscope.measure.memory import rounds, total_passes
 from diffscope.measure.progress import Listener
 from diffscope.measure.rows import Outline, all_rows, read_rows, require_one
 from diffscope.measure.run import TaskRun, check_unreadable, measurable
+from diffscope.measure.study import Finished
 from diffscope.measure.tasks import TaskFile, files_of, moments_of, records_in, skipped_in
 from diffscope.moments import Moments
 from diffscope.protocol import require_equal
@@ -229,3 +231,36 @@ def _check_whole(path: Path, outline: Outline, blocks: Sequence[int], files: Seq
                     raise DataError(
                         f"{path}: the moments of block {block} are not all there, or damaged; run this shard again"
                     )
+
+
+class MergeStudy:
+    """The shards of one measurement, to be read as one result."""
+
+    unit = "rows"
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """Reads what the shards say of themselves; errors as of `Shards`."""
+        self.shards = Shards(paths)
+
+    @property
+    def command(self) -> str:
+        """That of the shards."""
+        return self.shards.command
+
+    @property
+    def total(self) -> float:
+        """Rows."""
+        return len(self.shards.cells)
+
+    def warnings(self) -> list[str]:
+        """None: those of the runs stand in the result."""
+        return []
+
+    def estimate(self) -> Estimate:
+        """Merging reads what shards have written: there is nothing to foresee."""
+        raise UsageError("merge runs no network: `dry_run=` is for what does")
+
+    def run(self, folder: Path | None, listener: Listener) -> Finished:
+        """The result that one run would have given; the shards stay."""
+        listener.agree(self.shards.protocol)
+        return Finished(self.shards.merged(listener))

@@ -25,20 +25,16 @@ from diffscope.measure.memory import total_passes
 from diffscope.measure.progress import Listener
 from diffscope.measure.rows import note_of, null_row
 from diffscope.measure.run import refusals
-from diffscope.options.settings import AUGMENTATIONS
 from diffscope.results import Result, Row
 from diffscope.studies.sweep.sweep import sweep
 from diffscope.studies.sweep.window_rows import windows
-
-EVERY_AUGMENTATION = AUGMENTATIONS[1:]
-"""What --augment all stands for: views that differ in noise alone are no augmentation."""
 
 UNDETERMINED = (TooFewImages, RankDeficient, IllConditioned, ZeroNoise)
 """What leaves one member without numbers while the others have theirs."""
 
 
 @dataclass(frozen=True)
-class Variation:
+class Members:
     """One model and its images under several values of one setting."""
 
     key: str
@@ -58,22 +54,22 @@ class Variation:
         return shared
 
 
-def vary(job: Job, key: str, values: Sequence[str | int]) -> Variation:
+def vary(job: Job, key: str, values: Sequence[str | int]) -> Members:
     """The job once for each value of its setting `key`; DataError where there are not as many images."""
     if key == "num_images" and (most := max(map(int, values))) > len(job.source):
         raise DataError(f"--num-images {most}: {job.source.path} has {len(job.source)} images; leave that number out")
     chosen: list[dict[str, Any]] = [{key: value} for value in values]
     settings = [replace(job.settings, **one) for one in chosen]
     jobs = (prepare(job.checkpoint, job.denoiser, job.source, one) for one in settings)
-    return Variation(key, tuple(values), tuple(jobs))
+    return Members(key, tuple(values), tuple(jobs))
 
 
-def estimate_all(variation: Variation) -> Estimate:
+def estimate_all(members: Members) -> Estimate:
     """What `measure_all` would take, by a short measurement of each member; nothing is written."""
-    found = [estimate(job) for job in variation.jobs]
+    found = [estimate(job) for job in members.jobs]
     return replace(
         found[-1],
-        protocol=variation.protocol,
+        protocol=members.protocol,
         passes=sum(one.passes for one in found),
         memory=max(one.memory for one in found),
         disk=sum(one.disk for one in found),
@@ -82,7 +78,7 @@ def estimate_all(variation: Variation) -> Estimate:
 
 
 def measure_all(
-    variation: Variation,
+    members: Members,
     command: str = "sweep",
     listener: Listener | None = None,
     folder: Path | None = None,
@@ -99,7 +95,7 @@ def measure_all(
     failed: list[EstimationError] = []
     parts: list[Parts] = []
     rows, window, fresh = [], [], 0.0
-    for value, job in zip(variation.values, variation.jobs, strict=True):
+    for value, job in zip(members.values, members.jobs, strict=True):
         try:
             result, measured = sweep(job, command, _named(listener, value), folder, check)
         except UNDETERMINED as error:
@@ -112,7 +108,7 @@ def measure_all(
             of_rows, of_window = result.rows, result.window
             parts.append(measured.parts)
             fresh += result.timing["blocks_measured"] / job.blocks * total_passes(job)
-        member: dict[str, Any] = {variation.key: value}
+        member: dict[str, Any] = {members.key: value}
         rows += [row.having(**member) for row in of_rows]
         window += [replace(row, **member) for row in of_window]
     if not found:
@@ -125,8 +121,8 @@ def measure_all(
         **{key: sum(result.timing[key] for result in found) for key in ("blocks_measured", "blocks_resumed")},
     }
     # `data` is that of the last member: of nested subsets the largest, which holds the others.
-    whole = replace(found[-1], protocol=variation.protocol, rows=tuple(rows), timing=timing)
-    return whole.having(window=tuple(window), varied=variation.key), parts
+    whole = replace(found[-1], protocol=members.protocol, rows=tuple(rows), timing=timing)
+    return whole.having(window=tuple(window), varied=members.key), parts
 
 
 def _null_rows(job: Job, error: EstimationError) -> tuple[Row, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from diffscope.features import DTYPES, Inputs, Plan, arithmetic, batch_label, not_finite
+from diffscope.extraction import DTYPES, Inputs, Plan, arithmetic, batch_label, not_finite
 from diffscope.measure.job import Job
 from diffscope.views import Augmentation
 

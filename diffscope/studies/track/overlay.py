@@ -141,6 +141,11 @@ def _twice(values: Sequence[Any]) -> list[Any]:
     return sorted(value for value, count in Counter(values).items() if count > 1)
 
 
+def read_chosen(path: str | None, names: Sequence[str]) -> dict[str, Points] | None:
+    """The columns of a file that were asked for, all of them where none is named; None without a file."""
+    return None if path is None else dict(chosen(read_columns(path), names, path))
+
+
 def chosen(columns: Mapping[str, Points], names: Sequence[str], path: str) -> dict[str, Points]:
     """These columns, with the ends of their intervals; all where none is named. DataError where one is not there."""
     for name in names:

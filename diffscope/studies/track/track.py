@@ -17,7 +17,7 @@ from diffscope import __version__
 from diffscope.cache.store import Records
 from diffscope.checkpoints import read
 from diffscope.errors import CheckpointError, EstimationError
-from diffscope.features import Inputs, Plan
+from diffscope.extraction import Inputs, Plan
 from diffscope.measure.description import described_data
 from diffscope.measure.estimate import Estimate, estimate
 from diffscope.measure.job import Job, prepare
@@ -279,6 +279,7 @@ def open_track(
     step_from: str | None = None,
     rule: str = "auto",
     columns: Mapping[str, Points] | None = None,
+    online: bool = False,
 ) -> Tracker:
     """The snapshots of a run, found and ordered; none is read yet.
 
@@ -292,12 +293,24 @@ def open_track(
         step_from: A regular expression with one group that finds the step in a path.
         rule: auto, long or short.
         columns: Numbers of the same run, by name, to be compared with ICR.
+        online: Take snapshots as they appear, and judge as if nothing were known of what comes later; no `paths`.
 
     Raises:
         CheckpointError: If there is no snapshot, or one that cannot be taken where settings are strict.
         UsageError: If there is no such rule, or `step_from` is no such expression.
     """
     onset.preset(rule, 0)
+    if online:
+        return Tracker(
+            source=source,
+            settings=settings,
+            loading=loading,
+            holdout=holdout,
+            num_holdout=num_holdout,
+            rule="long" if rule == "auto" else rule,
+            online=True,
+            columns=columns or {},
+        )
     snapshots, left_out = world().lead(
         partial(find_snapshots, paths, step_from, loading.weights),
         lambda found: [[asdict(one) for one in each] for each in found],

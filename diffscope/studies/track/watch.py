@@ -7,10 +7,14 @@ leaves a file that cannot be read yet: it is looked at again when it has changed
 from __future__ import annotations
 
 import os
+import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from diffscope.errors import DiffscopeError
 from diffscope.measure.snapshots import in_folder
+from diffscope.results import OnsetRow
 
 Stamp = tuple[tuple[str, int, int], ...]
 """Name, size and time of the last change in ns, of a file or of all files of a folder."""
@@ -52,3 +56,28 @@ def _stamp(path: str) -> Stamp:
         return tuple((file, status.st_size, status.st_mtime_ns) for file in files for status in [os.stat(file)])
     except OSError:
         return ()
+
+
+class OnOnset:
+    """Runs the user's command for what has newly turned, once for each layer and noise level."""
+
+    def __init__(self, command: str | None) -> None:
+        self.command = command
+        self._told: set[tuple[str, float]] = set()
+
+    def act(self, judged: Sequence[OnsetRow]) -> None:
+        """Runs it in a shell, with DIFFSCOPE_STEP and its like set; what it prints goes to stderr.
+
+        Raises:
+            DiffscopeError: Where it fails.
+        """
+        for row in judged:
+            place = (row.layer, row.sigma)
+            if self.command is None or row.state != "turned" or place in self._told:
+                continue
+            self._told.add(place)
+            about = {"STEP": row.fired_at, "KEEP": row.keep, "KEEP_STEP": row.keep_step, "LAYER": row.layer}
+            named = {f"DIFFSCOPE_{key}": "" if value is None else str(value) for key, value in about.items()}
+            done = subprocess.run(self.command, shell=True, env=os.environ | named, stdout=2, check=False)
+            if done.returncode:
+                raise DiffscopeError(f"`on_onset='{self.command}'` ended with exit code {done.returncode}")

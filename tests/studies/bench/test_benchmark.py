@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 import torch
-from commands import DATA, EDM, SIT_LATENTS, SIT_PIXELS
+from commands import DATA, EDM, SIT_LATENTS, SIT_PIXELS, prepared
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffscope import api
 from diffscope.errors import DataError, MemoryLimit, NeedTwoViews
+from diffscope.extraction import Batch, arithmetic, extractor
 from diffscope.families.networks.autoencoder import Autoencoder
-from diffscope.features import Batch, arithmetic, extractor
 from diffscope.measure.job import Job
 from diffscope.options.settings import Settings
 from diffscope.studies.bench import benchmark as bench
@@ -227,7 +227,7 @@ def test_decoding_beside_a_device_costs_what_is_longer() -> None:
 
 def job(path: str = "toy:d=32,side=8", data: str = "synthetic:count=40", **settings: Any) -> Job:
     given = {"augment": "none", "num_levels": 3, "workers": 0} | settings
-    return api.prepare_job(path, data, Settings(**given), config={"num_heads": "4"} if path == SIT_LATENTS else {})
+    return prepared(path, data, Settings(**given), config={"num_heads": "4"} if path == SIT_LATENTS else {})
 
 
 @pytest.fixture
@@ -334,7 +334,7 @@ def test_latents_are_encoded_by_the_vae(
     monkeypatch.setattr(Autoencoder, "posterior", counted)
     vae = str(DATA / "sit" / "diffusers-vae")
     settings = Settings(num_images=4, batch_size=4, num_levels=2, workers=0)
-    latent = api.prepare_job(SIT_LATENTS, str(pictures), settings, config={"num_heads": "4"}, vae=vae)
+    latent = prepared(SIT_LATENTS, str(pictures), settings, config={"num_heads": "4"}, vae=vae)
     found = quick(latent)
     assert [stage.name for stage in found.stages] == ["decode", "views", "VAE", "network", "moments"]
     # Two samples each of one image and of the four of a batch, two views of each: no other stage encodes.

@@ -27,7 +27,6 @@ from diffscope.options.settings import Loading
 from diffscope.results import Result
 from diffscope.sources.base import open_source
 from diffscope.studies.memorization import training_images
-from diffscope.studies.memorization.choices import Choices
 from diffscope.studies.memorization.copies import (
     HALF,
     THIRD,
@@ -41,6 +40,7 @@ from diffscope.studies.memorization.copies import (
     pieces,
 )
 from diffscope.studies.memorization.memorization import Memorization, open_memorization
+from diffscope.studies.memorization.options import Choices
 
 SIDE = 8
 HEADS = {"num_heads": "3"}
@@ -78,7 +78,7 @@ def ideal(images: np.ndarray) -> Denoiser:
 
 
 def found(denoiser: Denoiser, data: Path, count: int = 12, **options: Any) -> Result:
-    result: Result = diffscope.memorization(denoiser, data, count, batch_size=5, **options)
+    result: Result = diffscope.memorization(denoiser, data, samples=count, batch_size=5, **options)
     return result
 
 
@@ -232,7 +232,7 @@ def test_numbers_do_not_depend_on_parts(data: Path, images: np.ndarray, monkeypa
 
 
 def test_the_toy_model_draws_nothing_known() -> None:
-    result = diffscope.memorization("toy:d=4,side=4", "synthetic:count=300", 32)
+    result = diffscope.memorization("toy:d=4,side=4", "synthetic:count=300", samples=32)
     row = result.rows[0]
     assert row["share"] == 0
     # 16 Gaussian numbers of total variance 3.4: no distance is far from √6.8, least of all zero.
@@ -410,7 +410,7 @@ def test_decoding_undoes_the_scale() -> None:
 
 def test_samples_of_a_latent_model_are_pictures(pictures: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"vae": VAE, "config": HEADS, "steps": 2, "folder": tmp_path, "save_samples": True}
-    result = diffscope.memorization(SIT_LATENTS, str(pictures), 3, **options)
+    result = diffscope.memorization(SIT_LATENTS, str(pictures), samples=3, **options)
     assert result.rows[0]["samples"] == 3
     (path,) = tmp_path.glob("samples*.npz")
     with np.load(path) as found:
@@ -418,7 +418,7 @@ def test_samples_of_a_latent_model_are_pictures(pictures: Path, tmp_path: Path) 
         assert (found["arr_0"].shape, found["arr_0"].dtype) == ((3, side, side, 3), np.uint8)
         assert found["arr_0"].std() > 1
     with pytest.raises(CheckpointError, match="--vae"):
-        diffscope.memorization(SIT_LATENTS, str(pictures), 3, config=HEADS)
+        diffscope.memorization(SIT_LATENTS, str(pictures), samples=3, config=HEADS)
 
 
 def test_classes_are_those_of_the_training_images(tmp_path: Path) -> None:
@@ -427,7 +427,7 @@ def test_classes_are_those_of_the_training_images(tmp_path: Path) -> None:
     model = str(Path(diffscope.__file__).parent / "demo" / "sit.safetensors")
     for chosen, expected in (("label", [2] * 6 + [7] * 2), ("3", [3] * 8)):
         options: dict[str, Any] = {"class_label": chosen, "folder": tmp_path / chosen, "save_samples": True}
-        diffscope.memorization(model, data, 8, steps=2, **options)
+        diffscope.memorization(model, data, samples=8, steps=2, **options)
         (path,) = (tmp_path / chosen).glob("samples*.npz")
         with np.load(path) as found:
             assert sorted(found["arr_1"].tolist()) == expected
@@ -553,8 +553,8 @@ def test_unreadable_images_are_counted(pictures: Path, tmp_path: Path) -> None:
     (folder / "cat" / "bad.png").write_text("no picture")
     from commands import EDM
 
-    result = diffscope.memorization(EDM, folder, 2, steps=2)
+    result = diffscope.memorization(EDM, folder, samples=2, steps=2)
     assert (result.data["count"], result.data["used"]) == (201, 200)
     assert result.data["skipped"][0]["file"] == "cat/bad.png"
     with pytest.raises(DataError, match=r"bad\.png"):
-        diffscope.memorization(EDM, folder, 2, steps=2, strict=True)
+        diffscope.memorization(EDM, folder, samples=2, steps=2, strict=True)

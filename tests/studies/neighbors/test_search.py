@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from diffscope.errors import CheckpointError, DataError, MemoryLimit, NeedTwoViews, TooFewImages, UsageError, ZeroNoise
-from diffscope.features import Extractor, Inputs, target_of
+from diffscope.extraction import Extractor, Inputs, target_of
 from diffscope.measure.job import Job
 from diffscope.measure.opening import open_job
 from diffscope.measure.progress import Listener
@@ -27,9 +27,9 @@ from diffscope.results import Result
 from diffscope.sources.arrays import ArraySource
 from diffscope.sources.base import Source, Target, open_source
 from diffscope.studies.neighbors import search as neighborhood
-from diffscope.studies.neighbors.choices import Choices
 from diffscope.studies.neighbors.nearest import Nearest
 from diffscope.studies.neighbors.neighbors import Neighbors, open_neighbors, thumbnail
+from diffscope.studies.neighbors.options import Queries as Choices
 from diffscope.studies.neighbors.search import BLOCK, OriginalFirst, QuerySplit, footprint, principal_plane, query_view
 from diffscope.views import Augmentation, augmented_view, view_noise
 

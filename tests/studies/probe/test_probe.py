@@ -82,7 +82,7 @@ def test_rows_are_those_of_a_sweep_and_more(pictures: Path) -> None:
 
 def test_a_source_of_its_own_for_the_test(pictures: Path, tmp_path: Path) -> None:
     """Tested on what it was trained on, 144 images of 32 features are told apart better than others."""
-    same = package.probe(EDM, pictures, pictures, sigma=(0.3,), views=1, **{**OPTIONS, "num_images": 200})
+    same = package.probe(EDM, pictures, test=pictures, sigma=(0.3,), views=1, **{**OPTIONS, "num_images": 200})
     assert (same.data["train"], same.data["test"]) == (200, 200)
     split = package.probe(EDM, pictures, sigma=(0.3,), views=1, **{**OPTIONS, "num_images": 200})
     assert same.rows[0]["accuracy"] > split.rows[0]["accuracy"]
@@ -90,7 +90,7 @@ def test_a_source_of_its_own_for_the_test(pictures: Path, tmp_path: Path) -> Non
 
 
 def test_a_run_that_is_stopped_goes_on(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = {**OPTIONS, "views": 1, "sigma": (0.3, 1.0, 3.0), "folder": tmp_path}
+    options = {**OPTIONS, "views": 1, "sigma": (0.3, 1.0, 3.0), "out": tmp_path}
     whole = package.probe(EDM, pictures, **options)
     assert list(tmp_path.iterdir()) == []
     fit, fitted = classifiers.linear_probe, []
@@ -123,7 +123,7 @@ def test_the_posterior_mean_is_probed_as_it_is(pictures: Path) -> None:
     """The features of a hand-made export: denoised images, flattened, in the split of all."""
     import torch
 
-    from diffscope.features import Inputs
+    from diffscope.extraction import Inputs
 
     job = open_job(EDM, open_source(str(pictures)), Settings(sigma=(0.3,), views=1, **OPTIONS), Loading())
     result = package.probe(EDM, pictures, sigma=(0.3,), views=1, posterior=True, **OPTIONS)
@@ -242,7 +242,7 @@ def test_images_that_do_not_do(pictures: Path, tmp_path: Path, monkeypatch: pyte
         with pytest.raises(DataError, match=why):
             package.probe(EDM, tmp_path / name, **options)
     with pytest.raises(DataError, match="needs labels"):
-        package.probe(EDM, pictures, tmp_path / "plain.npy", **options)
+        package.probe(EDM, pictures, test=tmp_path / "plain.npy", **options)
     with pytest.raises(DataError, match="--knn 200"):
         package.probe(EDM, pictures, **{**options, "knn": 200})
     with pytest.raises(MemoryLimit, match="--max-memory"):
@@ -252,4 +252,4 @@ def test_images_that_do_not_do(pictures: Path, tmp_path: Path, monkeypatch: pyte
         (tmp_path / "other" / kind).mkdir()
         (tmp_path / "other" / kind / "0.png").write_bytes((pictures / "cat" / "0000.png").read_bytes())
     with pytest.raises(DataError, match="class folders are not those"):
-        package.probe(EDM, pictures, tmp_path / "other", **options)
+        package.probe(EDM, pictures, test=tmp_path / "other", **options)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from commands import DATA as FILES
-from commands import command_line, without_timing
+from commands import command_line, prepared, without_timing
 
 from diffscope import api
 from diffscope.cache.store import Parts
@@ -32,9 +32,9 @@ from diffscope.errors import (
     UsageError,
     ZeroNoise,
 )
+from diffscope.extraction import Extractor, Inputs
 from diffscope.families.base import Denoiser
 from diffscope.families.toy import GaussianNetwork
-from diffscope.features import Extractor, Inputs
 from diffscope.measure.job import Job
 from diffscope.measure.memory import total_passes
 from diffscope.measure.tasks import Task
@@ -79,7 +79,7 @@ def bowl(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def job(accuracy: float | None = 0.1, data: str = DATA, checkpoint: str = TOY, **settings: Any) -> Job:
     chosen = {"augment": "none", "workers": 0, "sigma": LEVELS, **settings}
-    return api.prepare_job(checkpoint, data, Settings(**chosen), options=(Accuracy(accuracy),))
+    return prepared(checkpoint, data, Settings(**chosen), options=(Accuracy(accuracy),))
 
 
 def measured(job: Job, folder: Path, advanced: list[int] | None = None) -> Result:
@@ -505,13 +505,13 @@ def test_one_view_has_no_icr(tmp_path: Path) -> None:
 @pytest.mark.parametrize("accuracy", [0.0, -0.02, 1.0, 2.0, float("nan")])
 def test_an_accuracy_that_is_no_share(accuracy: float) -> None:
     with pytest.raises(UsageError, match=r"--accuracy .*: expected a share of ICR such as 2%"):
-        api.sweep(TOY, DATA, accuracy=accuracy)
+        api.function("sweep")(TOY, DATA, accuracy=accuracy)
 
 
 def test_a_training_run_has_no_accuracy(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"augment": "none", "workers": 0, "accuracy": 0.1, "folder": tmp_path}
+    options: dict[str, Any] = {"augment": "none", "workers": 0, "accuracy": 0.1, "out": tmp_path}
     with pytest.raises(UsageError, match="an accuracy is for a sweep to reach"):
-        api.track(str(SERIES / "snapshot-0025600.safetensors"), str(SERIES / "images.npz"), 0.3, **options)
+        api.function("track")(str(SERIES / "snapshot-0025600.safetensors"), str(SERIES / "images.npz"), 0.3, **options)
 
 
 @pytest.mark.parametrize(("command", "check"), [("icr", False), ("sweep", True)])
@@ -529,10 +529,10 @@ def test_rows_of_unequal_images_are_not_compared(tmp_path: Path) -> None:
     old, new = (measured(job(0.1, checkpoint=f"toy:d={d},side=8", sigma=levels), tmp_path) for d in (8, 12))
     assert [row.n for row in old.rows] == [480, 128, 128, 128, 128]
     assert [row.n for row in new.rows] == [240, 128, 128, 128, 128]
-    unequal, *others = api.compare(old, new)["rows"]
+    unequal, *others = api.function("compare")(old, new)["rows"]
     assert {unequal[key] for key in ("change", "change_low", "change_high", "t", "p", "significant")} == {None}
     (note,) = unequal["notes"]
     assert note.startswith("unequal_images: 480 and 240 images are behind the two; ")
     assert all(record["change"] is not None and not record["notes"] for record in others)
     with pytest.raises(ProtocolMismatch, match=r"accuracy: 0\.1 and null"):
-        api.compare(old, measured(job(None, sigmas=levels), tmp_path))
+        api.function("compare")(old, measured(job(None, sigmas=levels), tmp_path))

@@ -11,28 +11,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import EDM, LAYER
+from commands import EDM, LAYER, prepared
 
-from diffscope import api
 from diffscope.errors import DataError, RankDeficient, TooFewImages
+from diffscope.extraction import Extractor
 from diffscope.families.toy import ToyDenoiser
-from diffscope.features import Extractor
 from diffscope.measure.job import Job
-from diffscope.options.settings import Settings
+from diffscope.options.settings import AUGMENTATIONS, Settings
 from diffscope.results import Result
 from diffscope.studies.sweep import variation
 from diffscope.studies.sweep.sweep import sweep
-from diffscope.studies.sweep.variation import EVERY_AUGMENTATION, Variation, measure_all, vary
+from diffscope.studies.sweep.variation import Members, measure_all, vary
 
 SIGMA = 0.5
 
 
 def toy(**settings: Any) -> Job:
     chosen = {"augment": "none", "workers": 0, "sigma": (SIGMA,), **settings}
-    return api.prepare_job("toy:d=32,side=8", "synthetic:count=3000", Settings(**chosen))
+    return prepared("toy:d=32,side=8", "synthetic:count=3000", Settings(**chosen))
 
 
-def measured(varied: Variation, folder: Path, command: str = "icr") -> Result:
+def measured(varied: Members, folder: Path, command: str = "icr") -> Result:
     result, parts = measure_all(varied, command, folder=folder)
     for part in parts:
         part.clear()
@@ -82,15 +81,15 @@ def test_a_member_is_what_it_is_alone_to_the_last_bit(command: str, tmp_path: Pa
 
 def test_every_augmentation_is_measured_on_the_same_images(pictures: Path, tmp_path: Path) -> None:
     settings = Settings(layer=(LAYER,), sigma=(SIGMA,), num_images=144, workers=0)
-    job = api.prepare_job(EDM, str(pictures), settings)
-    varied = vary(job, "augment", EVERY_AUGMENTATION)
+    job = prepared(EDM, str(pictures), settings)
+    varied = vary(job, "augment", AUGMENTATIONS[1:])
     assert len({tuple(one.indices.tolist()) for one in varied.jobs}) == 1
     result = measured(varied, tmp_path)
-    assert [row.augment for row in result.rows] == list(EVERY_AUGMENTATION)
+    assert [row.augment for row in result.rows] == list(AUGMENTATIONS[1:])
     assert len({row["icr"] for row in result.rows}) == 5
     # What else is changed between views is contamination.
     assert result.rows[0]["icr"] < result.rows[1]["icr"] < result.rows[2]["icr"]
-    (one,) = alone(api.prepare_job(EDM, str(pictures), settings), tmp_path).rows
+    (one,) = alone(prepared(EDM, str(pictures), settings), tmp_path).rows
     assert result.rows[2].having(augment=None) == one
 
 

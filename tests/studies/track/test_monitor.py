@@ -355,10 +355,10 @@ def test_what_is_refused_at_the_first_call(tiny: Tiny) -> None:
 
 def test_track_is_that_of_the_command_line(tmp_path: Path) -> None:
     files = [Path(snapshot.path) for snapshot in SNAPSHOTS[:2]]
-    result = package.track(files, IMAGES, folder=tmp_path, **OPTIONS)
+    result = package.track(files, IMAGES, out=tmp_path, **OPTIONS)
     ran = diffscope("track", *files, "--data", IMAGES, "--sigma", 0.3, "--views", 3, "--json")
     assert without_timing(result.to_json()) == without_timing(ran.json)
-    again = package.track(files, IMAGES, folder=tmp_path, **OPTIONS)
+    again = package.track(files, IMAGES, out=tmp_path, **OPTIONS)
     assert (again.timing["snapshots_measured"], again.timing["snapshots_resumed"]) == (0, 2)
     assert again.rows == result.rows
 
@@ -368,7 +368,7 @@ def test_track_takes_a_folder_and_chooses_the_level(tmp_path: Path) -> None:
         (tmp_path / "run").mkdir(exist_ok=True)
         (tmp_path / "run" / Path(snapshot.path).name).symlink_to(snapshot.path)
     (tmp_path / "run" / "notes.pt").write_text("no checkpoint")
-    result = package.track(tmp_path / "run", IMAGES, folder=tmp_path / "out", views=3, num_levels=4, workers=0)
+    result = package.track(tmp_path / "run", IMAGES, out=tmp_path / "out", views=3, num_levels=4, workers=0)
     assert [row.step for row in result.rows] == [snapshot.step for snapshot in SNAPSHOTS[:2]]
     assert any("was chosen by a sweep" in warning for warning in result.warnings)
     (left_out,) = [entry for entry in result.checkpoints if "why" in entry]
@@ -377,8 +377,8 @@ def test_track_takes_a_folder_and_chooses_the_level(tmp_path: Path) -> None:
 
 def test_track_refuses_before_it_measures() -> None:
     with pytest.raises(UsageError, match="no rule"):
-        package.track(SERIES, IMAGES, 0.3, rule="shrot")
+        package.track(SERIES, IMAGES, sigma=0.3, rule="shrot")
     with pytest.raises(UsageError, match="step-from"):
-        package.track(SERIES, IMAGES, 0.3, step_from="(")
+        package.track(SERIES, IMAGES, sigma=0.3, step_from="(")
     with pytest.raises(CheckpointError, match="training step"):
-        package.track(EDM, IMAGES, 0.3)
+        package.track(EDM, IMAGES, sigma=0.3)

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from diffscope import api
 from diffscope.cache.store import Records
 from diffscope.errors import CheckpointError, TooFewImages, UnknownLayer
-from diffscope.features import Inputs
+from diffscope.extraction import Inputs
 from diffscope.measure.opening import open_job
 from diffscope.measure.snapshots import Snapshot, find_snapshots
 from diffscope.numerics import power_law
@@ -64,7 +64,7 @@ def counted(patch: pytest.MonkeyPatch) -> list[str]:
 def test_rows_are_those_of_icr_on_each_snapshot(tmp_path: Path) -> None:
     result = tracked(tmp_path, SNAPSHOTS[::8])
     for row, snapshot in zip(result.rows, SNAPSHOTS[::8], strict=True):
-        alone = api.icr(snapshot.path, IMAGES, 0.3, views=3, workers=0).rows[0]
+        alone = api.function("icr")(snapshot.path, IMAGES, sigma=0.3, views=3, workers=0).rows[0]
         assert (row.checkpoint, row.step) == (snapshot.path, snapshot.step)
         assert row.metrics == alone.metrics
         assert row.metrics["alignment_raw"] == pytest.approx(2 * row.metrics["trace_xi"], rel=1e-12)
@@ -172,7 +172,7 @@ def test_a_level_is_chosen_once_for_a_run(tmp_path: Path) -> None:
     following = tracker(tmp_path, settings)
     following.choose_level(SNAPSHOTS[:5])
     (sigma,) = following.settings.sigma
-    swept = api.sweep(SNAPSHOTS[2].path, IMAGES, views=3, workers=0)
+    swept = api.function("sweep")(SNAPSHOTS[2].path, IMAGES, views=3, workers=0)
     assert sigma == pytest.approx(swept.window[0].high, rel=5e-3)
     later = tracker(tmp_path, settings)
     later.choose_level(SNAPSHOTS)  # another one is in the middle now
@@ -192,7 +192,7 @@ def test_held_out_images_give_their_icr_and_both_losses(tmp_path: Path) -> None:
     other = str(tmp_path / "other.npz")
     result = tracked(tmp_path, [SNAPSHOTS[0], SNAPSHOTS[-1]], holdout=open_source(other))
     for row in result.rows:
-        alone = api.icr(str(row.checkpoint), other, 0.3, views=3, workers=0).rows[0]
+        alone = api.function("icr")(str(row.checkpoint), other, sigma=0.3, views=3, workers=0).rows[0]
         assert row["icr_holdout"] == alone["icr"]
         assert row["loss"] > 0
         assert row["loss_se"] > 0

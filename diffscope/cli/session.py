@@ -1,0 +1,165 @@
+"""A command's life, the same for all: opened, warned of, measured, written, shown, forgotten, held to gates."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from diffscope.cli.distributed import joined
+from diffscope.cli.gates import Gate, parse
+from diffscope.cli.gates import check as hold
+from diffscope.cli.output import print_json, print_line, reader_may_leave
+from diffscope.commands.base import Command
+from diffscope.measure.folder import make_ready, refuse_other
+from diffscope.measure.progress import Listener, Progress
+from diffscope.measure.study import Finished, Study
+from diffscope.options.settings import Output, Terminal
+from diffscope.options.signature import built
+from diffscope.ranks import world
+from diffscope.report import terminal
+from diffscope.report.views.base import view_of
+from diffscope.results import Record, Result
+
+ABSENT = object()
+"""Stands for an option that was not given: its dataclass knows the default."""
+
+
+def carry_out(command: Command, given: Mapping[str, Any]) -> None:
+    """Everything that one command line asks for.
+
+    Args:
+        command: What was called.
+        given: Values by name, as the command line has them; ABSENT where it has none.
+
+    Raises:
+        GateHeld: A `--fail-if` holds.
+        DiffscopeError: Whatever keeps the command from being carried out.
+    """
+    values = {name: value for name, value in given.items() if value is not ABSENT}
+    chosen = {entry.name: entry.owner for entry in command.entries}
+    own = {kind: {n: v for n, v in values.items() if chosen[n] == kind} for kind in ("Output", "Terminal")}
+    printing, output = Terminal(**own["Terminal"]), Output(**own["Output"])
+    arguments = built(command.run, values)
+    gates = _gates(command, printing, arguments)
+    with joined(command, arguments):
+        found = command.run(**arguments)
+        if found is not None:
+            Session(command, printing, output, gates, arguments).finish(found)
+
+
+def _gates(command: Command, printing: Terminal, arguments: Mapping[str, Any]) -> list[Gate]:
+    if command.gates is None or not printing.fail_if:
+        return []
+    keys = command.gates.keys(arguments)
+    return [parse(text, keys, percent=command.gates.percent) for text in printing.fail_if]
+
+
+class Session:
+    """One command, from what it has opened to its end."""
+
+    def __init__(
+        self, command: Command, printing: Terminal, output: Output, gates: Sequence[Gate], arguments: Mapping[str, Any]
+    ) -> None:
+        self.command, self.printing, self.gates, self.arguments = command, printing, gates, arguments
+        out = arguments.get("out", output.out)
+        self.out = None if out is None or command.writes_itself else Path(out)
+        self.overwrite = output.overwrite or command.overwrites
+        self.act = command.acting(arguments)
+        """What else the command does with a result."""
+
+    def finish(self, found: Study | Result | Record) -> None:
+        """Measures what is to be measured, then writes and shows it, and holds it to gates."""
+        if isinstance(found, (Result, Record)):
+            self._deliver(found, self.out)
+            self.check(found)
+        elif self.printing.dry_run:
+            found_out = found.estimate()
+            self.show(Record("estimate", {**found_out.to_json(), "lines": found_out.lines()}))
+        elif getattr(found, "online", False):
+            from diffscope.cli.following import follow
+
+            follow(self, found)
+        else:
+            self._finish(found, self.out)
+
+    def _finish(self, study: Study, out: Path | None) -> None:
+        finished = self._measured(study, out)
+        self._deliver(finished.result, out)
+        # Only now: until the result is out, what stands on disk is all there is of the work.
+        finished.forget()
+        self.act(finished.result)
+        self.check(finished.result)
+        following = self.command.then(finished.result, self.arguments)
+        if following is not None:
+            self._finish(following[0], Path(following[1]))
+
+    def listener(self, out: Path | None, advance: Any = lambda units: None) -> Listener:
+        """What a study tells of itself, on stderr; it may not overwrite what stands in `out`."""
+        agree = (lambda protocol: None) if out is None or self.overwrite else partial(refuse_other, out=out)
+        return Listener(advance, terminal.note, terminal.warn, agree)
+
+    def ready(self, study: Study, out: Path | None) -> None:
+        """What is to be said and done before a run."""
+        for line in study.warnings():
+            terminal.warn(line)
+        if out is not None:
+            make_ready(out)
+
+    def _measured(self, study: Study, out: Path | None) -> Finished:
+        self.ready(study, out)
+        with terminal.progress(study.total, self.command.name, unit=study.unit) as advance:
+            lines = not sys.stderr.isatty()
+            heard = Progress(self.listener(out, advance), study.total, study.unit, lines=lines)
+            finished = study.run(out, heard.listener)
+        if not world().leads:  # the first has the result to write
+            raise typer.Exit(0)
+        return finished
+
+    def _deliver(self, found: Result | Record, out: Path | None) -> None:
+        """Files, then what stdout is for."""
+        skipped = found.data["skipped"] if isinstance(found, Result) else ()
+        if skipped:
+            terminal.warn(f"{len(skipped)} unreadable images were left out; the first: {skipped[0]['why']}")
+        for line in self.command.warnings(found):
+            terminal.warn(line)
+        self.save(found, out)
+        self.show(found)
+        summarise_for_github(found)
+
+    def save(self, found: Result | Record, out: Path | None) -> None:
+        """The files, in `out` if there is one."""
+        for path in [] if out is None else found.save(out):
+            terminal.note(f"wrote {path}")
+
+    def show(self, found: Result | Record) -> None:
+        with reader_may_leave():
+            if self.printing.json:
+                print_json(found.to_json())
+            elif self.printing.quiet:
+                for line in view_of(found).quiet(found):
+                    print_line(line)
+            else:
+                view_of(found).show(found, terminal.stdout_console(), pictured=self.out is not None)
+
+    def check(self, found: Result | Record) -> None:
+        """GateHeld where one of the gates holds."""
+        if self.command.gates is not None:
+            hold(self.gates, self.command.gates.rows(found), found.onset if isinstance(found, Result) else ())
+
+
+def summarise_for_github(found: Result | Record) -> None:
+    """A Markdown table in the job summary of GitHub Actions."""
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not summary or not isinstance(found, Result):
+        return
+    try:
+        with open(summary, "a", encoding="utf-8") as file:
+            file.write(view_of(found).markdown(found))
+    except OSError as error:
+        terminal.warn(f"GITHUB_STEP_SUMMARY {summary}: cannot be written: {error.strerror or error}")

@@ -1,0 +1,149 @@
+"""The contract of a command: a file named after it, with a function `run` whose parameters are declared options.
+
+    '''diffscope blur: ICR of blurred images.'''
+
+    @dataclass(frozen=True)
+    class Blur(Declared):
+        radius: Annotated[float, Option("Radius in pixels.", least=0, protocol=True)] = 1.0
+
+    def run(checkpoint: Checkpoint, data: Data, settings: Settings, loading: Loading, blur: Blur) -> Study:
+        '''What it answers, in one sentence.
+
+        Example: diffscope blur CKPT --data IMAGES
+        '''
+        from diffscope.studies.blur import open_blur     # torch is imported here, not at the top
+        return open_blur(...)
+
+It returns a `Study`, which is then measured, written, shown and held to gates; or a finished `Result` or `Record`,
+which is written and shown; or nothing, where it has printed what it had to say. Beside `run` a file may have:
+
+    GATES        what --fail-if may ask of it
+    DISTRIBUTED  whether it runs in several processes, as torchrun starts them
+    PYTHON       False where it is of the command line alone
+    WITHOUT      options of `Output` and `Terminal` that it does not have
+    WRITES_ITSELF, OVERWRITES, warnings, acting, then: see `Command`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, get_type_hints
+
+from diffscope import registry
+from diffscope.measure.study import Study
+from diffscope.options.option import Declared
+from diffscope.options.settings import Output, Terminal
+from diffscope.options.signature import Entry, entries
+from diffscope.results import Record, Result
+
+FOLDER = "diffscope.commands"
+
+
+@dataclass(frozen=True)
+class Gates:
+    """What `--fail-if` may ask of a command.
+
+    Args:
+        of: The rows that it looks at, in words.
+        example: A condition.
+        keys: The keys that a condition may name, from the arguments of `run`.
+        rows: The rows of a result that conditions are held against.
+        percent: Whether numbers may be percentages.
+    """
+
+    of: str
+    example: str
+    keys: Callable[[Mapping[str, Any]], Collection[str]]
+    rows: Callable[[Any], Sequence[Mapping[str, Any]]]
+    percent: bool = False
+
+
+def windows_or_rows(result: Result) -> Sequence[Mapping[str, Any]]:
+    """What gates look at: the windows of a sweep, else the rows."""
+    return [vars(window) for window in result.window] or result.rows
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, as its file declares it."""
+
+    name: str
+    module: ModuleType
+
+    @property
+    def run(self) -> Callable[..., Study | Result | Record | None]:
+        """Opens the study, or finishes at once."""
+        function: Callable[..., Study | Result | Record | None] = self.module.run
+        return function
+
+    @property
+    def help(self) -> str:
+        """The docstring of `run`."""
+        return (self.run.__doc__ or "").partition("\n\n")[0]
+
+    @property
+    def gates(self) -> Gates | None:
+        """What --fail-if may ask."""
+        return getattr(self.module, "GATES", None)
+
+    @property
+    def distributed(self) -> bool:
+        """Whether several processes may run it together."""
+        return bool(getattr(self.module, "DISTRIBUTED", False))
+
+    @property
+    def in_python(self) -> bool:
+        """Whether it is a function of the package."""
+        return bool(getattr(self.module, "PYTHON", True))
+
+    @property
+    def returns(self) -> Any:
+        """What `run` returns, as it says."""
+        return get_type_hints(self.run).get("return")
+
+    @property
+    def measures(self) -> bool:
+        """Whether it opens a study."""
+        return self.returns is Study
+
+    @property
+    def writes_itself(self) -> bool:
+        """Whether `out` names a file of its own, and no folder for results."""
+        return bool(getattr(self.module, "WRITES_ITSELF", False))
+
+    @property
+    def overwrites(self) -> bool:
+        """Whether what stands in `out` is replaced whatever it is."""
+        return bool(getattr(self.module, "OVERWRITES", False))
+
+    def warnings(self, found: Result | Record) -> Sequence[str]:
+        """What a person should not miss of what was found."""
+        lines: Sequence[str] = getattr(self.module, "warnings", lambda found: ())(found)
+        return lines
+
+    def acting(self, arguments: Mapping[str, Any]) -> Callable[[Any], None]:
+        """What the command does with each of its results, once that is out."""
+        made: Callable[[Any], None] = getattr(self.module, "acting", lambda arguments: lambda found: None)(arguments)
+        return made
+
+    def then(self, found: Result | Record, arguments: Mapping[str, Any]) -> tuple[Study, str] | None:
+        """The study that follows, and the folder for its result."""
+        following: tuple[Study, str] | None = getattr(self.module, "then", lambda *given: None)(found, arguments)
+        return following
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Arguments and options, with those of output, but for what concerns only what the command does not do."""
+        extra: tuple[type[Declared], ...] = () if self.returns is type(None) else (Output, Terminal)
+        left = set(getattr(self.module, "WITHOUT", ()))
+        left |= set() if self.gates else {"fail_if"}
+        left |= set() if self.measures else {"dry_run"}
+        found = entries(self.run, extra)
+        return tuple(entry for entry in found if entry.name not in left or entry.owner not in ("Output", "Terminal"))
+
+
+def commands() -> dict[str, Command]:
+    """All of them, by name."""
+    return {name: Command(name, module) for name, module in registry.load(FOLDER).items()}

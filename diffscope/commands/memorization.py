@@ -1,0 +1,67 @@
+"""diffscope memorization: samples that copy training images."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Annotated, Any
+
+from diffscope.commands.base import Gates
+from diffscope.measure.study import Study
+from diffscope.options.option import IMAGES, Argument, Option
+from diffscope.options.settings import Loading
+from diffscope.studies.memorization.options import Choices, Samples
+
+Checkpoints = Annotated[
+    tuple[Any, ...],
+    Argument(
+        "A checkpoint, or snapshots of one run, or their folder.",
+        metavar="CKPT...",
+        several=True,
+        python="str | Path | Denoiser | Sequence[str | Path]",
+    ),
+]
+TrainingImages = Annotated[
+    str,
+    Option(
+        "The training images, all of them: folder, .zip, .npy, .npz, .parquet, hf://datasets/OWNER/NAME.",
+        group=IMAGES,
+        metavar="DATA",
+        path=True,
+    ),
+]
+
+
+def run(checkpoints: Checkpoints, data: TrainingImages, choices: Choices, samples: Samples, loading: Loading) -> Study:
+    """Which share of a model's samples copies training images?
+
+    A sample is a copy where its distance to the nearest training image is below a third of that to the second
+    nearest. Of several checkpoints all start from the same noise.
+
+    Example: diffscope memorization ckpt.pkl --data images/ --fail-if "share>0.01"
+    """
+    from diffscope.measure.opening import open_images
+    from diffscope.studies.memorization.memorization import open_memorization
+
+    return open_memorization(
+        checkpoints,
+        open_images(choices.settings(1), data),
+        choices,
+        loading,
+        step_from=samples.step_from,
+        save_samples=samples.save_samples,
+    )
+
+
+def _keys(values: Mapping[str, Any]) -> Collection[str]:
+    from diffscope.studies.memorization.copies import measure_keys
+
+    return {"step", "samples", *measure_keys(values["choices"].criterion)}
+
+
+def _rows(result: Any) -> Sequence[Mapping[str, Any]]:
+    return [
+        {**row, "layer": row["checkpoint"] if row["step"] is None else f"step {row['step']}"} for row in result.rows
+    ]
+
+
+GATES = Gates("any row", "share>0.01", _keys, _rows)

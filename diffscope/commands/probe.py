@@ -1,0 +1,70 @@
+"""diffscope probe: accuracy of a linear probe over noise levels, beside ICR."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from diffscope.commands.base import Gates
+from diffscope.measure.study import Study
+from diffscope.options.option import MEASURE, Option
+from diffscope.options.settings import Checkpoint, Data, Loading, Settings
+from diffscope.studies.probe.options import Probing
+
+Test = Annotated[
+    str | None, Option("Labelled images to test on.", metavar="DATA", path=True, shown="a share of --data")
+]
+
+
+@dataclass(frozen=True)
+class ProbeSettings(Settings):
+    """Those of a sweep; clean input may be probed beside noisy one."""
+
+    input: Annotated[
+        str,
+        Option(
+            "noisy, clean: no noise, but the conditioning of the noise level; or both.",
+            group=MEASURE,
+            choices=("noisy", "clean", "both"),
+            protocol=True,
+        ),
+    ] = "noisy"
+
+
+def run(
+    checkpoint: Checkpoint,
+    data: Data,
+    settings: ProbeSettings,
+    probing: Probing,
+    loading: Loading,
+    test: Test = None,
+) -> Study:
+    """Is the level of lowest ICR the one where classes are told apart best? Accuracy of a linear probe and k-NN.
+
+    Labels are class folders or dataset.json. Probes see the plain image; --augment and --views are ICR's.
+    --input both adds probes of clean input. --fail-if looks at each layer's best level.
+
+    nc1 grows and separation falls with the number of training images (train_images): compare them at equal numbers.
+
+    Example: diffscope probe ckpt.pkl --data images/ --out probe/
+    """
+    from diffscope.studies.probe.study import open_probe
+
+    return open_probe(checkpoint, data, settings, loading, probing=probing, test=test)
+
+
+def _keys(values: Mapping[str, Any]) -> Collection[str]:
+    from diffscope.measure.rows import row_keys
+    from diffscope.studies.probe.plan import row_keys as probe_keys
+
+    return {*row_keys(), *probe_keys(values["probing"], both=values["settings"].input == "both")}
+
+
+def _best(result: Any) -> Sequence[Mapping[str, Any]]:
+    best = {row.layer: row.sigma for row in result.probe}
+    return [row for row in result.rows if row["sigma"] == best[row["layer"]]]
+
+
+GATES = Gates("the level of best accuracy of any layer", "accuracy<0.5", _keys, _best)
+DISTRIBUTED = True

@@ -1,0 +1,197 @@
+"""What is drawn for a search for copies, what counts as one, and which choices exclude each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from diffscope.errors import UsageError
+from diffscope.options.option import IMAGES, MEASURE, OUTPUT, SPEED, STATISTICS, Declared, Option
+from diffscope.options.settings import PRECISIONS, Settings
+
+if TYPE_CHECKING:
+    from diffscope.studies.memorization.copies import Criterion
+
+
+@dataclass(frozen=True)
+class Choices(Declared):
+    """The samples, and the criterion of a copy."""
+
+    samples: Annotated[int, Option("Samples of each checkpoint.", metavar="N", least=1)] = 256
+    steps: Annotated[int, Option("Noise levels of the sampler (Heun's method).", metavar="K", least=2)] = 18
+    class_label: Annotated[
+        str,
+        Option("Class of the samples: null, label (as the training images have them), an index.", flag="--class"),
+    ] = "null"
+    space: Annotated[
+        str,
+        Option(
+            "pixels, or features: the model's own at --layer and --sigma, by their cosine.",
+            choices=("pixels", "features"),
+        ),
+    ] = "pixels"
+    threshold: Annotated[
+        float | None,
+        Option(
+            "A copy has d1/d2 below it (pixels), or a cosine above it.",
+            metavar="X",
+            shown="1/3 for pixels; 0.5 for encoders, as published for SSCD",
+        ),
+    ] = None
+    mirror: Annotated[bool, Option("A training image and its mirror image count as the same.")] = True
+    layer: Annotated[
+        str | None,
+        Option("Of --space features: layer by its name, or mid.", metavar="NAME", shown="mid", completes="layers"),
+    ] = None
+    sigma: Annotated[
+        float | None,
+        Option("Of --space features: the noise level that the network is told.", metavar="S", shown=""),
+    ] = None
+    encoder: Annotated[
+        str | None,
+        Option(
+            "Compare by a TorchScript program such as SSCD's; needs --allow-torchscript.",
+            metavar="FILE",
+            shown="",
+            path=True,
+        ),
+    ] = None
+    allow_torchscript: Annotated[
+        bool, Option("Run the program in --encoder FILE: trust where it comes from.", group=MEASURE)
+    ] = False
+    encoder_side: Annotated[
+        int | None,
+        Option("Side to which images are resized for --encoder.", metavar="S", least=1, shown="288"),
+    ] = None
+    encoder_features: Annotated[
+        tuple[str, str] | None,
+        Option(
+            "Compare by descriptors made elsewhere: two .safetensors with one tensor [images, d] each.",
+            metavar="SAMPLES TRAIN",
+            shown="",
+        ),
+    ] = None
+    seed: Annotated[int, Option("Seed of the samples' noise and classes.", group=STATISTICS, least=0, below=2**64)] = 0
+    device: Annotated[
+        str | None,
+        Option("cpu, cuda, cuda:1, mps.", group=SPEED, envvar="DIFFSCOPE_DEVICE", shown="cuda if present"),
+    ] = None
+    precision: Annotated[
+        str,
+        Option("auto (fp32 on CPU, tf32 on CUDA), fp32, tf32, bf16 or fp16.", group=SPEED, choices=PRECISIONS),
+    ] = "auto"
+    batch_size: Annotated[
+        int | None,
+        Option("Samples drawn at a time.", group=SPEED, metavar="B", least=1, shown="32 on CPU, else 256"),
+    ] = None
+    workers: Annotated[
+        int | None,
+        Option("Threads that decode images.", group=SPEED, metavar="W", least=0, shown="2 at most"),
+    ] = None
+    max_pixels: Annotated[
+        int | None,
+        Option(
+            "A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and 1 GB.",
+            group=IMAGES,
+            metavar="N",
+            least=1,
+            shown="178956970, as Pillow",
+        ),
+    ] = None
+    strict: Annotated[bool, Option("An unreadable image or checkpoint is an error, not left out.", group=IMAGES)] = (
+        False
+    )
+
+    def __post_init__(self) -> None:
+        """Checks which choices go together."""
+        super().__post_init__()
+        if self.encoder is not None and not self.allow_torchscript:
+            raise UsageError(
+                f"`encoder={self.encoder}`: a TorchScript file is a program, and to use it is to run it, which "
+                "diffscope does with no file unless told to; if you trust where it comes from, add `allow_torchscript=`"
+            )
+        if self.allow_torchscript and self.encoder is None:
+            raise UsageError("`allow_torchscript=` is for `encoder=FILE`, which is not given")
+        self._check_space()
+        self._check_threshold()
+        self.settings(1)
+
+    def _check_space(self) -> None:
+        spaces = [
+            *(["`space=features`"] if self.space == "features" else []),
+            *(["`encoder=`"] if self.encoder is not None else []),
+            *(["`encoder_features=`"] if self.encoder_features is not None else []),
+        ]
+        if len(spaces) > 1:
+            raise UsageError(f"{' and '.join(spaces)}: copies are looked for in one space at a time; choose one")
+        for name, value in (("layer", self.layer), ("sigma", self.sigma)):
+            if value is not None and self.space != "features":
+                raise UsageError(f"`{name}=` is for `space=features`, which is not given")
+        if self.space == "features" and self.sigma is None:
+            raise UsageError("`space=features` needs a noise level: `sigma=S`, such as the one that a sweep recommends")
+        if self.encoder_side is not None and self.encoder is None:
+            raise UsageError("`encoder_side=` is for `encoder=FILE`, which is not given")
+
+    def _check_threshold(self) -> None:
+        if self.threshold is None:
+            if self.space == "features":
+                raise UsageError(
+                    "`space=features` needs `threshold=`, a cosine such as 0.95: none is published for a model's own "
+                    "features; the median similarity and the pairs tell which one suits"
+                )
+            return
+        low, high = (0, 1) if self.by_pixels else (-1, 1)
+        if not low < self.threshold < high:
+            raise UsageError(f"`threshold={self.threshold:g}`: expected a number between {low} and {high}")
+
+    @property
+    def criterion(self) -> Criterion:
+        """What counts as a copy."""
+        from diffscope.studies.memorization.copies import THIRD, Criterion
+        from diffscope.studies.memorization.encoders import PUBLISHED_THRESHOLD
+
+        if self.by_pixels:
+            return Criterion("ratio", THIRD if self.threshold is None else self.threshold)
+        return Criterion("cosine", PUBLISHED_THRESHOLD if self.threshold is None else self.threshold)
+
+    @property
+    def by_pixels(self) -> bool:
+        """Whether copies are told by distances of pixels."""
+        return self.space == "pixels" and self.encoder is None and self.encoder_features is None
+
+    def settings(self, images: int) -> Settings:
+        """The same as other studies take them: each image once, as it is."""
+        return Settings(
+            layer=(self.layer or "mid",),
+            sigma=() if self.sigma is None else (self.sigma,),
+            num_levels=1,
+            num_images=images,
+            augment="none",
+            views=1,
+            input="clean",
+            class_label=self.class_label,
+            seed=self.seed,
+            precision=self.precision,
+            device=self.device,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            strict=self.strict,
+            max_pixels=self.max_pixels,
+        )
+
+
+@dataclass(frozen=True)
+class Samples(Declared):
+    """What becomes of the samples, and where the steps of a run are told."""
+
+    step_from: Annotated[
+        str | None,
+        Option(
+            r"Where a path tells the training step, as one group, such as 'ckpt-(\d+)'.",
+            metavar="REGEX",
+            shown="the file, or its name",
+        ),
+    ] = None
+    save_samples: Annotated[
+        bool, Option("Also write all samples to --out, as samples.npz or samples-STEP.npz.", group=OUTPUT)
+    ] = False
