@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING
 from functools import partial
@@ -18,7 +19,7 @@ from diffscope.measure.folder import make_ready, refuse_other
 from diffscope.measure.progress import Listener, Progress
 from diffscope.measure.study import Study
 from diffscope.options.option import key_values
-from diffscope.options.settings import Loading, Output
+from diffscope.options.settings import REPEATABLE, Loading, Output
 from diffscope.options.signature import Entry, built, nearest
 from diffscope.report import terminal
 from diffscope.results import Record, Result, read_result
@@ -133,7 +134,8 @@ def documentation(command: Command, entries: list[Entry]) -> str:
     for entry in sorted(entries, key=_place):
         told = entry.argument or entry.option
         assert told is not None
-        lines.append(f"    {entry.name}: {told.help}")
+        told_help = told.help.replace(f" {REPEATABLE}", ", or a list of them")
+        lines += textwrap.wrap(f"{entry.name}: {told_help}", 112, initial_indent="    ", subsequent_indent="        ")
     if command.measures:
         lines.append("    progress: Show a bar, in terminals and notebooks.")
     lines += ["", "Raises:", "    DiffscopeError: Whatever keeps the question from being answered, in one line."]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,8 +51,6 @@ def throwaway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     (tmp_path / "throwaway.py").write_text(THROWAWAY)
     monkeypatch.setattr(folder, "__path__", [*folder.__path__, str(tmp_path)])
     yield
-    import sys
-
     sys.modules.pop("diffscope.commands.throwaway", None)
     package.__dict__.pop("throwaway", None)
 
@@ -95,3 +95,9 @@ def test_what_python_has_no_function_for_is_no_attribute() -> None:
         _ = package.cache_folder
     with pytest.raises(KeyError):
         api.function("demo")
+
+
+def test_the_stub_is_what_the_commands_declare() -> None:
+    script = Path(__file__).parents[2] / "scripts" / "stubs.py"
+    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

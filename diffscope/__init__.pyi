@@ -1,0 +1,767 @@
+"""The public functions, as scripts/stubs.py writes them from the commands' declarations."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from diffscope.api import load as load
+from diffscope.api import read_result as read_result
+from diffscope.families import wrap as wrap
+from diffscope.families.base import Denoiser
+from diffscope.results import Record, Result
+from diffscope.studies.track.monitor import Monitor as Monitor
+
+__version__: str
+
+def bench(
+    checkpoint: str | Path | Denoiser | None = None,
+    *,
+    layer: str | Sequence[str] = 'mid',
+    sigma: float | Sequence[float] = (),
+    t: float | Sequence[float] = (),
+    num_levels: int = 12,
+    input: str = 'noisy',
+    pool: str = 'mean',
+    normalize: bool = False,
+    class_label: str = 'null',
+    num_images: int | None = None,
+    augment: str = 'crop+flip+jitter',
+    augment_strength: float = 1.0,
+    max_pixels: int | None = None,
+    strict: bool = False,
+    views: int = 2,
+    reduce: bool = False,
+    seed: int = 0,
+    device: str | None = None,
+    precision: str = 'auto',
+    batch_size: int | None = None,
+    workers: int | None = None,
+    max_memory: int | str | None = None,
+    compile: bool = False,
+    family: str | None = None,
+    config: Mapping[str, str] = ...,
+    weights: str = 'ema',
+    vae: str | Path | None = None,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+) -> Record:
+    """How fast is a sweep on this machine, what holds it up, and what share of the machine's limit does it reach?
+
+    Takes the options of sweep, with the same meanings; measures each stage in 10 to 60 seconds together, and estimates
+    the time of the whole. --fail-if knows share (of the machine's limit), share_outside (of a sweep's time, outside the
+    network), gain (of the best batch size), passes_per_second, flops_per_second and seconds.
+
+    Args:
+        checkpoint: Checkpoint, as for sweep.
+        layer: Layer by its name, mid, or all, or a list of them.
+        sigma: Noise level as noise-to-signal ratio, or a list of them.
+        t: Noise level in the model's own variable, or a list of them.
+        num_levels: Noise levels, log-spaced over [0.002, 20], cut to the model's range.
+        input: noisy, or clean: no noise, but the conditioning of the noise level.
+        pool: mean over positions, or flatten.
+        normalize: Scale each feature vector to length 1.
+        class_label: Class given to the model: null, label (the image's own) or an index.
+        num_images: Images, a seeded subset.
+        augment: none, crop, crop+flip, crop+flip+jitter, crop+flip+jitter+rotate or crop+flip+jitter+rotate+center.
+        augment_strength: Multiplies all ranges of the augmentation.
+        max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
+            1 GB.
+        strict: An unreadable image is an error, not a counted skip.
+        views: Views of each image.
+        reduce: Project channels that depend linearly on others away; else they are refused.
+        seed: Seed of subset, views and noise; synthetic: images have their own, seed=S.
+        device: cpu, cuda, cuda:1, mps.
+        precision: auto (fp32 on CPU, tf32 on CUDA), fp32, tf32, bf16 or fp16.
+        batch_size: Images per batch; in float32 figures keep six digits, for a network may round by it. Halved
+            where the device runs out of memory.
+        workers: Threads that decode images ahead.
+        max_memory: For the moments, such as 8GB; more are measured in portions.
+        compile: On CUDA, compile the network's blocks first; pays on long runs.
+        family: Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.
+        config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
+        weights: Which set of a training dump: ema or model.
+        vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean), .parquet, hf://datasets/OWNER/NAME,
+            synthetic:count=N,seed=S.
+        out: Write result.json, result.csv and figures there.
+
+    Raises:
+        DiffscopeError: Whatever keeps the question from being answered, in one line.
+    """
+
+def compare(
+    old: str | Path | Result,
+    new: str | Path | Result,
+    *,
+    out: str | Path | None = None,
+) -> Record:
+    """The paired difference of two results, row by row, with its interval; refused where their protocols disagree.
+
+    Of many rows some differ by chance: a row is called lower or higher, and --fail-if "change>2%" holds, where its p
+    is below .05 corrected for the number of rows (Holm). Beside it stands p of the row alone.
+
+    Args:
+        old: An earlier result.json.
+        new: A later one of the same protocol.
+        out: Write result.json, result.csv and figures there.
+
+    Raises:
+        DiffscopeError: Whatever keeps the question from being answered, in one line.
+    """
+
+def convert(
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    family: str | None = None,
+    config: Mapping[str, str] = ...,
+    weights: str = 'ema',
+    dtype: str | None = None,
+    overwrite: bool = False,
+) -> Record:
+    """Any checkpoint as safetensors, with family, constructor and provenance in its metadata.
+
+    Args:
+        checkpoint: Checkpoint file, diffusers folder, hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8.
+        out: The file to write.
+        family: Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.
+        config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
+        weights: Which set of a training dump: ema or model.
+        dtype: Store as float32, float16 or bfloat16.
+        overwrite: Replace a file that was not made from the same weights.
+
+    Raises:
+        DiffscopeError: Whatever keeps the question from being answered, in one line.
+    """
+
+def features(
+    checkpoint: str | Path | Denoiser,
+    data: str | Path,
+    *,
+    layer: str | Sequence[str] = 'mid',
+    sigma: float | Sequence[float] = (),
+    t: float | Sequence[float] = (),
+    num_levels: int = 12,
+    input: str = 'noisy',
+    pool: str = 'mean',
+    normalize: bool = False,
+    class_label: str = 'null',
+    num_images: int | None = None,
+    augment: str = 'crop+flip+jitter',
+    augment_strength: float = 1.0,
+    max_pixels: int | None = None,
+    strict: bool = False,
+    views: int = 2,
+    reduce: bool = False,
+    seed: int = 0,
+    device: str | None = None,
+    precision: str = 'auto',
+    batch_size: int | None = None,
+    workers: int | None = None,
+    max_memory: int | str | None = None,
+    compile: bool = False,
+    family: str | None = None,
+    config: Mapping[str, str] = ...,
+    weights: str = 'ema',
+    vae: str | Path | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Result:
+    """Write pooled features for other tools: a tensor a layer, [levels, views, images, features].
+
+    Args:
+        checkpoint: Checkpoint file, diffusers folder, hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8.
+        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean), .parquet, hf://datasets/OWNER/NAME,
+            synthetic:count=N,seed=S.
+        layer: Layer by its name, mid, or all, or a list of them.
+        sigma: Noise level as noise-to-signal ratio, or a list of them.
+        t: Noise level in the model's own variable, or a list of them.
+        num_levels: Noise levels, log-spaced over [0.002, 20], cut to the model's range.
+        input: noisy, or clean: no noise, but the conditioning of the noise level.
+        pool: mean over positions, or flatten.
+        normalize: Scale each feature vector to length 1.
+        class_label: Class given to the model: null, label (the image's own) or an index.
+        num_images: Images, a seeded subset.
+        augment: none, crop, crop+flip, crop+flip+jitter, crop+flip+jitter+rotate or crop+flip+jitter+rotate+center.
+        augment_strength: Multiplies all ranges of the augmentation.
+        max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
+            1 GB.
+        strict: An unreadable image is an error, not a counted skip.
+        views: Views of each image.
+        reduce: Project channels that depend linearly on others away; else they are refused.
+        seed: Seed of subset, views and noise; synthetic: images have their own, seed=S.
+        device: cpu, cuda, cuda:1, mps.
+        precision: auto (fp32 on CPU, tf32 on CUDA), fp32, tf32, bf16 or fp16.
+        batch_size: Images per batch; in float32 figures keep six digits, for a network may round by it. Halved
+            where the device runs out of memory.
+        workers: Threads that decode images ahead.
+        max_memory: For the moments, such as 8GB; more are measured in portions.
+        compile: On CUDA, compile the network's blocks first; pays on long runs.
+        family: Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.
+        config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
+        weights: Which set of a training dump: ema or model.
+        vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        out: The .safetensors file to write.
+        overwrite: Replace features of another protocol, or another file, in FILE.
+        progress: Show a bar, in terminals and notebooks.
+
+    Raises:
+        DiffscopeError: Whatever keeps the question from being answered, in one line.
+    """
+
+def icr(
+    checkpoint: str | Path | Denoiser,
+    data: str | Path,
+    *,
+    layer: str | Sequence[str] = 'mid',
+    sigma: float | Sequence[float] = (),
+    t: float | Sequence[float] = (),
+    input: str = 'noisy',
+    pool: str = 'mean',
+    normalize: bool = False,
+    class_label: str = 'null',
+    num_images: int | Sequence[int] = (),
+    augment: str = 'crop+flip+jitter',
+    augment_strength: float = 1.0,
+    max_pixels: int | None = None,
+    strict: bool = False,
+    views: int = 2,
+    reduce: bool = False,
+    seed: int = 0,
+    device: str | None = None,
+    precision: str = 'auto',
+    batch_size: int | None = None,
+    workers: int | None = None,
+    max_memory: int | str | None = None,
+    compile: bool = False,
+    self_check: bool = False,
+    family: str | None = None,
+    config: Mapping[str, str] = ...,
+    weights: str = 'ema',
+    vae: str | Path | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Result:
+    """ICR at one noise level, with its 95 % interval and the metrics that come with it.
+
+    Args:
+        checkpoint: Checkpoint file, diffusers folder, hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8.
+        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean), .parquet, hf://datasets/OWNER/NAME,
+            synthetic:count=N,seed=S.
+        layer: Layer by its name, mid, or all, or a list of them.
+        sigma: Noise level as noise-to-signal ratio, or a list of them.
+        t: Noise level in the model's own variable, or a list of them.
+        input: noisy, or clean: no noise, but the conditioning of the noise level.
+        pool: mean over positions, or flatten.
+        normalize: Scale each feature vector to length 1.
+        class_label: Class given to the model: null, label (the image's own) or an index.
+        num_images: Images, a seeded subset; several, as 500,1000,2000: nested subsets, each measured anew, as one
+            result.
+        augment: none, crop, crop+flip, crop+flip+jitter, crop+flip+jitter+rotate or crop+flip+jitter+rotate+center;
+            all: each of them but none, as one result.
+        augment_strength: Multiplies all ranges of the augmentation.
+        max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
+            1 GB.
+        strict: An unreadable image is an error, not a counted skip.
+        views: Views of each image.
+        reduce: Project channels that depend linearly on others away; else they are refused.
+        seed: Seed of subset, views and noise; synthetic: images have their own, seed=S.
+        device: cpu, cuda, cuda:1, mps.
+        precision: auto (fp32 on CPU, tf32 on CUDA), fp32, tf32, bf16 or fp16.
+        batch_size: Images per batch; in float32 figures keep six digits, for a network may round by it. Halved
+            where the device runs out of memory.
+        workers: Threads that decode images ahead.
+        max_memory: For the moments, such as 8GB; more are measured in portions.
+        compile: On CUDA, compile the network's blocks first; pays on long runs.
+        self_check: Also from half of the images; the two must agree.
+        family: Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.
+        config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
+        weights: Which set of a training dump: ema or model.
+        vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        out: Write result.json, result.csv and figures there.
+        overwrite: Replace a result of another protocol in --out.
+        progress: Show a bar, in terminals and notebooks.
+
+    Raises:
+        DiffscopeError: Whatever keeps the question from being answered, in one line.
+    """
+
+def inspect(
+    checkpoint: str | Path,
+    *,
+    family: str | None = None,
+    config: Mapping[str, str] = ...,
+    weights: str = 'ema',
+    sha256: bool = False,
+    verify: bool = False,
+    out: str | Path | None = None,
+) -> Record:
+    """What is this checkpoint? Family, class, noise convention, input, and all layers with their shapes.
+
+    Args:
+        checkpoint: Checkpoint file, diffusers folder, hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8.
+        family: Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.
+        config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
+        weights: Which set of a training dump: ema or model.
+        sha256: Hash the file too: seconds for gigabytes.
+        verify: Compare every checksum in the file with its bytes: seconds for gigabytes.
+        out: Write result.json, result.csv and figures there.
+
+    Raises:
+        DiffscopeError: Whatever keeps the question from being answered, in one line.
+    """
+
+def memorization(
+    checkpoints: str | Path | Denoiser | Sequence[str | Path],
+    data: str | Path,
+    *,
+    samples: int = 256,
+    steps: int = 18,
+    class_label: str = 'null',
+    space: str = 'pixels',
+    threshold: float | None = None,
+    mirror: bool = True,
+    layer: str | None = None,
+    sigma: float | None = None,
+    encoder: str | Path | None = None,
+    allow_torchscript: bool = False,
+    encoder_side: int | None = None,
+    encoder_features: tuple[str | Path, str | Path] | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    precision: str = 'auto',
+    batch_size: int | None = None,
+    workers: int | None = None,
+    max_pixels: int | None = None,
+    strict: bool = False,
+    step_from: str | None = None,
+    save_samples: bool = False,
+    family: str | None = None,
+    config: Mapping[str, str] = ...,
+    weights: str = 'ema',
+    vae: str | Path | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Result:
+    """Which share of a model's samples copies training images?
+
+    A sample is a copy where its distance to the nearest training image is below a third of that to the second
+    nearest. Of several checkpoints all start from the same noise.
+
+    Args:
+        checkpoints: A checkpoint, or snapshots of one run, or their folder.
+        data: The training images, all of them: folder, .zip, .npy, .npz, .parquet, hf://datasets/OWNER/NAME.
+        samples: Samples of each checkpoint.
+        steps: Noise levels of the sampler (Heun's method).
+        class_label: Class of the samples: null, label (as the training images have them), an index.
+        space: pixels, or features: the model's own at --layer and --sigma, by their cosine.
+        threshold: A copy has d1/d2 below it (pixels), or a cosine above it.
+        mirror: A training image and its mirror image count as the same.
+        layer: Of --space features: layer by its name, or mid.
+        sigma: Of --space features: the noise level that the network is told.
+        encoder: Compare by a TorchScript program such as SSCD's; needs --allow-torchscript.
+        allow_torchscript: Run the program in --encoder FILE: trust where it comes from.
+        encoder_side: Side to which images are resized for --encoder.
+        encoder_features: Compare by descriptors made elsewhere: two .safetensors with one tensor [images, d] each.
+        seed: Seed of the samples' noise and classes.
+        device: cpu, cuda, cuda:1, mps.
+        precision: auto (fp32 on CPU, tf32 on CUDA), fp32, tf32, bf16 or fp16.
+        batch_size: Samples drawn at a time.
+        workers: Threads that decode images.
+        max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
+            1 GB.
+        strict: An unreadable image or checkpoint is an error, not left out.
+        step_from: Where a path tells the training step, as one group, such as 'ckpt-(\d+)'.
+        save_samples: Also write all samples to --out, as samples.npz or samples-STEP.npz.
+        family: Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.
+        config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
+        weights: Which set of a training dump: ema or model.
+        vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        out: Write result.json, result.csv and figures there.
+        overwrite: Replace a result of another protocol in --out.
+        progress: Show a bar, in terminals and notebooks.
+
+    Raises:
+        DiffscopeError: Whatever keeps the question from being answered, in one line.
+    """
+
+def merge(
+    parts: Sequence[str | Path],
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Result:
+    """Put the shards of one measurement together: the same result as one run would give.
+
+    Neither the checkpoint nor the images are needed. Shards of different protocols are refused, by field.
+
+    Args:
+        parts: Folders that --shard I/N --out FOLDER wrote.
+        out: Write result.json, result.csv and figures there.
+        overwrite: Replace a result of another protocol in --out.
+        progress: Show a bar, in terminals and notebooks.
+
+    Raises:
+        DiffscopeError: Whatever keeps the question from being answered, in one line.
+    """
+
+def neighbors(
+    checkpoints: str | Path | Denoiser | Sequence[str | Path],
+    data: str | Path,
+    *,
+    layer: str | Sequence[str] = 'mid',
+    sigma: float | Sequence[float] = (),
+    t: float | Sequence[float] = (),
+    input: str = 'noisy',
+    pool: str = 'flatten',
+    normalize: bool = False,
+    class_label: str = 'null',
+    num_images: int | None = None,
+    augment: str = 'crop+flip+jitter',
+    augment_strength: float = 1.0,
+    max_pixels: int | None = None,
+    strict: bool = False,
+    views: int = 15,
+    reduce: bool = False,
+    seed: int = 0,
+    device: str | None = None,
+    precision: str = 'auto',
+    batch_size: int | None = None,
+    workers: int | None = None,
+    max_memory: int | str | None = None,
+    compile: bool = False,
+    query: str | Sequence[str] = (),
+    rows: int = 4,
+    k: int = 5,
+    num_queries: int = 2000,
+    clusters: bool = False,
+    family: str | None = None,
+    config: Mapping[str, str] = ...,
+    weights: str = 'ema',
+    vae: str | Path | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Result:
+    """What lies near an image by the invariant part s of its features, and near a view by the residual ξ?
+
+    A grid of pictures, for several checkpoints one below the other, and the share of neighbours of the query's class.
+    ICR beside it is that of diffscope icr, of two views pooled by mean, whatever --views and --pool are.
+
+    Args:
+        checkpoints: A checkpoint, or several of one run, or their folder.
+        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean), .parquet, hf://datasets/OWNER/NAME,
+            synthetic:count=N,seed=S.
+        layer: Layer by its name, mid, or all, or a list of them.
+        sigma: Noise level as noise-to-signal ratio, or a list of them.
+        t: Noise level in the model's own variable, or a list of them.
+        input: noisy, or clean: no noise, but the conditioning of the noise level.
+        pool: flatten, or mean over positions.
+        normalize: Scale each feature vector to length 1.
+        class_label: Class given to the model: null, label (the image's own) or an index.
+        num_images: Images, a seeded subset.
+        augment: none, crop, crop+flip, crop+flip+jitter, crop+flip+jitter+rotate or crop+flip+jitter+rotate+center.
+        augment_strength: Multiplies all ranges of the augmentation.
+        max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
+            1 GB.
+        strict: An unreadable image is an error, not a counted skip.
+        views: Views of each image, the first as it is.
+        reduce: Project channels that depend linearly on others away; else they are refused.
+        seed: Seed of subset, views and noise; synthetic: images have their own, seed=S.
+        device: cpu, cuda, cuda:1, mps.
+        precision: auto (fp32 on CPU, tf32 on CUDA), fp32, tf32, bf16 or fp16.
+        batch_size: Images per batch; in float32 figures keep six digits, for a network may round by it. Halved
+            where the device runs out of memory.
+        workers: Threads that decode images ahead.
+        max_memory: For the features, such as 8GB.
+        compile: On CUDA, compile the network's blocks first; pays on long runs.
+        query: Image to show: its index, or its name inside --data, or a list of them; where that has commas, its
+            index.
+        rows: Queries to choose where none is given.
+        k: Neighbours of each query.
+        num_queries: Images whose neighbours' classes are counted.
+        clusters: Also the views of the queries in the plane of their largest variance.
+        family: Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.
+        config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
+        weights: Which set of a training dump: ema or model.
+        vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        out: Write result.json, result.csv and figures there.
+        overwrite: Replace a result of another protocol in --out.
+        progress: Show a bar, in terminals and notebooks.
+
+    Raises:
+        DiffscopeError: Whatever keeps the question from being answered, in one line.
+    """
+
+def probe(
+    checkpoint: str | Path | Denoiser,
+    data: str | Path,
+    *,
+    layer: str | Sequence[str] = 'mid',
+    sigma: float | Sequence[float] = (),
+    t: float | Sequence[float] = (),
+    num_levels: int = 12,
+    input: str = 'noisy',
+    pool: str = 'mean',
+    normalize: bool = False,
+    class_label: str = 'null',
+    num_images: int | None = None,
+    augment: str = 'crop+flip+jitter',
+    augment_strength: float = 1.0,
+    max_pixels: int | None = None,
+    strict: bool = False,
+    views: int = 2,
+    reduce: bool = False,
+    seed: int = 0,
+    device: str | None = None,
+    precision: str = 'auto',
+    batch_size: int | None = None,
+    workers: int | None = None,
+    max_memory: int | str | None = None,
+    compile: bool = False,
+    test_share: float = 0.25,
+    solver: str = 'sklearn',
+    knn: int = 20,
+    label_noise: float | Sequence[float] = (),
+    ensemble: int = 1,
+    posterior: bool = False,
+    rank: int = 5,
+    family: str | None = None,
+    config: Mapping[str, str] = ...,
+    weights: str = 'ema',
+    vae: str | Path | None = None,
+    test: str | Path | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Result:
+    """Is the level of lowest ICR the one where classes are told apart best? Accuracy of a linear probe and k-NN.
+
+    Labels are class folders or dataset.json. Probes see the plain image; --augment and --views are ICR's.
+    --input both adds probes of clean input. --fail-if looks at each layer's best level.
+
+    nc1 grows and separation falls with the number of training images (train_images): compare them at equal numbers.
+
+    Args:
+        checkpoint: Checkpoint file, diffusers folder, hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8.
+        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean), .parquet, hf://datasets/OWNER/NAME,
+            synthetic:count=N,seed=S.
+        layer: Layer by its name, mid, or all, or a list of them.
+        sigma: Noise level as noise-to-signal ratio, or a list of them.
+        t: Noise level in the model's own variable, or a list of them.
+        num_levels: Noise levels, log-spaced over [0.002, 20], cut to the model's range.
+        input: noisy, clean: no noise, but the conditioning of the noise level; or both.
+        pool: mean over positions, or flatten.
+        normalize: Scale each feature vector to length 1.
+        class_label: Class given to the model: null, label (the image's own) or an index.
+        num_images: Images, a seeded subset.
+        augment: none, crop, crop+flip, crop+flip+jitter, crop+flip+jitter+rotate or crop+flip+jitter+rotate+center.
+        augment_strength: Multiplies all ranges of the augmentation.
+        max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
+            1 GB.
+        strict: An unreadable image is an error, not a counted skip.
+        views: Views of each image.
+        reduce: Project channels that depend linearly on others away; else they are refused.
+        seed: Seed of subset, views and noise; synthetic: images have their own, seed=S.
+        device: cpu, cuda, cuda:1, mps.
+        precision: auto (fp32 on CPU, tf32 on CUDA), fp32, tf32, bf16 or fp16.
+        batch_size: Images per batch; in float32 figures keep six digits, for a network may round by it. Halved
+            where the device runs out of memory.
+        workers: Threads that decode images ahead.
+        max_memory: For the moments, such as 8GB; more are measured in portions.
+        compile: On CUDA, compile the network's blocks first; pays on long runs.
+        test_share: Of --data, kept for the test; seeded.
+        solver: sklearn, or torch: the same minimum, for large sets.
+        knn: Neighbours that vote.
+        label_noise: Also train with these shares of labels replaced, such as 0.2,0.4.
+        ensemble: Also the mean probabilities of N neighbouring levels, N odd.
+        posterior: Also probe the denoised images.
+        rank: Directions of a class's subspace, for CSNR.
+        family: Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.
+        config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
+        weights: Which set of a training dump: ema or model.
+        vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        test: Labelled images to test on.
+        out: Write result.json, result.csv and figures there.
+        overwrite: Replace a result of another protocol in --out.
+        progress: Show a bar, in terminals and notebooks.
+
+    Raises:
+        DiffscopeError: Whatever keeps the question from being answered, in one line.
+    """
+
+def sweep(
+    checkpoint: str | Path | Denoiser,
+    data: str | Path,
+    *,
+    layer: str | Sequence[str] = 'mid',
+    sigma: float | Sequence[float] = (),
+    t: float | Sequence[float] = (),
+    num_levels: int = 12,
+    input: str = 'noisy',
+    pool: str = 'mean',
+    normalize: bool = False,
+    class_label: str = 'null',
+    num_images: int | Sequence[int] = (),
+    augment: str = 'crop+flip+jitter',
+    augment_strength: float = 1.0,
+    max_pixels: int | None = None,
+    strict: bool = False,
+    views: int = 2,
+    reduce: bool = False,
+    seed: int = 0,
+    device: str | None = None,
+    precision: str = 'auto',
+    batch_size: int | None = None,
+    workers: int | None = None,
+    max_memory: int | str | None = None,
+    compile: bool = False,
+    self_check: bool = False,
+    accuracy: float | str | None = None,
+    family: str | None = None,
+    config: Mapping[str, str] = ...,
+    weights: str = 'ema',
+    vae: str | Path | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Result:
+    """ICR over noise levels and layers: at which level are features most semantic, and how sure is that?
+
+    Args:
+        checkpoint: Checkpoint file, diffusers folder, hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8.
+        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean), .parquet, hf://datasets/OWNER/NAME,
+            synthetic:count=N,seed=S.
+        layer: Layer by its name, mid, or all, or a list of them.
+        sigma: Noise level as noise-to-signal ratio, or a list of them.
+        t: Noise level in the model's own variable, or a list of them.
+        num_levels: Noise levels, log-spaced over [0.002, 20], cut to the model's range.
+        input: noisy, or clean: no noise, but the conditioning of the noise level.
+        pool: mean over positions, or flatten.
+        normalize: Scale each feature vector to length 1.
+        class_label: Class given to the model: null, label (the image's own) or an index.
+        num_images: Images, a seeded subset; several, as 500,1000,2000: nested subsets, each measured anew, as one
+            result.
+        augment: none, crop, crop+flip, crop+flip+jitter, crop+flip+jitter+rotate or crop+flip+jitter+rotate+center;
+            all: each of them but none, as one result.
+        augment_strength: Multiplies all ranges of the augmentation.
+        max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
+            1 GB.
+        strict: An unreadable image is an error, not a counted skip.
+        views: Views of each image.
+        reduce: Project channels that depend linearly on others away; else they are refused.
+        seed: Seed of subset, views and noise; synthetic: images have their own, seed=S.
+        device: cpu, cuda, cuda:1, mps.
+        precision: auto (fp32 on CPU, tf32 on CUDA), fp32, tf32, bf16 or fp16.
+        batch_size: Images per batch; in float32 figures keep six digits, for a network may round by it. Halved
+            where the device runs out of memory.
+        workers: Threads that decode images ahead.
+        max_memory: For the moments, such as 8GB; more are measured in portions.
+        compile: On CUDA, compile the network's blocks first; pays on long runs.
+        self_check: Also from half of the images; the two must agree.
+        accuracy: Such as 2%: give more images only to noise levels that still decide where ICR is lowest, until it
+            and the level are known so well.
+        family: Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.
+        config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
+        weights: Which set of a training dump: ema or model.
+        vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        out: Write result.json, result.csv and figures there.
+        overwrite: Replace a result of another protocol in --out.
+        progress: Show a bar, in terminals and notebooks.
+
+    Raises:
+        DiffscopeError: Whatever keeps the question from being answered, in one line.
+    """
+
+def track(
+    checkpoints: str | Path | Sequence[str | Path],
+    data: str | Path,
+    *,
+    layer: str | Sequence[str] = 'mid',
+    sigma: float | Sequence[float] = (),
+    t: float | Sequence[float] = (),
+    num_levels: int = 12,
+    input: str = 'noisy',
+    pool: str = 'mean',
+    normalize: bool = False,
+    class_label: str = 'null',
+    num_images: int | None = None,
+    augment: str = 'crop+flip+jitter',
+    augment_strength: float = 1.0,
+    max_pixels: int | None = None,
+    strict: bool = False,
+    views: int = 2,
+    reduce: bool = False,
+    seed: int = 0,
+    device: str | None = None,
+    precision: str = 'auto',
+    batch_size: int | None = None,
+    workers: int | None = None,
+    max_memory: int | str | None = None,
+    compile: bool = False,
+    step_from: str | None = None,
+    holdout: str | Path | None = None,
+    num_holdout: int | None = None,
+    overlay: str | Path | None = None,
+    column: str | Sequence[str] = (),
+    rule: str = 'auto',
+    family: str | None = None,
+    config: Mapping[str, str] = ...,
+    weights: str = 'ema',
+    vae: str | Path | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Result:
+    """ICR over a training run: where was it lowest, does the model memorize by now, which checkpoint is to keep?
+
+    With --watch DIR --fail-if onset it stays beside the training and ends with 3 when it should stop.
+
+    Args:
+        checkpoints: Snapshots of one run, or their folder.
+        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean), .parquet, hf://datasets/OWNER/NAME,
+            synthetic:count=N,seed=S.
+        layer: Layer by its name, mid, or all, or a list of them.
+        sigma: Noise level as noise-to-signal ratio, or a list of them.
+        t: Noise level in the model's own variable, or a list of them.
+        num_levels: Noise levels, log-spaced over [0.002, 20], cut to the model's range.
+        input: noisy, or clean: no noise, but the conditioning of the noise level.
+        pool: mean over positions, or flatten.
+        normalize: Scale each feature vector to length 1.
+        class_label: Class given to the model: null, label (the image's own) or an index.
+        num_images: Images, a seeded subset.
+        augment: none, crop, crop+flip, crop+flip+jitter, crop+flip+jitter+rotate or crop+flip+jitter+rotate+center.
+        augment_strength: Multiplies all ranges of the augmentation.
+        max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
+            1 GB.
+        strict: An unreadable image is an error, not a counted skip.
+        views: Views of each image.
+        reduce: Project channels that depend linearly on others away; else they are refused.
+        seed: Seed of subset, views and noise; synthetic: images have their own, seed=S.
+        device: cpu, cuda, cuda:1, mps.
+        precision: auto (fp32 on CPU, tf32 on CUDA), fp32, tf32, bf16 or fp16.
+        batch_size: Images per batch; in float32 figures keep six digits, for a network may round by it. Halved
+            where the device runs out of memory.
+        workers: Threads that decode images ahead.
+        max_memory: For the moments, such as 8GB; more are measured in portions.
+        compile: On CUDA, compile the network's blocks first; pays on long runs.
+        step_from: Where a path tells the training step, as one group, such as 'ckpt-(\d+)'.
+        holdout: Images not trained on: their ICR, and the denoising loss on both.
+        num_holdout: Of --holdout, a seeded subset.
+        overlay: Numbers you have of the run: a column step, any others beside it.
+        column: Of --overlay, this column, or a list of them.
+        rule: Of the onset: long (from 30 snapshots on), short, or auto; --watch: long.
+        family: Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.
+        config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
+        weights: Which set of a training dump: ema or model.
+        vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        out: Write result.json, result.csv and figures there.
+        overwrite: Replace a result of another protocol in --out.
+        progress: Show a bar, in terminals and notebooks.
+
+    Raises:
+        DiffscopeError: Whatever keeps the question from being answered, in one line.
+    """
