@@ -94,7 +94,9 @@ def _run(argv: Sequence[str]) -> int:
     import typer
 
     from diffscope.cli.app import build_app
+    from diffscope.cli.flags import speak_in_flags
 
+    speak_in_flags(argv)
     try:
         code = build_app()(args=list(argv), prog_name="diffscope", standalone_mode=False)
     except typer.Abort:
@@ -126,11 +128,10 @@ def _refused(error: OSError) -> int:
 
 
 def _failed(lines: Sequence[str], code: int) -> int:
-    from diffscope.cli.flags import in_flags, known_flags
     from diffscope.report.terminal import fail
 
     for line in lines:
-        fail(in_flags(" ".join(line.split()), known_flags()))
+        fail(" ".join(line.split()))
     return code
 
 

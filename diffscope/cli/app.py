@@ -166,19 +166,23 @@ def _read(entry: Entry, value: Any) -> Any:
     if declared is None or option is None:
         return tuple(value) if isinstance(value, list) else value
     if declared.several:
-        parts = [part.strip() for text in value for part in (text.split(",") if option.split else [text])]
-        return tuple(_number(entry, part) for part in parts if part)
+        return tuple(one for text in value for one in _several(entry, text))
     return value
 
 
-def _number(entry: Entry, text: str) -> Any:
+def _several(entry: Entry, text: str) -> list[Any]:
+    """The values of one occurrence; what is refused is named as it was typed."""
     declared, option = entry.declared, entry.option
     assert declared is not None
     assert option is not None
-    if declared.item not in (int, float) or option.read is not None:
-        return text
+    parts = [part.strip() for part in text.split(",")] if option.split else [text]
+    if declared.item is str:
+        return [part for part in parts if part]
     try:
-        return declared.item(text)
+        return [declared.item(part) if option.read is None else option.read(part) for part in parts]
+    except UsageError as error:
+        _, _, expected = str(error).partition("`: ")
+        raise UsageError(f"`{entry.name}={text}`: {expected}") from None
     except ValueError:
         raise UsageError(f"`{entry.name}={text}`: expected a number, or several such as 0.1,0.3") from None
 

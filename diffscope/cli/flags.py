@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from diffscope.report import streams
 
 
 def in_flags(text: str, flags: Mapping[str, str]) -> str:
@@ -22,10 +24,17 @@ def in_flags(text: str, flags: Mapping[str, str]) -> str:
     return re.sub(r"`(\w+)=([^`]*)`", flag, text)
 
 
-@cache
-def known_flags() -> Mapping[str, str]:
-    """Of all options of all commands."""
+def flags_of(argv: Sequence[str]) -> Mapping[str, str]:
+    """Name of a field → flag, of the command that was called; of all commands where none was."""
     from diffscope.commands.base import commands
 
-    entries = (entry.declared for command in commands().values() for entry in command.entries)
+    known = commands()
+    called = next((word for word in argv if word in known), None)
+    chosen = known.values() if called is None else [known[called]]
+    entries = [entry.declared for command in chosen for entry in command.entries]
     return {one.name: one.flag for one in entries if one is not None}
+
+
+def speak_in_flags(argv: Sequence[str]) -> None:
+    """Has all that is said from now on name flags of the command that is called."""
+    streams.translate = partial(in_flags, flags=flags_of(argv))

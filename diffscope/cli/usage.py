@@ -59,7 +59,7 @@ def _said(error: Any, text: str, command: str, argv: Sequence[str]) -> str:
 def _too_many(error: Any, extra: Sequence[str], command: str) -> str:
     """Two checkpoints where one is taken, or what a shell made of `--data images/*`."""
     named = ", ".join(extra[:SHOWN]) + (f" and {len(extra) - SHOWN} more" if len(extra) > SHOWN else "")
-    taken = [p.metavar or p.name for p in error.ctx.command.params if p.param_type_name == "argument"]
+    taken = [(p.metavar or p.name).strip("[]") for p in error.ctx.command.params if p.param_type_name == "argument"]
     takes = "one CKPT" if taken == ["CKPT"] else " and ".join(taken) or "no argument"
     found = f"{command} takes {takes}; found {named} {'as well' if taken else ''}".rstrip()
     from diffscope.formats import PICTURE_ENDINGS

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from diffscope.commands.base import Gates
 from diffscope.measure.study import Study
 from diffscope.options.option import IMAGES, SPEED, STATISTICS, Argument, Option
-from diffscope.options.settings import Data, Loading, Settings, memory
+from diffscope.options.settings import Data, Loading, Settings, count, memory
 from diffscope.options.signature import Without
 from diffscope.studies.neighbors.options import Queries
 
@@ -33,7 +33,7 @@ class NeighborSettings(Settings):
         "flatten"
     )
     num_images: Annotated[
-        int | None, Option("Images, a seeded subset.", group=IMAGES, metavar="N", least=1, shown="all")
+        int | None, Option("Images, a seeded subset.", group=IMAGES, metavar="N", least=1, read=count, shown="all")
     ] = None
     views: Annotated[
         int,

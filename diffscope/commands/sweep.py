@@ -21,7 +21,7 @@ def run(
 ) -> Study:
     """ICR over noise levels and layers: at which level are features most semantic, and how sure is that?
 
-    Example: diffscope sweep ckpt.pt --data images/ --out sweep/
+    Example: diffscope sweep ckpt.pkl --data images/ --out sweep/
     """
     if settings.num_levels == 1 and not settings.sigma and not settings.t:
         raise UsageError("`num_levels=1`: a sweep compares noise levels, expected 2 or more; of one: diffscope icr")

@@ -185,7 +185,8 @@ def formed(declaration: Declaration, value: Any) -> Any:
 def _single(declaration: Declaration, value: Any) -> Any:
     if isinstance(value, os.PathLike) and declaration.item is str:
         return os.fspath(value)
-    if isinstance(value, str) and declaration.item is not str and declaration.option.read is not None:
+    text = isinstance(value, str) or (declaration.is_mapping and not isinstance(value, Mapping))
+    if text and declaration.item is not str and declaration.option.read is not None:
         return declaration.option.read(value)
     if declaration.item is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

@@ -43,6 +43,15 @@ def memory(text: str) -> int:
     return bytes_of(text, "max_memory")
 
 
+def count(text: str) -> int:
+    """A number of images, of a command that takes one; UsageError."""
+    try:
+        return int(text)
+    except ValueError:
+        several = "; several at once: sweep and icr" if "," in text else ""
+        raise UsageError(f"`num_images={text}`: expected a number of images{several}") from None
+
+
 @dataclass(frozen=True)
 class Settings(Declared):
     """What all measuring commands are told."""
@@ -83,6 +92,7 @@ class Settings(Declared):
             group=IMAGES,
             metavar="N",
             least=1,
+            read=count,
             shown="all, at most max(5000, 4 x features)",
         ),
     ] = None
@@ -162,6 +172,8 @@ class Settings(Declared):
     def __post_init__(self) -> None:
         """Checks what a single field cannot say of itself."""
         super().__post_init__()
+        if self.sigma and self.t:
+            raise UsageError("`sigma=` and `t=` both give noise levels; expected one of the two, repeated as needed")
         for sigma in self.sigma:
             if not (math.isfinite(sigma) and sigma > 0):
                 raise UsageError(f"`sigma={sigma:g}`: expected a noise-to-signal ratio above 0")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, get_type_hints
 
-from diffscope.options.option import Argument, Declaration, Declared, Option, declarations, formed
+from diffscope.options.option import Argument, Declaration, Declared, Option, check, declarations, formed
 
 Function = Callable[..., Any]
 
@@ -106,6 +106,8 @@ def built(function: Function, values: Mapping[str, Any]) -> dict[str, Any]:
         elif name in given:
             declared = next(entry.declared for entry in own if entry.name == name)
             arguments[name] = given[name] if declared is None else formed(declared, given[name])
+            if declared is not None:
+                check(declared, arguments[name])
     return arguments
 
 

@@ -6,6 +6,7 @@ Names of files, layers and classes come from outside: what they would say to a t
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from diffscope.names import visible
 
@@ -20,9 +21,13 @@ FALLBACK = str.maketrans(
 """The plot's characters keep their width, or its columns would shift."""
 
 
+translate: Callable[[str], str] = str
+"""Brings a text of the library into the words of who shows it: the command line has its flags here."""
+
+
 def carry(text: str, encoding: str) -> str:
     """The text as a stream of this encoding can show it."""
-    text = visible(text, spared="\t\n")
+    text = visible(translate(text), spared="\t\n")
     if not can_carry(encoding):
         text = text.translate(FALLBACK)
     return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -97,8 +97,9 @@ def test_what_is_refused(pictures: Path) -> None:
     icr = ("icr", *TOY, "--sigma", 0.5)
     both = ("icr", EDM, "--data", pictures, "--sigma", 1, "--augment", "all", "--num-images", "60,200")
     refused(diffscope(*both), 2, "--augment all with --num-images 60,200", "one of the two")
-    for counts in ("60,", "60,many", "0,60", "60,60", "-5", "1e3", ""):
-        refused(diffscope(*icr, "--num-images", counts), 2, f"--num-images {counts}")
+    for counts in ("60,", "60,many", "60,60", "-5", "1e3", ""):
+        refused(diffscope(*icr, "--num-images", counts), 2, f"--num-images {counts}".strip())
+    refused(diffscope(*icr, "--num-images", "0,60"), 2, "--num-images 0", "at least 1")
     refused(diffscope(*icr, "--num-images", "60,900"), 1, "--num-images 900", "200 images")
     refused(diffscope(*icr, "--num-images", "4,9"), 1, "9 images")
     refused(diffscope("icr", *TOY[:3], "--sigma", 1, "--augment", "all"), 2, "--augment none")
@@ -109,7 +110,7 @@ def test_other_commands_take_one_value(command: tuple[str, ...], pictures: Path)
     name, *options = command
     asked = (name, EDM, "--data", pictures, "--sigma", 1, *options)
     refused(diffscope(*asked, "--num-images", "60,200"), 2, "--num-images 60,200", "sweep and icr")
-    refused(diffscope(*asked, "--augment", "all"), 2, "'all'")
+    refused(diffscope(*asked, "--augment", "all"), 2, "--augment all", "crop+flip")
 
 
 def test_compare_names_what_does_not_fit(augmented: tuple[Path, Ran], pictures: Path, tmp_path: Path) -> None:
@@ -130,8 +131,8 @@ def test_a_summary_for_github(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     assert diffscope("icr", *COUNTS).code == 0
     lines = summary.read_text("utf-8").splitlines()
-    assert lines[2].startswith("| images | layer |")
-    assert [line.split("|")[1].strip() for line in lines[4:7]] == ["9", "60", "200"]
+    assert lines[2].startswith("| layer | σ | images |")
+    assert [line.split("|")[3].strip() for line in lines[4:7]] == ["9", "60", "200"]
     assert any(line.startswith("- linear, σ = 0.5: 9 images do not determine ICR.") for line in lines)
 
 

@@ -162,7 +162,7 @@ $ diffscope icr ckpt.pkl --data images --sigma 0.5 --views 1
 $ diffscope icr ckpt.pkl --data images --sigma 0.5 --layer enc.8x8_blok1
 [1] close: enc.8x8_block1 ... diffscope inspect
 $ diffscope icr ckpt.pkl --data images --sigma 0.5 --augment typo
-[2] 'typo' ... --augment from: none, crop, crop+flip
+[2] --augment typo ... none, crop, crop+flip
 $ diffscope icr ckpt.pkl --data images --sigma 0.5 --precision fp8
 [2] --precision fp8: expected auto, fp32
 $ diffscope icr ckpt.pkl --data images --sigma 0.5 --device gpu
@@ -188,7 +188,7 @@ $ diffscope cache list
 $ diffscope cache prune
 [2] say what to remove ... --older-than 30d
 $ diffscope demo --family dit
-[2] --family dit: the demo has edm and sit
+[2] --family dit: expected edm or sit
 $ diffscope convert ckpt.pkl out
 [2] out: expected a name that ends in .safetensors
 $ diffscope convert ckpt.pkl out.pt
@@ -196,7 +196,7 @@ $ diffscope convert ckpt.pkl out.pt
 $ diffscope features ckpt.pkl --data images --sigma 0.5 -o f.npz
 [2] f.npz: expected a name that ends in .safetensors
 $ diffscope features ckpt.pkl --data images --sigma 0.5
-[2] features needs a file ... -o FILE.safetensors
+[2] features needs a file ... --output FILE.safetensors
 $ diffscope icr ckpt.pkl --data images --sigma 0.5 --json --out notes.txt
 [1] --out notes.txt: a file of that name is there ... expected a folder
 $ diffscope sweep ckpt.pkl --data images --out notes.txt
