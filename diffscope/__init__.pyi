@@ -280,7 +280,7 @@ def icr(
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
         out: Write result.json, result.csv and figures there.
-        overwrite: Replace a result of another protocol in --out.
+        overwrite: Replace a result of another protocol in `out`.
         progress: Show a bar, in terminals and notebooks.
 
     Raises:
@@ -356,14 +356,14 @@ def memorization(
         samples: Samples of each checkpoint.
         steps: Noise levels of the sampler (Heun's method).
         class_label: Class of the samples: null, label (as the training images have them), an index.
-        space: pixels, or features: the model's own at --layer and --sigma, by their cosine.
+        space: pixels, or features: the model's own at `layer` and `sigma`, by their cosine.
         threshold: A copy has d1/d2 below it (pixels), or a cosine above it.
         mirror: A training image and its mirror image count as the same.
-        layer: Of --space features: layer by its name, or mid.
-        sigma: Of --space features: the noise level that the network is told.
-        encoder: Compare by a TorchScript program such as SSCD's; needs --allow-torchscript.
-        allow_torchscript: Run the program in --encoder FILE: trust where it comes from.
-        encoder_side: Side to which images are resized for --encoder.
+        layer: Of `space` features: layer by its name, or mid.
+        sigma: Of `space` features: the noise level that the network is told.
+        encoder: Compare by a TorchScript program such as SSCD's; needs `allow_torchscript`.
+        allow_torchscript: Run the program in `encoder` FILE: trust where it comes from.
+        encoder_side: Side to which images are resized for `encoder`.
         encoder_features: Compare by descriptors made elsewhere: two .safetensors with one tensor [images, d] each.
         seed: Seed of the samples' noise and classes.
         device: cpu, cuda, cuda:1, mps.
@@ -374,13 +374,13 @@ def memorization(
             1 GB.
         strict: An unreadable image or checkpoint is an error, not left out.
         step_from: Where a path tells the training step, as one group, such as 'ckpt-(\d+)'.
-        save_samples: Also write all samples to --out, as samples.npz or samples-STEP.npz.
+        save_samples: Also write all samples to `out`, as samples.npz or samples-STEP.npz.
         family: Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
         out: Write result.json, result.csv and figures there.
-        overwrite: Replace a result of another protocol in --out.
+        overwrite: Replace a result of another protocol in `out`.
         progress: Show a bar, in terminals and notebooks.
 
     Raises:
@@ -399,9 +399,9 @@ def merge(
     Neither the checkpoint nor the images are needed. Shards of different protocols are refused, by field.
 
     Args:
-        parts: Folders that --shard I/N --out FOLDER wrote.
+        parts: Folders that `shard` I/N `out` FOLDER wrote.
         out: Write result.json, result.csv and figures there.
-        overwrite: Replace a result of another protocol in --out.
+        overwrite: Replace a result of another protocol in `out`.
         progress: Show a bar, in terminals and notebooks.
 
     Raises:
@@ -478,7 +478,7 @@ def neighbors(
         workers: Threads that decode images ahead.
         max_memory: For the features, such as 8GB.
         compile: On CUDA, compile the network's blocks first; pays on long runs.
-        query: Image to show: its index, or its name inside --data, or a list of them; where that has commas, its
+        query: Image to show: its index, or its name inside `data`, or a list of them; where that has commas, its
             index.
         rows: Queries to choose where none is given.
         k: Neighbours of each query.
@@ -489,7 +489,7 @@ def neighbors(
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
         out: Write result.json, result.csv and figures there.
-        overwrite: Replace a result of another protocol in --out.
+        overwrite: Replace a result of another protocol in `out`.
         progress: Show a bar, in terminals and notebooks.
 
     Raises:
@@ -573,7 +573,7 @@ def probe(
         workers: Threads that decode images ahead.
         max_memory: For the moments, such as 8GB; more are measured in portions.
         compile: On CUDA, compile the network's blocks first; pays on long runs.
-        test_share: Of --data, kept for the test; seeded.
+        test_share: Of `data`, kept for the test; seeded.
         solver: sklearn, or torch: the same minimum, for large sets.
         knn: Neighbours that vote.
         label_noise: Also train with these shares of labels replaced, such as 0.2,0.4.
@@ -586,7 +586,7 @@ def probe(
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
         test: Labelled images to test on.
         out: Write result.json, result.csv and figures there.
-        overwrite: Replace a result of another protocol in --out.
+        overwrite: Replace a result of another protocol in `out`.
         progress: Show a bar, in terminals and notebooks.
 
     Raises:
@@ -669,7 +669,7 @@ def sweep(
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
         out: Write result.json, result.csv and figures there.
-        overwrite: Replace a result of another protocol in --out.
+        overwrite: Replace a result of another protocol in `out`.
         progress: Show a bar, in terminals and notebooks.
 
     Raises:
@@ -750,16 +750,16 @@ def track(
         compile: On CUDA, compile the network's blocks first; pays on long runs.
         step_from: Where a path tells the training step, as one group, such as 'ckpt-(\d+)'.
         holdout: Images not trained on: their ICR, and the denoising loss on both.
-        num_holdout: Of --holdout, a seeded subset.
+        num_holdout: Of `holdout`, a seeded subset.
         overlay: Numbers you have of the run: a column step, any others beside it.
-        column: Of --overlay, this column, or a list of them.
-        rule: Of the onset: long (from 30 snapshots on), short, or auto; --watch: long.
+        column: Of `overlay`, this column, or a list of them.
+        rule: Of the onset: long (from 30 snapshots on), short, or auto; `watch`: long.
         family: Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
         out: Write result.json, result.csv and figures there.
-        overwrite: Replace a result of another protocol in --out.
+        overwrite: Replace a result of another protocol in `out`.
         progress: Show a bar, in terminals and notebooks.
 
     Raises:

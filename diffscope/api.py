@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING
@@ -134,12 +135,22 @@ def documentation(command: Command, entries: list[Entry]) -> str:
     for entry in sorted(entries, key=_place):
         told = entry.argument or entry.option
         assert told is not None
-        told_help = told.help.replace(f" {REPEATABLE}", ", or a list of them")
+        told_help = _FLAG.sub(lambda flag: f"`{flag[1].replace('-', '_')}`", told.help).replace(
+            f" {REPEATABLE}", ", or a list of them"
+        )
         lines += textwrap.wrap(f"{entry.name}: {told_help}", 112, initial_indent="    ", subsequent_indent="        ")
     if command.measures:
         lines.append("    progress: Show a bar, in terminals and notebooks.")
     lines += ["", "Raises:", "    DiffscopeError: Whatever keeps the question from being answered, in one line."]
     return "\n".join(lines)
+
+
+_FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*)")
+"""In help, which speaks of flags."""
+
+
+def _named(flag: re.Match[str]) -> str:
+    return f"`{flag[1].replace('-', '_')}`"
 
 
 def _run(command: Command, values: dict[str, Any], progress: bool) -> Result | Record:

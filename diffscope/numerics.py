@@ -105,7 +105,7 @@ def spd_inverse(a: FloatArray) -> FloatArray:
     if info != 0:
         raise IllConditioned(
             f"the residual covariance of {len(a)} channels is not positive definite (channel {abs(info) - 1} depends "
-            "on those before it); expected independent channels; take more images or views, or --reduce"
+            "on those before it); expected independent channels; take more images or views, or `reduce=`"
         )
     return np.asarray(inverse)
 

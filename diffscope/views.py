@@ -58,9 +58,9 @@ class Augmentation:
     def __post_init__(self) -> None:
         """Checks both fields."""
         if self.name not in AUGMENTATIONS:
-            raise UsageError(f"No augmentation {self.name!r}. Choose --augment from: {', '.join(AUGMENTATIONS)}.")
+            raise UsageError(f"No augmentation {self.name!r}. Choose `augment=` from: {', '.join(AUGMENTATIONS)}.")
         if not 0 <= self.strength <= MAX_STRENGTH:
-            raise UsageError(f"--augment-strength is {self.strength}. Expected a number from 0 to {MAX_STRENGTH}.")
+            raise UsageError(f"`augment_strength=` is {self.strength}. Expected a number from 0 to {MAX_STRENGTH}.")
 
     @property
     def steps(self) -> frozenset[str]:
@@ -91,7 +91,7 @@ def augmented_view(images: Tensor, indices: Sequence[int], view: int, augmentati
     if images.is_floating_point() or images.shape[1] not in (1, 3):
         found = f"{str(images.dtype).removeprefix('torch.')} images of {images.shape[1]} channels"
         raise UsageError(
-            f"Cannot apply {augmentation.name} to {found}. Augmentation takes pictures; use --augment none."
+            f"Cannot apply {augmentation.name} to {found}. Augmentation takes pictures; use `augment=none`."
         )
     draws = _draws(seed, indices, view)
     images = _crop_and_flip(images, draws, strength, flip="flip" in steps)

@@ -73,7 +73,7 @@ def test_batches_are_halved_until_they_fit_and_stay_so(after: int, monkeypatch: 
 def test_one_image_that_does_not_fit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     denoiser = toy()
     monkeypatch.setattr(denoiser, "walk", Small(denoiser, most=1))
-    with pytest.raises(MemoryLimit, match="does not hold one image of 2 views; take --device cpu, fewer --views"):
+    with pytest.raises(MemoryLimit, match="does not hold one image of 2 views; take `device=cpu`, fewer `views=`"):
         stream(denoiser, open_source(f"synthetic:count={COUNT}"), [], batch_size=4)
 
 
@@ -181,7 +181,7 @@ def test_compiled_blocks_give_the_same_walk(name: str) -> None:
 
 def test_compiling_is_for_cuda_and_for_our_own_networks() -> None:
 
-    with pytest.raises(UsageError, match="--compile pays on CUDA only, not on cpu"):
+    with pytest.raises(UsageError, match="`compile=` pays on CUDA only, not on cpu"):
         prepared("toy:d=6,side=4", "synthetic:count=40", Settings(augment="none", compile=True))
     library = HookedNetwork(torch.nn.Linear(2, 2), (), lambda module, x, time, label: x)
     with pytest.raises(UsageError, match="one of a library runs as the library has it"):

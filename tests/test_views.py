@@ -242,7 +242,7 @@ def test_strength_zero_leaves_only_the_flip() -> None:
 
 @pytest.mark.parametrize("strength", [-0.1, 2.6, float("nan"), float("inf")])
 def test_impossible_strengths_are_wrong_usage(strength: float) -> None:
-    with pytest.raises(UsageError, match=r"--augment-strength .* Expected a number from 0 to 2\.5"):
+    with pytest.raises(UsageError, match=r"`augment_strength=` .* Expected a number from 0 to 2\.5"):
         Augmentation("crop", strength)
 
 
@@ -254,7 +254,7 @@ def test_an_unknown_augmentation_is_wrong_usage() -> None:
 def test_generated_floats_pass_and_are_never_augmented() -> None:
     images = torch.randn(2, 3, 8, 8)
     assert torch.equal(augmented_view(images, [0, 1], 0, Augmentation("none"), seed=0), images)
-    with pytest.raises(UsageError, match="--augment none"):
+    with pytest.raises(UsageError, match="`augment=none`"):
         augmented_view(images, [0, 1], 0, Augmentation("crop"), seed=0)
 
 

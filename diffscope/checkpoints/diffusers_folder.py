@@ -165,7 +165,7 @@ def _no_network(path: str) -> str:
             f"diffscope track {path} --data IMAGES"
         )
     what = "without a network (config.json in it, in unet/ or in transformer/)" if names else "with nothing in it"
-    return f"a folder {what}; {EXPECTED}, or a diffusers folder; images go to --data"
+    return f"a folder {what}; {EXPECTED}, or a diffusers folder; images go to `data=`"
 
 
 def _refuse_code(pipeline: str) -> None:

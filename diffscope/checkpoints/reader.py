@@ -62,7 +62,7 @@ def read(path: str | os.PathLike[str], weights: str = "ema", outline: bool = Fal
     """
     path = os.fspath(path)
     if weights not in ("ema", "model"):
-        raise CheckpointError(one_line(f"{path}: --weights {weights} does not exist; use ema or model"))
+        raise CheckpointError(one_line(f"{path}: `weights={weights}` does not exist; use ema or model"))
     reference = path if os.path.exists(path) else published.resolve(path) or path
     local, revision = locate(reference) if hub.is_reference(reference) else (reference, None)
     try:

@@ -23,8 +23,8 @@ MAGICS = {
     b"\x89HDF": "an HDF5 file; save the network's weights as safetensors",
     b"\x93NUMPY": "a NumPy array; save the network's weights as safetensors",
     b"PK\x05\x06": "an empty zip file; fetch or copy it again",
-    b"\x89PNG": "a picture; pictures go to --data, in a folder",
-    b"\xff\xd8\xff": "a picture; pictures go to --data, in a folder",
+    b"\x89PNG": "a picture; pictures go to `data=`, in a folder",
+    b"\xff\xd8\xff": "a picture; pictures go to `data=`, in a folder",
     b"GGUF": "a GGUF file; save the network's weights as safetensors",
 }
 

@@ -90,7 +90,7 @@ def _with_reason(ema: WeightSet | None, model: WeightSet | None, wanted: str) ->
     """
     if wanted == "model" and model is None:
         assert ema is not None
-        raise CheckpointError(f"holds EMA weights alone ('{ema.key}'), not the model's own; use --weights ema")
+        raise CheckpointError(f"holds EMA weights alone ('{ema.key}'), not the model's own; use `weights=ema`")
     if ema is not None and (wanted == "ema" or model is None):
         reason = f"the file holds '{ema.key}' alone" if model is None else _default_reason(ema, model)
         return Choice(ema, "ema", _sentence(reason, ema))

@@ -25,12 +25,12 @@ def in_flags(text: str, flags: Mapping[str, str]) -> str:
 
 
 def flags_of(argv: Sequence[str]) -> Mapping[str, str]:
-    """Name of a field → flag, of the command that was called; of all commands where none was."""
+    """Name of a field → flag: of the command that was called, and of the others where it has no such option."""
     from diffscope.commands.base import commands
 
     known = commands()
     called = next((word for word in argv if word in known), None)
-    chosen = known.values() if called is None else [known[called]]
+    chosen = [*known.values(), *([] if called is None else [known[called]])]
     entries = [entry.declared for command in chosen for entry in command.entries]
     return {one.name: one.flag for one in entries if one is not None}
 

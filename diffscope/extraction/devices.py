@@ -43,7 +43,7 @@ def resolve_device(name: str | None) -> str:
     try:
         torch.zeros(1, device=name).item()  # `meta` has no numbers
     except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
-        raise UsageError(f"--device {name}: {_why(name, error)}") from None
+        raise UsageError(f"`device={name}`: {_why(name, error)}") from None
     return name
 
 
@@ -77,9 +77,9 @@ def resolve_precision(name: str, device: str) -> str:
     if name == "auto":
         return "tf32" if device.startswith("cuda") else "fp32"
     if name not in DTYPES:
-        raise UsageError(f"--precision {name}: expected auto, {', '.join(DTYPES)}")
+        raise UsageError(f"`precision={name}`: expected auto, {', '.join(DTYPES)}")
     if name == "tf32" and not device.startswith("cuda"):
-        raise UsageError(f"--precision tf32 exists on CUDA only, not on {device}; use fp32")
+        raise UsageError(f"`precision=tf32` exists on CUDA only, not on {device}; use fp32")
     return name
 
 

@@ -98,8 +98,8 @@ class Extractor:
         images = len(batch.indices)
         if images == 1:
             raise MemoryLimit(
-                f"{self.device}: its memory does not hold one image of {self.plan.views} views; take --device cpu, "
-                "fewer --views or a 16-bit --precision"
+                f"{self.device}: its memory does not hold one image of {self.plan.views} views; take `device=cpu`, "
+                "fewer `views=` or a 16-bit `precision=`"
             ) from None
         self._most = (images + 1) // 2
         if self.device.type == "cuda":

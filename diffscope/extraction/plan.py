@@ -27,7 +27,7 @@ def not_finite(what: str, precision: str) -> NonFinite:
     if precision in ("fp32", "tf32"):
         advice = "its weights have diverged or the file is damaged: take another checkpoint"
     else:
-        advice = "use --precision fp32"
+        advice = "use `precision=fp32`"
     return NonFinite(f"{what} not finite in {precision}; {advice}")
 
 

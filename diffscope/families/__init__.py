@@ -43,7 +43,7 @@ def load(checkpoint: Checkpoint, family: str | None = None, config: Mapping[str,
     if family is not None:
         if family not in matches:
             raise UnknownFamily(f"{checkpoint.path}: its {_held(checkpoint)} are not those of family '{family}'")
-        match = Match(True, f"--family {family} was given")
+        match = Match(True, f"`family={family}` was given")
     else:
         family, match = _decide(checkpoint, matches, list(known))
     denoiser: Denoiser = known[family].build(checkpoint, config or {}, match)
@@ -101,7 +101,7 @@ def _decide(checkpoint: Checkpoint, matches: Mapping[str, Match], known: list[st
         whys = "; ".join(f"{name}: {match.why}" for name, match in matches.items())
         raise UnknownFamily(
             f"{checkpoint.path}: the file does not say what it is ({whys}); say it with "
-            + " or ".join(f"--family {name}" for name in matches)
+            + " or ".join(f"`family={name}`" for name in matches)
         )
     if not checkpoint.tensors:
         raise CheckpointError(f"{checkpoint.path}: no tensors in it")

@@ -78,7 +78,7 @@ def _at_most(parameters: float, path: str) -> Iterator[None]:
         if parameter is not None and threading.get_ident() == thread and next(count) > parameters:
             raise CheckpointError(
                 f"{path}: its constructor arguments ask for more weights than the file holds; "
-                "fetch or copy it again, or say what differs with --config KEY=VALUE"
+                "fetch or copy it again, or say what differs with `config=KEY=VALUE`"
             )
 
     handle = register_module_parameter_registration_hook(look)
@@ -178,7 +178,7 @@ def _check_fit(network: nn.Module, tensors: Mapping[str, Tensor], path: str) -> 
         kinds = [f"{n} {str(tensors[n].dtype).removeprefix('torch.')}" for n in typed]
         parts.append(f"not floating-point numbers: {_few(kinds)}")
     if parts:
-        advice = "; say what differs with --config KEY=VALUE" if missing or surplus or shaped else ""
+        advice = "; say what differs with `config=KEY=VALUE`" if missing or surplus or shaped else ""
         raise WeightsMismatch(
             f"{path}: the weights do not fit {type(network).__name__} as built; {'; '.join(parts)}{advice}"
         )

@@ -43,7 +43,7 @@ class Facts:
     def __post_init__(self) -> None:
         for key in self.config:
             if key not in self.known:
-                raise UsageError(f"--config {shown(key)}: this family knows {', '.join(sorted(self.known))}")
+                raise UsageError(f"`config={shown(key)}`: this family knows {', '.join(sorted(self.known))}")
 
     def integer(self, key: str, default: int, low: int = 1, high: int = MAX_SIZE) -> int:
         """Reads a whole number.
@@ -158,11 +158,11 @@ class Facts:
             except ValueError:
                 found = None
             if found is None:
-                raise UsageError(f"--config {key}={shown(text, quotes=False)}: expected {allowed}")
+                raise UsageError(f"`config={key}={shown(text, quotes=False)}`: expected {allowed}")
             return found
         value = default if self.said.get(key) is None else self.said[key]
         if (found := accept(value)) is None:
-            advice = f"; say it with --config {key}=VALUE" if key in self.known else ""
+            advice = f"; say it with `config={key}=VALUE`" if key in self.known else ""
             raise self.refusal(f"{self.path}: {key} is {shown(value)}; expected {allowed}{advice}")
         return found
 

@@ -31,7 +31,7 @@ _KINDS: tuple[tuple[str, str], ...] = (
     ),
     (
         r"^(first_stage_model\.)?(post_)?quant_conv\.|^decoder\.(up|up_blocks|mid_block|mid)\.",
-        "a VAE alone: give the network that works on its latents, and the VAE's folder with --vae",
+        "a VAE alone: give the network that works on its latents, and the VAE's folder with `vae=`",
     ),
     (
         r"^(down_blocks|transformer_blocks)\.\d+\.",

@@ -78,5 +78,5 @@ def null_class_warnings(classes: Classes) -> tuple[str, ...]:
         return ()
     return (
         "the model is class-conditional and was never trained on the null label; "
-        "--class label uses the images' own labels",
+        "`class_label=label` uses the images' own labels",
     )

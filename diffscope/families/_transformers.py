@@ -74,7 +74,7 @@ class TransformerDenoiser(Denoiser):
         if classes is not None:
             return classes.to(device)
         if not self.classes.null:
-            raise UsageError("this model has no null class; use --class label or --class INT")
+            raise UsageError("this model has no null class; use `class_label=label` or `class_label=INT`")
         return torch.full((1,), self.classes.count, device=device)
 
 
@@ -248,7 +248,7 @@ def build_interpolant(
     built = build_transformer(tensors, facts)
     others = " or ".join(name for name in paths if name != default_path)
     assumed = not facts.says("path_type")
-    warnings = [f"the path is assumed to be {default_path} (--config path_type={others})"] if assumed else []
+    warnings = [f"the path is assumed to be {default_path} (`config=path_type={others}`)"] if assumed else []
     return make(
         network_class=f"{make.__name__.removesuffix('Denoiser')}({path_type}, {prediction})",
         noise=paths[path_type](),
@@ -318,11 +318,11 @@ def _heads(shape: Mapping[str, Any], q_norm: Tensor | None, facts: Facts) -> tup
     said = facts.integer("num_heads", 1, high=width) if facts.says("num_heads") else None
     of_user = "num_heads" in facts.config
     if of_user and said is not None and width % said:
-        raise UsageError(f"--config num_heads={said}: the width {width} is not a multiple of it")
+        raise UsageError(f"`config=num_heads={said}`: the width {width} is not a multiple of it")
     if q_norm is not None:
         head = len(q_norm)
         if of_user and said != width // head:
-            raise UsageError(f"--config num_heads={said} contradicts the q_norm weights, which say {width // head}")
+            raise UsageError(f"`config=num_heads={said}` contradicts the q_norm weights, which say {width // head}")
         return width // head, f"{width // head} heads from the length of q_norm"
     if said is not None:
         if width % said:
@@ -335,7 +335,7 @@ def _heads(shape: Mapping[str, Any], q_norm: Tensor | None, facts: Facts) -> tup
         return heads, f"{heads} heads, the published size of {depth} blocks of width {width}"
     raise CheckpointError(
         f"{facts.path}: {depth} blocks of width {width} are no published size, and the number of attention heads "
-        "stands in no tensor; say it with --config num_heads=N"
+        "stands in no tensor; say it with `config=num_heads=N`"
     )
 
 
@@ -349,7 +349,7 @@ def _classes(rows: int, facts: Facts) -> tuple[Classes, str]:
         return Classes(num_classes, null=False), f"{num_classes} classes without a null class"
     raise CheckpointError(
         f"{facts.path}: {rows} class rows for num_classes {num_classes}; expected as many, or one more for the null "
-        "class; say it with --config num_classes=N"
+        "class; say it with `config=num_classes=N`"
     )
 
 
@@ -372,5 +372,5 @@ def early_average(checkpoint: Checkpoint) -> list[str]:
         return []
     return [
         f"after {step} steps the initial weights still make up {initial:.0%} of the EMA; "
-        "--weights model takes the raw ones"
+        "`weights=model` takes the raw ones"
     ]

@@ -201,18 +201,18 @@ class Denoiser(ABC):
         """
         if self.latent_scale is None:
             if path is not None:
-                raise CheckpointError(f"--vae {path}: this model works on pixels and takes no image encoder")
+                raise CheckpointError(f"`vae={path}`: this model works on pixels and takes no image encoder")
             return
         if path is None and encoder is None:
             raise CheckpointError(
                 "this model works on VAE latents: give its image encoder, a diffusers folder of sd-vae-ft-ema, "
-                "with --vae PATH, or latents made beforehand (.npz) as --data"
+                "with `vae=PATH`, or latents made beforehand (.npz) as `data=`"
             )
         encoder = encoder or Autoencoder(str(path))
         side = self.space.side * encoder.factor
         if encoder.latent_channels != self.space.channels:
             raise CheckpointError(
-                f"--vae {path}: it makes {encoder.latent_channels} channels, the model takes {self.space.channels}"
+                f"`vae={path}`: it makes {encoder.latent_channels} channels, the model takes {self.space.channels}"
             )
         self.encoder = encoder
         self.space = replace(self.space, image_channels=encoder.image_channels, image_side=side)

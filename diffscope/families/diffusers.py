@@ -87,7 +87,7 @@ class DiffusersDenoiser(Denoiser):
         if classes is not None:
             return classes.to(device)
         if not self.classes.null:
-            raise UsageError("this model has no null class; use --class label or --class INT")
+            raise UsageError("this model has no null class; use `class_label=label` or `class_label=INT`")
         return torch.full((1,), self.classes.count, device=device)
 
     def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
@@ -206,7 +206,7 @@ def _noise(schedule: Mapping[str, Any], path: str) -> DiscreteSteps:
     if not 0 < levels[0] <= levels[-1] < math.inf:
         raise CheckpointError(
             f"{path}: the scheduler's betas give noise levels from {levels[0]:g} to {levels[-1]:g}; expected them "
-            "above 0 and finite; say what differs with --config beta_start=B, beta_end=B or num_train_timesteps=N"
+            "above 0 and finite; say what differs with `config=beta_start=B, beta_end=B` or num_train_timesteps=N"
         )
     return DiscreteSteps(levels)
 
@@ -232,7 +232,7 @@ def _facts(checkpoint: Checkpoint, config: Mapping[str, str]) -> tuple[dict[str,
     if scheduler is None and not config.keys() & set(_SETTINGS):
         warnings.append(
             "no scheduler_config.json: DDPM's 1000 linear betas from 0.0001 to 0.02 and epsilon are assumed "
-            "(--config beta_schedule, beta_start, beta_end, num_train_timesteps, prediction_type)"
+            "(`config=` beta_schedule, beta_start, beta_end, num_train_timesteps, prediction_type)"
         )
     facts = {
         "class": checkpoint.class_name,
@@ -332,7 +332,7 @@ def _side(facts: Facts) -> int:
     if "sample_size" in facts.config or type(size) is int:
         return replace(facts, said={"sample_size": size}).integer("sample_size", 1, high=MAX_SIDE)
     raise CheckpointError(
-        f"{facts.path}: sample_size is {shown(size)}; expected a square, say it with --config sample_size=N"
+        f"{facts.path}: sample_size is {shown(size)}; expected a square, say it with `config=sample_size=N`"
     )
 
 

@@ -161,7 +161,7 @@ def _noise(make: type[Preconditioner], settings: Mapping[str, Any], u: Tensor | 
     if not 0 <= noise.sigma_min < noise.sigma_max:
         raise CheckpointError(
             f"{path}: noise levels from {noise.sigma_min:g} to {noise.sigma_max:g} by {dict(settings)}; expected "
-            "sigma_min below sigma_max; say what differs with --config KEY=VALUE"
+            "sigma_min below sigma_max; say what differs with `config=KEY=VALUE`"
         )
     return noise
 
@@ -173,7 +173,7 @@ def _check_levels(u: Tensor, steps: int, path: str) -> None:
         kind = str(u.dtype).removeprefix("torch.")
         raise CheckpointError(
             f"{path}: u, of shape {list(u.shape)} and type {kind}, is no table of noise levels; expected M + 1 = "
-            f"{steps + 1} numbers that descend to 0, where --config M=N says how many"
+            f"{steps + 1} numbers that descend to 0, where `config=M=N` says how many"
         )
 
 
@@ -248,12 +248,12 @@ def _precond_class(
     elif match := re.search(r"baseline-.*-(vp|ve)\b", checkpoint.name):
         name, why = {"vp": "VPPrecond", "ve": "VEPrecond"}[match[1]], "the file's name decides the preconditioner"
     else:
-        name, why = "EDMPrecond", "EDMPrecond is assumed, for bare weights do not tell (--config precond=VPPrecond)"
+        name, why = "EDMPrecond", "EDMPrecond is assumed, for bare weights do not tell (`config=precond=VPPrecond`)"
     if not isinstance(name, str) or name not in PRECONDITIONERS:
         kind = UsageError if "precond" in config else CheckpointError
         raise kind(
             f"preconditioner {shown(name, quotes=False)} is not one of {', '.join(PRECONDITIONERS)}; "
-            "say --config precond=NAME"
+            "say `config=precond=NAME`"
         )
     return name, why
 

@@ -193,6 +193,6 @@ def infer_arguments(path: str, tensors: Mapping[str, Tensor], channels_per_head:
     if narrow:
         raise CheckpointError(
             f"{path}: {narrow[0]} attends at {shapes[narrow[0]][1]} channels, fewer than one head of "
-            f"{channels_per_head}; say the head size with --config channels_per_head=N"
+            f"{channels_per_head}; say the head size with `config=channels_per_head=N`"
         )
     return arguments

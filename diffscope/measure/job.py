@@ -100,7 +100,7 @@ def prepare(
     _check_inputs(denoiser, source, settings)
     device = resolve_device(settings.device)
     if settings.compile and not device.startswith("cuda"):
-        raise UsageError(f"--compile pays on CUDA only, not on {device}, where it takes a minute and gains nothing")
+        raise UsageError(f"`compile=` pays on CUDA only, not on {device}, where it takes a minute and gains nothing")
     widest = max(layer.width if settings.pool == "mean" else math.prod(layer.shape) for layer in layers)
     count = min(len(source), settings.num_images or max(DEFAULT_IMAGES, IMAGES_PER_FEATURE * widest))
     on_cpu = device == "cpu"
@@ -145,7 +145,7 @@ def _layers(denoiser: Denoiser, names: tuple[str, ...]) -> tuple[Layer, ...]:
         return denoiser.layers
     chosen = {denoiser.layer(name).name for name in names}
     if not chosen:
-        raise UnknownLayer("no layer asked for; --layer mid is the default")
+        raise UnknownLayer("no layer asked for; `layer=mid` is the default")
     return tuple(layer for layer in denoiser.layers if layer.name in chosen)
 
 
@@ -170,30 +170,30 @@ def _check_inputs(denoiser: Denoiser, source: Source, settings: Settings) -> Non
     if not len(source):
         raise DataError(f"{source.path}: no images in it")
     if denoiser.latent_scale is None and source.kind == "latents":
-        raise DataError(f"--data {source.path} holds latents, but this model works on pixels; give images")
+        raise DataError(f"`data={source.path}` holds latents, but this model works on pixels; give images")
     if source.kind == "latents":
         _check_latents(denoiser, source)
     if source.kind == "latents" and settings.augment != "none":
         raise DataError(
-            "latents made beforehand cannot be augmented; say --augment none (views then differ in noise alone)"
+            "latents made beforehand cannot be augmented; say `augment=none` (views then differ in noise alone)"
         )
     chosen, classes = settings.class_label, denoiser.classes
     if chosen != "null" and not classes.count:
-        raise DataError(f"--class {chosen}: this model is not class-conditional; leave --class out")
+        raise DataError(f"`class_label={chosen}`: this model is not class-conditional; leave `class_label=` out")
     if chosen == "null" and not classes.null:
-        raise DataError("this model has no null class; use --class label or --class INT")
+        raise DataError("this model has no null class; use `class_label=label` or `class_label=INT`")
     if chosen == "label":
         if source.labels is None:
             raise DataError(
-                f"--class label: {source.path} has no labels; use class folders, dataset.json, or in an .npz whole "
-                "numbers [N] as y, arr_1 or labels"
+                f"`class_label=label`: {source.path} has no labels; use class folders, dataset.json, or in an .npz "
+                "whole numbers [N] as y, arr_1 or labels"
             )
         if int(source.labels.max()) >= classes.count:
             raise DataError(
-                f"--class label: labels reach {int(source.labels.max())}, the model has {classes.count} classes"
+                f"`class_label=label`: labels reach {int(source.labels.max())}, the model has {classes.count} classes"
             )
     elif chosen != "null" and int(chosen) >= classes.count:
-        raise DataError(f"--class {chosen}: the model's classes run from 0 to {classes.count - 1}")
+        raise DataError(f"`class_label={chosen}`: the model's classes run from 0 to {classes.count - 1}")
 
 
 def _check_latents(denoiser: Denoiser, source: Source) -> None:

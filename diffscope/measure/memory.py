@@ -35,8 +35,8 @@ def rounds(job: Job) -> list[Round]:
     need = max(reading, *costs)
     if need > limit:
         raise MemoryLimit(
-            f"the moments of one layer at one noise level need {in_bytes(need)}, more than --max-memory "
-            f"{in_bytes(limit)}; take a narrower layer, --pool mean, or a larger --max-memory"
+            f"the moments of one layer at one noise level need {in_bytes(need)}, more than `max_memory=` "
+            f"{in_bytes(limit)}; take a narrower layer, `pool=mean`, or a larger `max_memory=`"
         )
     levels = range(len(job.levels))
     runs = [tuple(range(len(costs)))]
@@ -87,7 +87,7 @@ def described(job: Job, chosen: Sequence[Round]) -> str | None:
         return None
     layers = len({one[0].layers for one in chosen})
     text = (
-        f"the moments need {in_bytes(memory_of(job))}, more than --max-memory {in_bytes(memory_limit(job))}: measured "
+        f"the moments need {in_bytes(memory_of(job))}, more than `max_memory={in_bytes(memory_limit(job))}`: measured "
         f"in {len(chosen)} portions of at most {_counted(max(len(one[0].levels) for one in chosen), 'noise level')}"
     )
     if layers > 1:

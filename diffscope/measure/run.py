@@ -305,7 +305,7 @@ def refusals(job: Job) -> dict[str, str]:
         if len(job.indices) < 2 * job.blocks:  # first: more views would not help
             problem: str | None = (
                 f"{len(job.indices)} images; expected at least {2 * job.blocks}, two for each block of the jackknife: "
-                "raise --num-images, or give more with --data"
+                "raise `num_images=`, or give more with `data=`"
             )
         else:
             problem = size_problem(len(job.indices), job.plan.views, job.plan.width(layer))
@@ -328,7 +328,7 @@ def measurable(job: Job) -> tuple[Job, Outline]:
         TooFewImages: If the images determine no layer.
     """
     if job.plan.views < 2:
-        raise NeedTwoViews(f"--views {job.plan.views}: ICR compares views of one image; at least 2 are needed")
+        raise NeedTwoViews(f"`views={job.plan.views}`: ICR compares views of one image; at least 2 are needed")
     refused = refusals(job)
     kept = tuple(layer for layer in job.plan.layers if layer.name not in refused)
     if not kept:

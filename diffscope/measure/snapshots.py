@@ -110,10 +110,10 @@ def step_pattern(step_from: str | None) -> re.Pattern[str] | None:
         pattern = re.compile(step_from)
     except re.error as error:
         raise UsageError(
-            f"--step-from '{step_from}': not a regular expression ({error}); such as 'step=(\\d+)'"
+            f"`step_from=` '{step_from}': not a regular expression ({error}); such as 'step=(\\d+)'"
         ) from None
     if pattern.groups != 1:
-        raise UsageError(f"--step-from '{step_from}': expected one group around the step, such as 'step=(\\d+)'")
+        raise UsageError(f"`step_from=` '{step_from}': expected one group around the step, such as 'step=(\\d+)'")
     return pattern
 
 
@@ -153,7 +153,7 @@ def snapshot_of(path: str, pattern: re.Pattern[str] | None = None, weights: str 
     if pattern is not None:
         match = pattern.search(path)
         if not match or not match[1].isdecimal():
-            raise CheckpointError(f"{path}: --step-from '{pattern.pattern}' finds no step in this path")
+            raise CheckpointError(f"{path}: `step_from=` '{pattern.pattern}' finds no step in this path")
         return Snapshot(path, int(match[1]), None)
     if checkpoint.step is not None:
         return Snapshot(path, checkpoint.step, checkpoint.step_unit)
@@ -168,7 +168,7 @@ def _step_in_name(checkpoint: Checkpoint) -> int:
     if len(numbers) != 1:
         raise CheckpointError(
             f"{checkpoint.path}: neither the file nor its name says at which training step it was written; "
-            r"say where it stands, such as --step-from 'ckpt-(\d+)'"
+            r"say where it stands, such as `step_from=` 'ckpt-(\d+)'"
         )
     return int(numbers[0])
 
@@ -179,9 +179,9 @@ def check_series(snapshots: Sequence[Snapshot]) -> None:
         if before.step == after.step:
             raise CheckpointError(
                 f"{before.path} and {after.path} both stand at step {after.step}; a series has one checkpoint a step: "
-                "name one set of files (a glob such as '*-0.050.pkl'), or --step-from"
+                "name one set of files (a glob such as '*-0.050.pkl'), or `step_from=`"
             )
     units = {snapshot.unit: snapshot.path for snapshot in reversed(snapshots)}
     if len(units) > 1:
         named = "; ".join(f"{path} in {unit or 'an unknown unit'}" for unit, path in units.items())
-        raise CheckpointError(f"steps are counted differently: {named}; give the files of one run, or --step-from")
+        raise CheckpointError(f"steps are counted differently: {named}; give the files of one run, or `step_from=`")

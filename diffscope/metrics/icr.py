@@ -340,7 +340,7 @@ def _gaussian_se_log(inverse: FloatArray, cov_between: FloatArray, n: int, nu: i
 def _notes(nu: int, views: int, d: int, fit: _CrossFit | None, extrapolated: float | None) -> tuple[str, ...]:
     """Which estimate `icr` is, where it is not the best, and what would make it that."""
     more = f"for {EXTRAPOLATION_FREE_OF_BIAS:g} per channel take {ceil(EXTRAPOLATION_FREE_OF_BIAS * d / (views - 1))} "
-    more += "images, or more --views"
+    more += "images, or more `views=`"
     found = f"{nu} residual degrees of freedom are {nu / d:.2g} per channel"
     if fit is None:
         return (

@@ -45,13 +45,13 @@ def size_problem(images: int, views: int, d: int) -> str | None:
         None if they are; otherwise one line with the numbers found, those needed and recommended (ν ≥ 4d).
     """
     if views < 2:
-        return f"{views} view per image; expected at least 2, as noise is what differs between views; use --views 2"
+        return f"{views} view per image; expected at least 2, as noise is what differs between views; use `views=2`"
     if images * (views - 1) > d + 1:
         return None
     need, recommended = ceil((d + 2) / (views - 1)), ceil(4 * d / (views - 1))
     return (
         f"{images} images × {views} views cannot determine {d} channels; expected at least {need} images "
-        f"(recommended {recommended}); take more images, or --views {1 + ceil(4 * d / max(images, 1))}"
+        f"(recommended {recommended}); take more images, or `views={1 + ceil(4 * d / max(images, 1))}`"
     )
 
 
@@ -95,7 +95,7 @@ def _refuse_identical_views(moments: Moments) -> None:
     if np.all(total.variance_residual <= IDENTICAL**2 * total.mean_square):
         raise ZeroNoise(
             "the views of every image have the same features; expected views that differ in noise or augmentation; "
-            "raise --sigma, or use an --augment other than none"
+            "raise `sigma=`, or use an `augment=` other than none"
         )
 
 
@@ -109,13 +109,13 @@ def _without_dead_channels(moments: Moments) -> tuple[Moments, tuple[str, ...]]:
     if len(noiseless):
         raise ZeroNoise(
             f"channel {_listed(noiseless)} differs between images but not between views; expected noise in every "
-            "channel, as its signal-to-noise ratio would be infinite; raise --sigma, or choose another --layer"
+            "channel, as its signal-to-noise ratio would be infinite; raise `sigma=`, or choose another `layer=`"
         )
     if not dead.any():
         return moments, ()
     alive = np.flatnonzero(~dead)
     if not len(alive):
-        raise ZeroNoise("all channels are constant; expected features that vary; choose another --layer")
+        raise ZeroNoise("all channels are constant; expected features that vary; choose another `layer=`")
     return moments.selected(alive), (
         f"dead_channels: {dead.sum()} of {moments.d} channels are constant (limit: a standard deviation of {DEAD:g} of "
         f"the mean) and were dropped; the numbers are those of the other {len(alive)}",
@@ -152,16 +152,16 @@ def _conditioning(moments: Moments, reduced: bool) -> tuple[str, ...]:
     if condition < SINGULAR and rank < moments.d and not reduced:
         raise RankDeficient(
             f"{moments.d} channels have rank {rank}: some are copies or combinations of others; expected independent "
-            "channels; choose another --layer, or --reduce to go on with the independent ones"
+            "channels; choose another `layer=`, or `reduce=` to go on with the independent ones"
         )
     if condition < SINGULAR:
         raise IllConditioned(
             f"reciprocal condition {condition:.1e} of the residual covariance; expected at least {SINGULAR:g}; take "
-            "more images, or choose another --layer"
+            "more images, or choose another `layer=`"
         )
     return (
         f"ill_conditioned: reciprocal condition {condition:.1e} of the residual covariance is below "
-        f"{ILL_CONDITIONED:g}; compare with --precision fp32 or another layer before relying on the numbers",
+        f"{ILL_CONDITIONED:g}; compare with `precision=fp32` or another layer before relying on the numbers",
     )
 
 
@@ -226,7 +226,7 @@ def _quantisation(moments: Moments, feature_eps: float, pooled_positions: int) -
         return ()
     return (
         f"quantised_features: rounding makes up {share:.2g} of the residual variance (limit {QUANTISED}), and ICR is "
-        "too large by about that share times 1 − ICR; use --precision fp32",
+        "too large by about that share times 1 − ICR; use `precision=fp32`",
     )
 
 

@@ -72,12 +72,12 @@ def decode(data: bytes, name: str, target: Target, max_pixels: int = MAX_PIXELS)
         if isinstance(error, MemoryError) or reason.startswith(OUT_OF_MEMORY):
             raise Exhausted(
                 f"Out of memory while decoding {name}. Leaving it out would change numbers: free memory, take fewer "
-                "--workers or a lower --max-pixels, or remove the file."
+                "`workers=` or a lower `max_pixels=`, or remove the file."
             ) from error
         if isinstance(error, UnidentifiedImageError):
             reason = "not a picture that Pillow knows"
         elif isinstance(error, Image.DecompressionBombError):
-            reason = f"more pixels than Pillow admits. Expected at most {max_pixels}; shrink it or raise --max-pixels"
+            reason = f"more pixels than Pillow admits. Expected at most {max_pixels}; shrink it or raise `max_pixels=`"
         raise DataError(f"Cannot read {name} ({len(data)} bytes): {reason}. Replace or remove the file.") from error
 
 
@@ -117,7 +117,7 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
     """DataError where a picture is too large."""
     if width * height > max_pixels:
         raise DataError(
-            f"it has {width} × {height} pixels. Expected at most {max_pixels}; shrink it or raise --max-pixels."
+            f"it has {width} × {height} pixels. Expected at most {max_pixels}; shrink it or raise `max_pixels=`."
         )
 
 
@@ -199,7 +199,7 @@ def _adm(picture: Image.Image, side: int, max_pixels: int) -> Image.Image:
     if width * height > max(max_pixels, side * side):
         raise DataError(
             f"{picture.width} × {picture.height} pixels would be stretched to {width} × {height} before they are cut. "
-            f"Expected at most {max_pixels}; cut it or raise --max-pixels."
+            f"Expected at most {max_pixels}; cut it or raise `max_pixels=`."
         )
     picture = picture.resize((width, height), Image.Resampling.BICUBIC)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2

@@ -37,5 +37,5 @@ def too_large(name: str, size: int, most: int) -> DataError:
     """Makes the error for a file of more than `most` bytes."""
     return DataError(
         f"Cannot read {name} ({size} bytes): expected at most {most}. Replace or remove it; pictures grow with "
-        "--max-pixels."
+        "`max_pixels=`."
     )

@@ -34,7 +34,7 @@ def no_images(path: str, files: int) -> DataError:
     """Makes the error for a tree of `files` files that holds no image."""
     endings = " ".join(ending[1:] for ending in PICTURE_ENDINGS)
     found = f"{files} files, none of them {endings}" if files else f"nothing at all. Expected {endings}"
-    return DataError(f"No images in {path}: {found}. Point --data at the images.")
+    return DataError(f"No images in {path}: {found}. Point `data=` at the images.")
 
 
 def classes(names: list[str], label_file: bytes | None, path: str) -> tuple[np.ndarray | None, list[str] | None]:

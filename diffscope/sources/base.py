@@ -185,14 +185,14 @@ def _why_nothing_opens(path: str, expanded: str) -> str:
     """One line on what lies at a path that no source accepts."""
     if not os.path.exists(expanded):
         if advice := hub.hint(path, "dataset"):
-            return f"--data {path}: {advice}"
-        return f"Nothing at {path!r}. Expected {_EXPECTED}. Check the spelling of --data."
+            return f"`data={path}`: {advice}"
+        return f"Nothing at {path!r}. Expected {_EXPECTED}. Check the spelling of `data=`."
     if (kind := irregular(expanded)) is not None:
         return f"{path!r} is {kind}, which is never opened. {_HERE}"
     suffix = os.path.splitext(expanded)[1].lower()
     found = f"Cannot take images from {path!r} ({suffix or 'no extension'})"
     if suffix in CHECKPOINT_ENDINGS:
-        return f"{found}: a checkpoint stands before --data, as in diffscope sweep CKPT --data IMAGES. {_HERE}"
+        return f"{found}: a checkpoint stands before `data=`, as in diffscope sweep CKPT --data IMAGES. {_HERE}"
     if suffix in PICTURE_ENDINGS:
         return f"{found}: a single picture says nothing of a model. {_HERE} Give the folder of many."
     return f"{found}. {_HERE} Put the images into one of these."

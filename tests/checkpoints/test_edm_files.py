@@ -137,7 +137,7 @@ def test_edm2_training_state(tmp_path: Path, network: EDMPrecond) -> None:
 def test_snapshot_without_model_weights(tmp_path: Path, network: EDMPrecond) -> None:
     path = tmp_path / "a.pkl"
     write_edm_pickle(path, network)
-    with pytest.raises(CheckpointError, match=r"EMA weights alone.*use --weights ema"):
+    with pytest.raises(CheckpointError, match=r"EMA weights alone.*use `weights=ema`"):
         read(str(path), "model")
     write_edm_pickle(path, network, key="net")
     assert read(str(path), "ema").weights == "model"

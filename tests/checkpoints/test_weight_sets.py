@@ -88,7 +88,7 @@ def test_one_named_set(tmp_path: Path) -> None:
     checkpoint = read(saved(tmp_path / "a.pt", {"state_dict": ONE, "ema": {}}))
     assert (level(checkpoint), checkpoint.weights) == (1, "model")
     assert checkpoint.weights_reason == "the file has no EMA; 'state_dict' was taken"
-    with pytest.raises(CheckpointError, match="use --weights ema"):
+    with pytest.raises(CheckpointError, match="use `weights=ema`"):
         read(saved(tmp_path / "b.pt", {"model_ema": ONE}), "model")
 
 

@@ -62,7 +62,7 @@ def test_the_encoder_and_its_scale_are_the_pipeline_s(tmp_path: Path) -> None:
 
 
 def test_a_latent_model_without_encoder_asks_for_it() -> None:
-    with pytest.raises(CheckpointError, match="--vae PATH"):
+    with pytest.raises(CheckpointError, match="`vae=PATH`"):
         families.load(read(str(DATA / "diffusers-dit"))).use_encoder(None)
 
 

@@ -95,9 +95,9 @@ def test_lists_that_are_not(value: object) -> None:
 
 
 def test_an_error_names_what_the_user_may_say() -> None:
-    with pytest.raises(CheckpointError, match=r"; say it with --config k=VALUE$"):
+    with pytest.raises(CheckpointError, match=r"; say it with `config=k=VALUE`$"):
         Facts("x.pt", {"k": "?"}, known=("k",)).integer("k", 1)
-    with pytest.raises(UsageError, match=r"^--config k=\?: expected a whole number from 1 to 2$"):
+    with pytest.raises(UsageError, match=r"^`config=k=\?`: expected a whole number from 1 to 2$"):
         Facts("x.pt", {}, {"k": "?"}, ("k",)).integer("k", 1, high=2)
 
 

@@ -239,7 +239,7 @@ def test_a_wrong_key_of_config(example: Example) -> None:
 )
 def test_a_wrong_type_in_config(name: str, key: str) -> None:
     config = {**EXAMPLES[name].config, key: "many"}
-    with pytest.raises(UsageError, match=f"--config {key}=many: expected a "):
+    with pytest.raises(UsageError, match=f"`config={key}=many`: expected a "):
         families.load(EXAMPLES[name].make(), config=config)
 
 
@@ -275,7 +275,7 @@ SIT = "sit/sit_patch4"
 def test_bare_transformer_weights_are_not_guessed() -> None:
     with pytest.raises(UnknownFamily, match="does not say what it is") as caught:
         families.load(bare("weights.pt", weights(SIT)), config={"num_heads": "4"})
-    assert "--family sit" in str(caught.value)
+    assert "`family=` sit" in str(caught.value)
 
 
 def test_family_as_given_decides() -> None:
@@ -404,7 +404,7 @@ def test_published_sizes_know_their_heads(
 
 
 def test_an_unpublished_size_asks_for_its_heads() -> None:
-    with pytest.raises(CheckpointError, match="--config num_heads=N"):
+    with pytest.raises(CheckpointError, match="`config=num_heads=N`"):
         families.load(bare("my-SiT.pt", weights(SIT)))
 
 

@@ -238,7 +238,7 @@ def test_image_encoder_in_a_latent_model() -> None:
 
 
 def test_a_latent_model_asks_for_its_encoder() -> None:
-    with pytest.raises(CheckpointError, match="--vae PATH"):
+    with pytest.raises(CheckpointError, match="`vae=PATH`"):
         fresh_sit("sit_patch4").use_encoder(None)
 
 

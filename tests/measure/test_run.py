@@ -219,7 +219,7 @@ def test_a_feature_that_is_not_finite_is_named(tmp_path: Path, monkeypatch: pyte
 
 def test_memory_is_checked_before_any_image_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = counted(monkeypatch, SyntheticSource, "read")
-    with pytest.raises(MemoryLimit, match=r"more than --max-memory 0\.02 MB"):
+    with pytest.raises(MemoryLimit, match=r"more than `max_memory=` 0\.02 MB"):
         measured(job(sigma=(1.0,), max_memory=20_000), tmp_path)
     assert not reads
     assert not list(tmp_path.iterdir())

@@ -56,7 +56,7 @@ def test_names_that_tell_the_step(name: str, step: int, tmp_path: Path) -> None:
 
 def test_another_name_is_read_by_step_from(tmp_path: Path) -> None:
     paths = [str(weights(tmp_path / f"v2_{k}_of_9.safetensors")) for k in (3, 1)]
-    with pytest.raises(CheckpointError, match="--step-from"):
+    with pytest.raises(CheckpointError, match="`step_from=`"):
         find_snapshots(paths)
     assert [s.step for s in find_snapshots(paths, r"v2_(\d+)")[0]] == [1, 3]
     _, left_out = find_snapshots([*paths, str(weights(tmp_path / "last.safetensors"))], r"v2_(\d+)")

@@ -227,7 +227,7 @@ def test_too_few_images_are_refused_with_the_way_out() -> None:
     with pytest.raises(TooFewImages, match="at least 6 images") as caught:
         estimate(moments_of(features("A")[:5], 4))
     assert str(caught.value) == size_problem(5, 2, 4)
-    assert "--views 5" in str(caught.value)
+    assert "`views=5`" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_size_problem(images: int, views: int, d: int, enough: bool) -> None:
 
 def test_the_recommended_views_are_enough() -> None:
     # V = 1 + ceil(4d/N) for 100 images of 1152 channels, refused with two views.
-    assert "--views 48" in str(size_problem(100, 2, 1152))
+    assert "`views=48`" in str(size_problem(100, 2, 1152))
     assert 100 * 47 >= 4 * 1152
     assert size_problem(100, 48, 1152) is None
 

@@ -53,7 +53,7 @@ def header(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize(("side", "limit"), [(17, 288), (13_378, MAX_PIXELS)])
 def test_the_header_alone_tells_that_a_picture_is_too_large(side: int, limit: int) -> None:
-    with pytest.raises(DataError, match=f"Expected at most {limit}; .*--max-pixels"):
+    with pytest.raises(DataError, match=f"Expected at most {limit}; .*`max_pixels=`"):
         decode(header(side, side), "large.png", RGB, limit)
 
 

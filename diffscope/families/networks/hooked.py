@@ -38,7 +38,7 @@ class HookedNetwork(WalkedNetwork):
 
     def compile_blocks(self, backend: str = "inductor") -> None:
         """Refuses with UsageError: the library's network runs as the library has it."""
-        raise UsageError("--compile is for the networks written here; one of a library runs as the library has it")
+        raise UsageError("`compile=` is for the networks written here; one of a library runs as the library has it")
 
     def walk(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Walk:
         """Yields all layers after one forward pass: they are held until they are yielded.

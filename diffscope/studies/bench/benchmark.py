@@ -151,8 +151,8 @@ class _Bench(Inputs):
         self._time([*bounds, *actions.values()], NETWORK, NETWORK_SECONDS, alone)
         if not (one.samples and all(bound.samples for bound in bounds)):
             raise MemoryLimit(
-                f"{plan.device}: its memory does not hold one image of {plan.views} views; take --device cpu, "
-                "fewer --views or a 16-bit --precision"
+                f"{plan.device}: its memory does not hold one image of {plan.views} views; take `device=cpu`, "
+                "fewer `views=` or a 16-bit `precision=`"
             )
         measured = {n: action for n, action in actions.items() if action.samples}
         used = measured.get(plan.batch_size) or measured[max(measured)]

@@ -61,13 +61,13 @@ def compare(old: Result, new: Result) -> Record:
     require_equal(old.protocol, new.protocol, CHECKPOINT_FIELDS | {"layers", "sigmas"}, "the two results")
     # With an accuracy, two checkpoints may have been given different numbers of images; rows tell by theirs.
     if old.protocol.get("accuracy") is None and old.data["skipped"] != new.data["skipped"]:
-        raise DataError("the two results left out different unreadable images; measure both with --strict")
+        raise DataError("the two results left out different unreadable images; measure both with `strict=`")
     before = {(row.layer, row.sigma): row for row in old.rows}
     common = [(before[row.layer, row.sigma], row) for row in new.rows if (row.layer, row.sigma) in before]
     if not common:
         raise DataError(
             f"the two results share no row: layers {_listed(old)} at {len(old.rows)} levels against {_listed(new)}; "
-            "measure the same --layer and --sigma"
+            "measure the same `layer=` and `sigma=`"
         )
     records = [_record(a, b) for a, b in common]
     tested = [record for record in records if record["p"] is not None]
@@ -84,7 +84,7 @@ def _record(a: Row, b: Row) -> dict[str, Any]:
     if None in (a["icr"], b["icr"], a["replicates"], b["replicates"]):
         return {**untested, "notes": ["null_icr: one of the two has no ICR with an interval"]}
     if a.n != b.n:
-        note = f"unequal_images: {a.n} and {b.n} images are behind the two; measure both without --accuracy"
+        note = f"unequal_images: {a.n} and {b.n} images are behind the two; measure both without `accuracy=`"
         return {**untested, "notes": [note]}
     if a["replicates"] == b["replicates"] and a["icr"] == b["icr"]:
         return {**untested, **dict(zip(keys, (0.0, 0.0, 0.0, 0.0, 1.0), strict=True)), "notes": []}

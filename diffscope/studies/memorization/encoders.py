@@ -108,14 +108,14 @@ class ScriptEncoder(Encoder):
                 self._program = torch.jit.load(path, map_location=device).eval()  # type: ignore[no-untyped-call]
         except (OSError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:120]
-            raise DataError(f"--encoder {path}: cannot be read as TorchScript ({reason})") from None
+            raise DataError(f"`encoder={path}`: cannot be read as TorchScript ({reason})") from None
 
     def describe(self, images: np.ndarray, labels: np.ndarray | None) -> Tensor:
         """What the program gives, of length 1."""
         whole = torch.from_numpy(images)
         found = torch.cat([self._described(part) for part in torch.split(whole, self.batch_size)])
         if not bool(found.isfinite().all()):
-            raise DataError(f"--encoder {self.path}: gives descriptors that are not finite; nothing can be compared")
+            raise DataError(f"`encoder={self.path}`: gives descriptors that are not finite; nothing can be compared")
         return functional.normalize(found, dim=1)
 
     def _described(self, images: Tensor) -> Tensor:
@@ -129,11 +129,11 @@ class ScriptEncoder(Encoder):
         except RuntimeError as error:
             reason = " ".join(str(error).split())[-160:]
             raise DataError(
-                f"--encoder {self.path}: fails on images {list(x.shape)} ({reason}); is --encoder-side right?"
+                f"`encoder={self.path}`: fails on images {list(x.shape)} ({reason}); is `encoder_side=` right?"
             ) from None
         if not (isinstance(found, Tensor) and found.dim() == 2 and len(found) == len(x)):
             shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise DataError(f"--encoder {self.path}: gives {shape} for {len(x)} images; expected [{len(x)}, d]")
+            raise DataError(f"`encoder={self.path}`: gives {shape} for {len(x)} images; expected [{len(x)}, d]")
         return found.float()
 
 
@@ -192,8 +192,8 @@ def check_torchscript(encoder: str | None, allowed: bool) -> None:
     """UsageError where a program would be run that nobody allowed."""
     if encoder is not None and not allowed:
         raise UsageError(
-            f"--encoder {encoder}: a TorchScript file is a program, and to use it is to run it, which diffscope does "
-            "with no file unless told to; if you trust where it comes from, add --allow-torchscript"
+            f"`encoder={encoder}`: a TorchScript file is a program, and to use it is to run it, which diffscope does "
+            "with no file unless told to; if you trust where it comes from, add `allow_torchscript=`"
         )
     if allowed and encoder is None:
-        raise UsageError("--allow-torchscript is for --encoder FILE, which is not given")
+        raise UsageError("`allow_torchscript=` is for `encoder=FILE`, which is not given")

@@ -126,7 +126,7 @@ class Memorization(Series):
 
     def _prepare(self) -> None:
         if self.save_samples and self.folder is None:
-            raise UsageError("--save-samples keeps them in --out DIR, which is not given")
+            raise UsageError("`save_samples=` keeps them in `out=DIR`, which is not given")
 
     def _shared(self, job: Job) -> dict[str, Any]:
         return _protocol(job, self.choices)
@@ -314,11 +314,11 @@ def open_memorization(
     if source.kind == "latents":
         raise DataError(f"{source.path} holds latents; copies are looked for among images: give these")
     if source.kind == "floats" and choices.encoder is not None:
-        raise DataError(f"{source.path} holds no pictures, and --encoder takes nothing else")
+        raise DataError(f"{source.path} holds no pictures, and `encoder=` takes nothing else")
     snapshots, left_out, network = find(checkpoints, step_from, loading.weights)
     if choices.encoder_features is not None and len(snapshots) > 1:
         raise UsageError(
-            f"--encoder-features: these are the descriptors of one checkpoint's samples, and there are "
+            f"`encoder_features=`: these are the descriptors of one checkpoint's samples, and there are "
             f"{len(snapshots)} checkpoints; give one at a time"
         )
     study = Memorization(

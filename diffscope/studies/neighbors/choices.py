@@ -17,7 +17,7 @@ def split(source: Source, settings: Settings, asked: Queries) -> QuerySplit:
     order = [int(i) for i in seeding.permutation(settings.seed, len(source))]
     used = order[: settings.num_images or len(order)]
     if len(used) <= asked.k:
-        raise TooFewImages(f"{len(used)} images; an image with --k {asked.k} neighbours takes {asked.k + 1}")
+        raise TooFewImages(f"{len(used)} images; an image with `k={asked.k}` neighbours takes {asked.k + 1}")
     named = tuple(dict.fromkeys(_index_of(source, text) for text in asked.query))
     shown = named or _chosen(source, used, asked.rows)
     counted = tuple(used[: asked.num_queries]) if source.labels is not None else ()
@@ -33,7 +33,7 @@ def _index_of(source: Source, text: str) -> int:
         if len(text) < 19 and int(text) < len(source):
             return int(text)
         raise DataError(
-            f"--query {text}: {source.path} has images 0 to {len(source) - 1}; expected one of these or a name such as "
+            f"`query={text}`: {source.path} has images 0 to {len(source) - 1}; expected one of these or a name such as "
             f"{source.name(0)}"
         )
     matches = []
@@ -47,7 +47,7 @@ def _index_of(source: Source, text: str) -> int:
         return matches[0]
     found = f"{len(matches)} images of that name" if matches else "no such image"
     example = source.name(matches[0] if matches else 0)
-    raise DataError(f"--query {text}: {found} in {source.path}; expected an index or a name such as {example}")
+    raise DataError(f"`query={text}`: {found} in {source.path}; expected an index or a name such as {example}")
 
 
 def _chosen(source: Source, order: Sequence[int], count: int) -> tuple[int, ...]:

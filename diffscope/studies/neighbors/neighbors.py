@@ -50,14 +50,14 @@ THUMBNAIL = 128
 def check_settings(settings: Settings) -> None:
     """What the command line alone shows to be wrong; NeedTwoViews beside."""
     if not settings.sigma and not settings.t:
-        raise UsageError("neighbors needs a noise level: --sigma S or --t T; to find the best one: diffscope sweep")
+        raise UsageError("neighbors needs a noise level: `sigma=S` or `t=T`; to find the best one: diffscope sweep")
     levels = len(settings.sigma) + len(settings.t)
     if levels > 1:
         raise UsageError(f"neighbors takes one noise level, not {levels}; run it once for each")
     if len(settings.layer) > 1 or "all" in settings.layer:
-        raise UsageError(f"neighbors takes one --layer, not {', '.join(settings.layer)}; run it once for each")
+        raise UsageError(f"neighbors takes one `layer=`, not {', '.join(settings.layer)}; run it once for each")
     if settings.views < 2:
-        raise NeedTwoViews(f"--views {settings.views}: a residual is what views differ in; at least 2 are needed")
+        raise NeedTwoViews(f"`views={settings.views}`: a residual is what views differ in; at least 2 are needed")
 
 
 @dataclass(kw_only=True)
@@ -218,8 +218,8 @@ def _check_room(job: Job, split: QuerySplit, choices: Queries, folder: Path, lis
     limit = job.settings.max_memory or half_of_memory()
     if need.memory > limit:
         raise MemoryLimit(
-            f"{len(split.queries)} queries of {d} features need {in_bytes(need.memory)}, more than --max-memory "
-            f"{in_bytes(limit)}; take fewer --num-queries, --pool mean, or a larger --max-memory"
+            f"{len(split.queries)} queries of {d} features need {in_bytes(need.memory)}, more than `max_memory=` "
+            f"{in_bytes(limit)}; take fewer `num_queries=`, `pool=mean`, or a larger `max_memory=`"
         )
     listener.say(
         f"{images} images × {plan.views} views, {d} features each: at most {in_bytes(need.memory)} of memory beside "
@@ -232,8 +232,8 @@ def _check_room(job: Job, split: QuerySplit, choices: Queries, folder: Path, lis
         raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from None
     if need.disk > free:
         raise StoreError(
-            f"{folder}: {in_bytes(free)} are free, the features take {in_bytes(need.disk)}; take another --out, "
-            "fewer --num-images or --num-queries, or --pool mean"
+            f"{folder}: {in_bytes(free)} are free, the features take {in_bytes(need.disk)}; take another `out=`, "
+            "fewer `num_images=` or `num_queries=`, or `pool=mean`"
         )
 
 
@@ -255,7 +255,7 @@ def _icr(job: Job, settings: Settings, folder: Path | None) -> tuple[float | Non
         return row["icr"], None
     return row["icr"], (
         "icr_of_two_views: ICR is that of diffscope icr, of 2 views pooled by mean; the shares are of "
-        f"{settings.views} views, --pool {settings.pool}"
+        f"{settings.views} views, `pool={settings.pool}`"
     )
 
 

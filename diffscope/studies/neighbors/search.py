@@ -180,7 +180,7 @@ class Search:
         if named:
             why = {entry["file"]: entry["why"] for entry in skipped}
             name = self.job.source.name(named[0])
-            raise DataError(f"--query {name}: {why.get(name, 'cannot be read')}")
+            raise DataError(f"`query={name}`: {why.get(name, 'cannot be read')}")
         check_unreadable(self.job.source.path, len(self.job.indices), unreadable, skipped)
 
     def _check_finite(self, z: Tensor, images: Sequence[int]) -> None:
@@ -225,7 +225,7 @@ class Search:
             if same.any():
                 name = self.job.source.name(images[int(same.nonzero()[0, 0])])
                 raise ZeroNoise(
-                    f"image {name}: its views have the same features; --input noisy or --augment sets them apart"
+                    f"image {name}: its views have the same features; `input=noisy` or `augment=` sets them apart"
                 )
             found.append(xi)
         return torch.cat(found) if found else torch.empty(0, self.d, device=self.device)
@@ -236,7 +236,7 @@ class Search:
         """Rows, grid and clusters as plain JSON."""
         queries = self._queries()
         if not any(image in queries for image in self.images.shown):
-            raise DataError(f"{self.job.source.path}: none of the queries can be read; name others with --query")
+            raise DataError(f"{self.job.source.path}: none of the queries can be read; name others with `query=`")
         skipped = [entry for number in range(len(self.blocks)) for entry in self._record(number)["skipped"]]
         used = [
             image
@@ -245,7 +245,7 @@ class Search:
             if image in self.images.candidates
         ]
         if len(used) <= self.k:
-            raise TooFewImages(f"{len(used)} images could be read; --k {self.k} takes {self.k + 1}")
+            raise TooFewImages(f"{len(used)} images could be read; `k={self.k}` takes {self.k + 1}")
         near = {"s": self._by_invariant(), "xi": self._by_residual()}
         at = self.job.levels[0]
         head = {"checkpoint": snapshot.path, "step": snapshot.step, "layer": self.job.plan.layers[0].name}
@@ -315,7 +315,7 @@ class Search:
         if len(shares) > 1:
             error = float(shares.std(ddof=1) / np.sqrt(len(shares)))
         else:
-            notes.append("one_query: the standard error of one query is not known; raise --num-queries")
+            notes.append("one_query: the standard error of one query is not known; raise `num_queries=`")
         found_share = {"same_class": float(shares.mean()), "same_class_se": error, "chance": chance}
         return {"k": k, **found_share, "queries": len(shares)}, notes
 

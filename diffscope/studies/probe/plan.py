@@ -74,7 +74,7 @@ def plan(job: Job, probing: Probing, test: Source | None = None, *, both: bool =
             )
     names = [source.class_names for source in (job.source, test) if source is not None]
     if None not in names and names[0] != names[-1]:
-        raise DataError(f"--test: its class folders are not those of {job.source.path}; use the same names")
+        raise DataError(f"`test=`: its class folders are not those of {job.source.path}; use the same names")
 
     def kind(prefix: str, denoiser: Denoiser, input: str, layers: tuple[str, ...]) -> Kind:
         chosen = replace(job.settings, layer=layers, views=1, augment="none", augment_strength=1.0, input=input)
@@ -118,8 +118,8 @@ def _check_memory(probe: Probe) -> None:
     limit = probe.job.settings.max_memory or half_of_memory()
     if need > limit:
         raise MemoryLimit(
-            f"probing {images} images of {widest} features needs {need / 1e9:.2g} GB, more than --max-memory "
-            f"{limit / 1e9:.2g} GB; take fewer images (--num-images), --pool mean, or a larger --max-memory"
+            f"probing {images} images of {widest} features needs {need / 1e9:.2g} GB, more than `max_memory=` "
+            f"{limit / 1e9:.2g} GB; take fewer images (`num_images=`), `pool=mean`, or a larger `max_memory=`"
         )
 
 
@@ -161,11 +161,11 @@ def _check_labels(probe: Probe, labels: Labels, test_labels: Labels) -> None:
     if len(classes) < 2:
         raise DataError(f"{path}: all images are of one class; a probe needs at least two")
     if not len(test_labels):
-        raise DataError(f"{path}: no test image among {len(labels)}; take more images or a larger --test-share")
+        raise DataError(f"{path}: no test image among {len(labels)}; take more images or a larger `test_share=`")
     missing = np.setdiff1d(classes, labels)
     if len(missing):
         names = probe.job.source.class_names
         name = str(missing[0]) if names is None else names[missing[0]]
         raise DataError(f"{path}: {len(missing)} classes have no training image (class {name}); take more images")
     if len(labels) < probe.probing.knn:
-        raise DataError(f"--knn {probe.probing.knn}: only {len(labels)} training images; take more, or a smaller k")
+        raise DataError(f"`knn={probe.probing.knn}`: only {len(labels)} training images; take more, or a smaller k")

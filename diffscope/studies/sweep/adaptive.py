@@ -98,7 +98,7 @@ def staged_sweep(
 
 def _require_one_round(job: Job) -> None:
     if len(rounds(job)) > 1:
-        raise MemoryLimit("--accuracy looks at all levels together: take fewer layers, or a larger --max-memory")
+        raise MemoryLimit("`accuracy=` looks at all levels together: take fewer layers, or a larger `max_memory=`")
 
 
 @dataclass

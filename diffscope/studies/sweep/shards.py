@@ -54,7 +54,7 @@ class Shard:
         """`2/4`; UsageError."""
         found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
         if found is None or not 1 <= int(found[1]) <= int(found[2]):
-            raise UsageError(f"--shard {text}: expected I/N such as 1/4, with I from 1 to N")
+            raise UsageError(f"`shard={text}`: expected I/N such as 1/4, with I from 1 to N")
         return Shard(int(found[1]), int(found[2]))
 
     def __str__(self) -> str:
@@ -73,7 +73,7 @@ def measure_shard(job: Job, shard: Shard, command: str, folder: Path, listener: 
     """Measure the shard's blocks into `folder`; their numbers. The same call goes on where an earlier one ended."""
     listener = listener or Listener()
     if shard.count > job.blocks:
-        raise UsageError(f"--shard {shard}: {len(job.indices)} images make {job.blocks} blocks; at most 1/{job.blocks}")
+        raise UsageError(f"`shard={shard}`: {len(job.indices)} images make {job.blocks} blocks; at most 1/{job.blocks}")
     there = world().lead(lambda: Records(folder, listener.say).read(NAME))
     if there is not None and there.get("shard") != [shard.index, shard.count]:
         raise StoreError(
@@ -196,7 +196,7 @@ def _read(path: Path) -> dict[str, Any]:
         found = f"no {NAME}.json in it, or a damaged one" if path.exists() else "no such folder"
         if (path / RESULT).exists():
             found = f"a finished {RESULT}, which needs no merging"
-        raise DataError(f"{path}: {found}; expected a folder that --shard I/N --out FOLDER wrote, to its end")
+        raise DataError(f"{path}: {found}; expected a folder that `shard=` I/N `out=FOLDER` wrote, to its end")
     if not {"shard", "blocks", "protocol", "outline", "noise"} <= record.keys():
         raise DataError(f"{_folder(path) / NAME}.json is no shard's record; measure it again")
     return record

@@ -57,7 +57,7 @@ class Members:
 def vary(job: Job, key: str, values: Sequence[str | int]) -> Members:
     """The job once for each value of its setting `key`; DataError where there are not as many images."""
     if key == "num_images" and (most := max(map(int, values))) > len(job.source):
-        raise DataError(f"--num-images {most}: {job.source.path} has {len(job.source)} images; leave that number out")
+        raise DataError(f"`num_images={most}`: {job.source.path} has {len(job.source)} images; leave that number out")
     chosen: list[dict[str, Any]] = [{key: value} for value in values]
     settings = [replace(job.settings, **one) for one in chosen]
     jobs = (prepare(job.checkpoint, job.denoiser, job.source, one) for one in settings)

@@ -141,7 +141,7 @@ def _read_with_care(found: Recommendation, sigma: FloatArray) -> list[str]:
     if found.levels_wanted is not None:
         notes.append(
             f"coarse_grid: {len(sigma)} levels from σ = {sigma[0]:.4g} to {sigma[-1]:.4g} place the minimum poorly; "
-            f"take --num-levels {found.levels_wanted}"
+            f"take `num_levels={found.levels_wanted}`"
         )
     ends = (("lowest", sigma[0], "smaller"), ("highest", sigma[-1], "larger"))
     for (which, level, beyond), is_open in zip(ends, (found.low_is_open, found.high_is_open), strict=True):

@@ -98,7 +98,7 @@ class Tracker(Series):
             except (CheckpointError, EstimationError) as error:
                 self.leave_out([LeftOut(snapshot.path, str(error))])
                 continue
-            self._note(f"sigma {sigma:.4g} was chosen by a sweep of {chosen_at}; --sigma sets it")
+            self._note(f"sigma {sigma:.4g} was chosen by a sweep of {chosen_at}; `sigma=` sets it")
             self.settings = replace(self.settings, sigma=(sigma,))
             return
         raise CheckpointError(next(iter(self.left_out.values())))
@@ -178,7 +178,7 @@ class Tracker(Series):
         held = self._held(job)
         if held is not None and self.num_holdout is None:
             used, of = len(held.indices), len(held.source)
-            self._note(f"{used} of {of} held-out images, for {len(job.indices)} are tracked; --num-holdout sets it")
+            self._note(f"{used} of {of} held-out images, for {len(job.indices)} are tracked; `num_holdout=` sets it")
 
     def _held(self, job: Job) -> Job | None:
         """The same with the held-out images."""
@@ -226,7 +226,7 @@ class Tracker(Series):
         records = Records(self._place() / "track-levels", self.listener.say)
         if (record := world().lead(lambda: records.read(key))) is not None:
             return float(record["sigma"]), str(record["checkpoint"])
-        self.listener.say(f"no --sigma: choosing the noise level by a sweep of {middle.path}")
+        self.listener.say(f"no `sigma=`: choosing the noise level by a sweep of {middle.path}")
         found = measure(job, None, self.folder)
         best = min(
             (
@@ -238,7 +238,7 @@ class Tracker(Series):
             default=None,
         )
         if best is None or best.sigma is None:
-            raise EstimationError(f"{middle.path}: no noise level has an ICR with an interval; give one with --sigma")
+            raise EstimationError(f"{middle.path}: no noise level has an ICR with an interval; give one with `sigma=`")
         sigma = best.sigma if best.high is None else best.high
         sigma = job.denoiser.noise.check(float(f"{sigma:.3g}"))
         world().lead(lambda: records.write(key, {"sigma": sigma, "checkpoint": middle.path}))

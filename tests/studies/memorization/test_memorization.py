@@ -280,9 +280,9 @@ def test_a_torchscript_encoder_is_run_where_it_is_allowed(images: np.ndarray, da
     result = found(ideal(images), data, **space)
     assert result.rows[0]["criterion"] == "cosine>0.5"
     assert result.protocol["encoder_side"] == 16
-    with pytest.raises(UsageError, match=r"is a program, and to use it is to run it.*add --allow-torchscript"):
+    with pytest.raises(UsageError, match=r"is a program, and to use it is to run it.*add `allow_torchscript=`"):
         found(ideal(images), data, encoder=encoder)
-    with pytest.raises(UsageError, match="--allow-torchscript is for --encoder"):
+    with pytest.raises(UsageError, match="`allow_torchscript=` is for `encoder=FILE`"):
         found(ideal(images), data, allow_torchscript=True)
 
 
@@ -417,7 +417,7 @@ def test_samples_of_a_latent_model_are_pictures(pictures: Path, tmp_path: Path) 
         side = result.protocol["side"]
         assert (found["arr_0"].shape, found["arr_0"].dtype) == ((3, side, side, 3), np.uint8)
         assert found["arr_0"].std() > 1
-    with pytest.raises(CheckpointError, match="--vae"):
+    with pytest.raises(CheckpointError, match="`vae="):
         diffscope.memorization(SIT_LATENTS, str(pictures), samples=3, config=HEADS)
 
 
@@ -534,7 +534,7 @@ def test_what_is_damaged_is_left_out(tmp_path: Path, data: Path) -> None:
     assert len(result.rows) == 1
     assert "broken.safetensors" in result.sections["checkpoints"][-1]["why"]
     images = open_source(str(data))
-    with pytest.raises(UsageError, match="--save-samples"):
+    with pytest.raises(UsageError, match="`save_samples=`"):
         open_memorization([SERIES], images, Choices(), Loading(), save_samples=True).run(None, Listener())
 
 

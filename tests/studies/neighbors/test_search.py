@@ -268,7 +268,7 @@ def test_unreadable_images_are_left_out_and_asked_ones_are_errors(tmp_path: Path
     result = found(source, tmp_path, Choices(("1",))).result
     assert [row["n"] for row in result.rows] == [99, 99]
     assert result.data["skipped"] == [{"file": "b/0007", "why": "b/0007: torn"}]
-    with pytest.raises(DataError, match=r"--query b/0007.*torn"):
+    with pytest.raises(DataError, match=r"`query=b/0007.*torn"):
         found(source, tmp_path, Choices(("7",)))
 
 
@@ -312,7 +312,7 @@ def test_questions_without_an_answer(choices: Choices, changes: Any, error: type
 
 
 def test_views_that_do_not_differ_have_no_residual(tmp_path: Path) -> None:
-    with pytest.raises(ZeroNoise, match="--augment"):
+    with pytest.raises(ZeroNoise, match="`augment=`"):
         found(Planted(30), tmp_path, input="clean")
 
 
@@ -334,7 +334,7 @@ def test_fifty_thousand_images_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_too_little_memory_is_said_before_the_run(tmp_path: Path) -> None:
-    with pytest.raises(MemoryLimit, match="--num-queries"):
+    with pytest.raises(MemoryLimit, match="`num_queries=`"):
         found(Planted(30), tmp_path, max_memory=1000)
     said: list[str] = []
     study(Planted(30)).run(tmp_path, Listener(say=said.append))

@@ -243,9 +243,9 @@ def test_images_that_do_not_do(pictures: Path, tmp_path: Path, monkeypatch: pyte
             package.probe(EDM, tmp_path / name, **options)
     with pytest.raises(DataError, match="needs labels"):
         package.probe(EDM, pictures, test=tmp_path / "plain.npy", **options)
-    with pytest.raises(DataError, match="--knn 200"):
+    with pytest.raises(DataError, match="`knn=200`"):
         package.probe(EDM, pictures, **{**options, "knn": 200})
-    with pytest.raises(MemoryLimit, match="--max-memory"):
+    with pytest.raises(MemoryLimit, match="`max_memory=`"):
         package.probe(EDM, pictures, **options, max_memory=1000)
     (tmp_path / "other").mkdir()
     for kind in ("bird", "fish"):

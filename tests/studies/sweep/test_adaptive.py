@@ -492,7 +492,7 @@ def test_another_accuracy_is_another_run(tmp_path: Path) -> None:
 
 
 def test_moments_that_do_not_fit_together(tmp_path: Path) -> None:
-    with pytest.raises(MemoryLimit, match="--accuracy looks at all levels together"):
+    with pytest.raises(MemoryLimit, match="`accuracy=` looks at all levels together"):
         measured(job(max_memory=60_000), tmp_path)
     assert not list(tmp_path.glob("parts-*/part-*"))
 
@@ -504,7 +504,7 @@ def test_one_view_has_no_icr(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("accuracy", [0.0, -0.02, 1.0, 2.0, float("nan")])
 def test_an_accuracy_that_is_no_share(accuracy: float) -> None:
-    with pytest.raises(UsageError, match=r"--accuracy .*: expected a share of ICR such as 2%"):
+    with pytest.raises(UsageError, match=r"`accuracy=` .*: expected a share of ICR such as 2%"):
         api.function("sweep")(TOY, DATA, accuracy=accuracy)
 
 

@@ -139,7 +139,7 @@ def test_a_member_that_fails_after_its_measurement_leaves_nothing_behind(
 
 
 def test_more_images_than_there_are() -> None:
-    with pytest.raises(DataError, match=r"--num-images 5000: synthetic:count=3000 has 3000 images"):
+    with pytest.raises(DataError, match=r"`num_images=5000`: synthetic:count=3000 has 3000 images"):
         vary(toy(), "num_images", (100, 5000))
 
 
