@@ -100,7 +100,7 @@ def test_a_published_network_fits_into_8_gb() -> None:
     # In a gigabyte, rows can still be read; in half of one, they cannot.
     small = shaped([1152] * 28, 12, GB)
     assert all(memory(small, one) <= GB for one in rounds(small))
-    with pytest.raises(MemoryLimit, match=r"one layer at one noise level need 850 MB, more than `max_memory=` 500 MB; "):
+    with pytest.raises(MemoryLimit, match=r"at one noise level need 850 MB, more than `max_memory=` 500 MB; "):
         rounds(shaped([1152] * 28, 12, GB // 2))
 
 
