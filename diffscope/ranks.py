@@ -15,19 +15,18 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from diffscope import errors
 from diffscope.errors import DiffscopeError, RankLost
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
-Arrays = Mapping[str, np.ndarray]
+Arrays: TypeAlias = "Mapping[str, np.ndarray]"
 Json = Any
-Take = Callable[[int, dict[str, np.ndarray], Json], None]
+Take: TypeAlias = "Callable[[int, dict[str, np.ndarray], Json], None]"
 Value = TypeVar("Value")
 
 MEETING = timedelta(minutes=5)
@@ -178,6 +177,7 @@ def _number(length: torch.Tensor) -> int:
 
 
 def _packed(mine: tuple[Arrays, Json] | DiffscopeError | None) -> bytes:
+    import numpy as np
     from safetensors.numpy import save
 
     if mine is None:

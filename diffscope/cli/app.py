@@ -9,7 +9,7 @@ from dataclasses import MISSING
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from diffscope import __version__
 from diffscope.cli.completion import completer
@@ -26,6 +26,7 @@ def build_app() -> typer.Typer:
     """A newcomer's order first, then the rest by name."""
     app = typer.Typer(
         name="diffscope",
+        cls=_Program,
         help="Looks inside pretrained diffusion models: the Invariant Contamination Ratio (ICR) over noise levels and "
         "layers, from images alone: no labels, no sampling, no other network.",
         epilog="First: diffscope demo. Then: diffscope inspect CKPT, diffscope sweep CKPT --data IMAGES.",
@@ -185,6 +186,14 @@ def _several(entry: Entry, text: str) -> list[Any]:
         raise UsageError(f"`{entry.name}={text}`: {expected}") from None
     except ValueError:
         raise UsageError(f"`{entry.name}={text}`: expected a number, or several such as 0.1,0.3") from None
+
+
+class _Program(TyperGroup):
+    """`diffscope help COMMAND` is `diffscope COMMAND --help`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        asked = args[1:] if args[:1] == ["help"] and len(args) == 2 else []
+        return super().parse_args(ctx, [*asked, "--help"] if set(asked) & set(self.commands) else args)
 
 
 class _Grouped(TyperCommand):

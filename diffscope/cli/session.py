@@ -86,18 +86,18 @@ class Session:
 
             follow(self, found)
         else:
-            self._finish(found, self.out)
+            result = self._finish(found, self.out)
+            if (following := self.command.then(result, self.arguments)) is not None:
+                self._finish(following[0], Path(following[1]))
 
-    def _finish(self, study: Study, out: Path | None) -> None:
+    def _finish(self, study: Study, out: Path | None) -> Result | Record:
         finished = self._measured(study, out)
         self._deliver(finished.result, out)
         # Only now: until the result is out, what stands on disk is all there is of the work.
         finished.forget()
         self.act(finished.result)
         self.check(finished.result)
-        following = self.command.then(finished.result, self.arguments)
-        if following is not None:
-            self._finish(following[0], Path(following[1]))
+        return finished.result
 
     def listener(self, out: Path | None, advance: Any = lambda units: None) -> Listener:
         """What a study tells of itself, on stderr; it may not overwrite what stands in `out`."""

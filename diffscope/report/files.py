@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffscope.cache.store import unfinished_folder
 from diffscope.errors import StoreError
 from diffscope.report.spreadsheet import write_csv
 from diffscope.results import RESULT, Shown, dumps
@@ -37,6 +36,8 @@ def write(
     Raises:
         StoreError: The folder cannot be written to; what stands there is as it was.
     """
+    from diffscope.cache.store import unfinished_folder  # which needs numpy
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with unfinished_folder(folder) as unfinished:
