@@ -90,6 +90,11 @@ def refused(ran: Ran, code: int, *words: str) -> None:
     assert "Traceback" not in ran.err
 
 
+def left_behind(folder: Path) -> list[str]:
+    """What stands in a folder beside results and their figures: parts and records of a run."""
+    return [p.name for p in folder.iterdir() if p.is_dir() or p.suffix not in (".json", ".csv", ".svg", ".png")]
+
+
 def without_timing(result: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in result.items() if key != "timing"}
 

@@ -1,18 +1,25 @@
-"""The package from Python: four functions, the numbers of the command line."""
+"""The package from Python: functions of the declared commands, the numbers of the command line."""
 
 # mypy: disable-error-code="arg-type"
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from commands import EDM, FEW, LAYER, diffscope
+from commands import EDM, FEW, LAYER, diffscope, left_behind
 
 import diffscope as package
 from diffscope.errors import CheckpointError, DiffscopeError, ProtocolMismatch, UnknownLayer, UsageError
+from diffscope.measure.progress import Listener
+from diffscope.options.settings import Loading, Settings
+from diffscope.report import terminal
 from diffscope.results import Result, read_result
+from diffscope.studies.sweep.study import open_sweep
 
 OPTIONS = {"layer": (LAYER,), "augment": "none", "num_images": 144}
 
@@ -63,12 +70,35 @@ def test_load_gives_a_network_to_walk() -> None:
     assert not any(parameter.requires_grad for parameter in denoiser.network.parameters())
 
 
-def test_a_listener_hears_every_pass(pictures: Path) -> None:
-    from diffscope.measure.progress import Listener
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_bar_hears_every_pass_where_it_is_wanted(
+    shown: bool, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[float] = []
 
-    heard: list[int] = []
-    package.icr(EDM, str(pictures), sigma=1.0, listener=Listener(heard.append), **OPTIONS)
-    assert sum(heard) == 144 * 2
+    @contextmanager
+    def bar(total: float, name: str, *, unit: str, shown: bool) -> Iterator[Callable[[float], None]]:
+        assert (total, name, unit) == (144 * 2, "icr", "passes")
+        yield heard.append if shown else lambda units: None
+
+    monkeypatch.setattr(terminal, "progress", bar)
+    package.icr(EDM, str(pictures), sigma=1.0, progress=shown, **OPTIONS)
+    assert sum(heard) == (144 * 2 if shown else 0)
+
+
+def test_a_study_tells_its_listener_of_the_protocol_and_every_pass(pictures: Path) -> None:
+    heard: list[float] = []
+    agreed: list[Any] = []
+    study = open_sweep(EDM, str(pictures), Settings(sigma=(1.0,), **OPTIONS), Loading(), command="icr")
+
+    def agree(protocol: Mapping[str, Any]) -> None:
+        assert not heard
+        agreed.append(protocol)
+
+    finished = study.run(None, Listener(heard.append, agree=agree))
+    finished.forget()
+    assert sum(heard) == study.total == 144 * 2
+    assert [finished.result.protocol] == agreed
 
 
 def test_errors_are_of_one_family(pictures: Path, tmp_path: Path) -> None:
@@ -87,4 +117,5 @@ def test_errors_are_of_one_family(pictures: Path, tmp_path: Path) -> None:
 
 def test_nothing_is_left_behind(swept: Result, pictures: Path, tmp_path: Path) -> None:
     package.icr(EDM, str(pictures), sigma=1.0, out=tmp_path, **OPTIONS)
-    assert list(tmp_path.iterdir()) == []
+    assert read_result(str(tmp_path / "result.json")).command == "icr"
+    assert left_behind(tmp_path) == []

@@ -324,7 +324,7 @@ def test_the_bound(text: str | None, expected: int, monkeypatch: pytest.MonkeyPa
 
 def test_a_bound_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(latents.LIMIT, "much")
-    with pytest.raises(UsageError, match="DIFFSCOPE_CACHE_SIZE much: expected a size such as 8GB"):
+    with pytest.raises(UsageError, match="`DIFFSCOPE_CACHE_SIZE=much`: expected a size such as 8GB"):
         latents.limit()
 
 

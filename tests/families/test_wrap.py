@@ -144,7 +144,7 @@ def test_one_of_our_own_networks_has_its_family_s_features(pictures: str) -> Non
     with torch.inference_mode():
         expected, walked = dict(native.walk(x, 0.5, native.label(None, x.device))), dict(model.walk(x, 0.5, None))
     assert all(torch.equal(expected[name], walked[name]) for name in common)
-    options: dict[str, Any] = {"augment": "none", "layers": (native.default_layer,), "views": 4, "seed": 1}
+    options: dict[str, Any] = {"augment": "none", "layer": native.default_layer, "views": 4, "seed": 1}
     mine = diffscope.icr(model, pictures, sigma=0.5, **options)
     theirs = diffscope.icr(EDM, pictures, sigma=0.5, **options)
     # Measured, our own network has its channels last in memory; a wrapped one is left as it is. Float32 rounding.

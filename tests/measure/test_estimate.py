@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from commands import DATA, EDM, LAYER, SIT_LATENTS
-from diffscope.studies.memorization.choices import Choices
+from commands import DATA, EDM, LAYER, SIT_LATENTS, prepared
 
-from diffscope import api
 from diffscope.errors import MemoryLimit, TooFewImages
 from diffscope.measure.estimate import Estimate, estimate
 from diffscope.measure.memory import total_passes
@@ -17,9 +15,11 @@ from diffscope.measure.progress import Listener
 from diffscope.options.settings import Loading, Settings
 from diffscope.studies.features import export
 from diffscope.studies.memorization.memorization import open_memorization
-from diffscope.studies.neighbors.choices import Choices as Queries
+from diffscope.studies.memorization.options import Choices
 from diffscope.studies.neighbors.neighbors import open_neighbors
-from diffscope.studies.probe.plan import Probing, plan
+from diffscope.studies.neighbors.options import Queries
+from diffscope.studies.probe.options import Probing
+from diffscope.studies.probe.plan import plan
 from diffscope.studies.probe.probe import estimate_probe
 from diffscope.studies.sweep.sweep import sweep
 from diffscope.studies.track.track import open_track
@@ -48,7 +48,7 @@ def checked(found: Estimate, passes: int) -> None:
 @pytest.mark.parametrize("max_memory", [None, 3_000_000])
 def test_a_sweep_takes_what_was_said(max_memory: int | None, pictures: Path, tmp_path: Path) -> None:
     chosen = settings(layer=(LAYER, "dec.8x8_in0"), sigma=(0.2, 0.5, 2.0), max_memory=max_memory)
-    job = api.prepare_job(EDM, str(pictures), chosen)
+    job = prepared(EDM, str(pictures), chosen)
     found = estimate(job)
     checked(found, total_passes(job))
     assert (found.images, found.views, found.levels) == (200, 3, 3)
@@ -65,16 +65,16 @@ def test_a_sweep_takes_what_was_said(max_memory: int | None, pictures: Path, tmp
 
 
 def test_latents_are_not_kept(pictures: Path, tmp_path: Path) -> None:
-    job = api.prepare_job(SIT_LATENTS, str(pictures), settings(sigma=(0.5,)), config={"num_heads": "3"}, vae=VAE)
+    job = prepared(SIT_LATENTS, str(pictures), settings(sigma=(0.5,)), config={"num_heads": "3"}, vae=VAE)
     checked(estimate(job), 600)
     assert not list(tmp_path.glob("cache/*"))
 
 
 def test_what_would_fail_fails() -> None:
     with pytest.raises(TooFewImages):
-        estimate(api.prepare_job("toy:d=8,side=8", "synthetic:count=4", settings()))
+        estimate(prepared("toy:d=8,side=8", "synthetic:count=4", settings()))
     with pytest.raises(MemoryLimit):
-        estimate(api.prepare_job("toy:d=8,side=8", "synthetic:count=64", settings(max_memory=1000)))
+        estimate(prepared("toy:d=8,side=8", "synthetic:count=64", settings(max_memory=1000)))
 
 
 def test_a_run_of_snapshots(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_neighbors_and_memorization(tmp_path: Path) -> None:
 
 
 def test_features_and_probe(pictures: Path, tmp_path: Path) -> None:
-    job = api.prepare_job(EDM, str(pictures), settings(layer=(LAYER,), sigma=(0.2, 0.5)))
+    job = prepared(EDM, str(pictures), settings(layer=(LAYER,), sigma=(0.2, 0.5)))
     found = export.estimate(job)
     checked(found, 200 * 3 * 2)
     path = tmp_path / "features.safetensors"

@@ -72,7 +72,7 @@ class Sharding(Declared):
 
 
 def _counts(text: str) -> int:
-    if not text.strip().isdecimal():
+    if not text.strip().isdecimal() or len(text) > 100:  # Python reads no number of thousands of digits
         raise UsageError(f"`num_images={text}`: expected a number of images, or several such as 500,1000,2000")
     return int(text)
 

@@ -364,15 +364,15 @@ def test_descriptors_made_elsewhere(images: np.ndarray, data: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"samples": 0}, "--samples 0"),
-        ({"steps": 1}, "--steps 1"),
+        ({"samples": 0}, "`samples=0`"),
+        ({"steps": 1}, "`steps=1`"),
         ({"space": "latents"}, "expected pixels or features"),
         ({"space": "features", "threshold": 0.9}, "needs a noise level"),
-        ({"space": "features", "sigma": 0.5}, "needs --threshold"),
-        ({"layer": "mid"}, "--layer is for --space features"),
-        ({"sigma": 0.5}, "--sigma is for --space features"),
-        ({"encoder_side": 16}, "--encoder-side is for --encoder"),
-        ({"encoder_side": 0, "encoder": "a", "allow_torchscript": True}, "--encoder-side 0"),
+        ({"space": "features", "sigma": 0.5}, "needs `threshold=`"),
+        ({"layer": "mid"}, "`layer=` is for `space=features`"),
+        ({"sigma": 0.5}, "`sigma=` is for `space=features`"),
+        ({"encoder_side": 16}, "`encoder_side=` is for `encoder=FILE`"),
+        ({"encoder_side": 0, "encoder": "a", "allow_torchscript": True}, "`encoder_side=0`"),
         ({"threshold": 1.5}, "between 0 and 1"),
         ({"threshold": -1.5, "encoder_features": ("a", "b")}, "between -1 and 1"),
         ({"encoder": "a", "allow_torchscript": True, "encoder_features": ("b", "c")}, "one space at a time"),
@@ -409,7 +409,7 @@ def test_decoding_undoes_the_scale() -> None:
 
 
 def test_samples_of_a_latent_model_are_pictures(pictures: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"vae": VAE, "config": HEADS, "steps": 2, "folder": tmp_path, "save_samples": True}
+    options: dict[str, Any] = {"vae": VAE, "config": HEADS, "steps": 2, "out": tmp_path, "save_samples": True}
     result = diffscope.memorization(SIT_LATENTS, str(pictures), samples=3, **options)
     assert result.rows[0]["samples"] == 3
     (path,) = tmp_path.glob("samples*.npz")
@@ -426,7 +426,7 @@ def test_classes_are_those_of_the_training_images(tmp_path: Path) -> None:
     data = saved(tmp_path / "labelled.npz", random_images(8, side=16), y=labels)
     model = str(Path(diffscope.__file__).parent / "demo" / "sit.safetensors")
     for chosen, expected in (("label", [2] * 6 + [7] * 2), ("3", [3] * 8)):
-        options: dict[str, Any] = {"class_label": chosen, "folder": tmp_path / chosen, "save_samples": True}
+        options: dict[str, Any] = {"class_label": chosen, "out": tmp_path / chosen, "save_samples": True}
         diffscope.memorization(model, data, samples=8, steps=2, **options)
         (path,) = (tmp_path / chosen).glob("samples*.npz")
         with np.load(path) as found:

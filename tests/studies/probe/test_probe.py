@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import EDM, FEW, LAYER, diffscope
+from commands import EDM, FEW, LAYER, diffscope, left_behind
 from safetensors.numpy import load_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -24,7 +24,7 @@ from diffscope.errors import DataError, MemoryLimit, UsageError
 from diffscope.measure.opening import open_job
 from diffscope.measure.progress import Listener
 from diffscope.options.settings import Loading, Settings
-from diffscope.results import Result
+from diffscope.results import Result, read_result
 from diffscope.sources.base import open_source
 from diffscope.studies.probe import class_metrics, classifiers
 from diffscope.studies.probe import plan as probe_plan
@@ -92,7 +92,8 @@ def test_a_source_of_its_own_for_the_test(pictures: Path, tmp_path: Path) -> Non
 def test_a_run_that_is_stopped_goes_on(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {**OPTIONS, "views": 1, "sigma": (0.3, 1.0, 3.0), "out": tmp_path}
     whole = package.probe(EDM, pictures, **options)
-    assert list(tmp_path.iterdir()) == []
+    assert left_behind(tmp_path) == []
+    (tmp_path / "result.json").unlink()
     fit, fitted = classifiers.linear_probe, []
 
     def fails(*arguments: Any) -> Any:
@@ -108,12 +109,13 @@ def test_a_run_that_is_stopped_goes_on(pictures: Path, tmp_path: Path, monkeypat
     again = package.probe(EDM, pictures, **options)
     assert len(fitted) == 4  # two levels were done
     assert again.rows == whole.rows
-    assert list(tmp_path.iterdir()) == []
+    assert left_behind(tmp_path) == []
+    assert read_result(str(tmp_path / "result.json")).rows == whole.rows
 
 
 def test_passes_are_counted_for_the_progress_bar(pictures: Path) -> None:
     job = open_job(EDM, open_source(str(pictures)), Settings(sigma=(0.3,), **OPTIONS), Loading())
-    planned = probe_plan.plan(job, Probing(posterior=True, both=True))
+    planned = probe_plan.plan(job, Probing(posterior=True), both=True)
     heard: list[int] = []
     study.run(planned, Listener(heard.append))[1]()
     assert sum(heard) == planned.passes == 144 * (2 + 3)
@@ -217,12 +219,12 @@ def test_levels_that_are_worse_are_told_from_the_best() -> None:
 @pytest.mark.parametrize(
     ("probing", "why"),
     [
-        ({"test_share": 1.0}, "--test-share 1"),
-        ({"solver": "svm"}, "--solver svm"),
-        ({"knn": 0}, "--knn 0"),
+        ({"test_share": 1.0}, "`test_share=1`"),
+        ({"solver": "svm"}, "`solver=svm`"),
+        ({"knn": 0}, "`knn=0`"),
         ({"ensemble": 4}, "odd"),
-        ({"label_noise": (0.2, 1.2)}, r"--label-noise 1\.2"),
-        ({"rank": 0}, "--rank 0"),
+        ({"label_noise": (0.2, 1.2)}, r"`label_noise=1\.2`"),
+        ({"rank": 0}, "`rank=0`"),
     ],
 )
 def test_wrong_usage(probing: dict[str, Any], why: str) -> None:
@@ -237,7 +239,7 @@ def test_images_that_do_not_do(pictures: Path, tmp_path: Path, monkeypatch: pyte
     options: dict[str, Any] = {"sigma": (1.0,), "views": 1, "knn": 3}
     # All of it before anything is measured.
     monkeypatch.setattr(study, "run", lambda *_: pytest.fail("too late"))
-    monkeypatch.setattr("diffscope.api._probe", study.run)
+    monkeypatch.setattr("diffscope.studies.probe.study.run", study.run)
     for name, why in (("plain.npy", "needs labels"), ("one.npz", "of one class"), ("rare.npz", "no training image")):
         with pytest.raises(DataError, match=why):
             package.probe(EDM, tmp_path / name, **options)

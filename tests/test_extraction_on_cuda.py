@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from commands import prepared
-from test_features import COUNT, plan, toy, unet
+from test_extraction import COUNT, plan, toy, unet
 
 from diffscope.errors import MemoryLimit, UsageError
 from diffscope.extraction import Extractor, Inputs, uploads
