@@ -37,6 +37,7 @@ from diffscope.families.base import Denoiser
 from diffscope.families.toy import GaussianNetwork
 from diffscope.measure.job import Job
 from diffscope.measure.memory import total_passes
+from diffscope.measure.progress import Listener
 from diffscope.measure.tasks import Task
 from diffscope.metrics.icr import estimate
 from diffscope.moments import BlockAccumulator, Moments
@@ -83,7 +84,7 @@ def job(accuracy: float | None = 0.1, data: str = DATA, checkpoint: str = TOY, *
 
 
 def measured(job: Job, folder: Path, advanced: list[int] | None = None) -> Result:
-    listener = api.Listener(advance=(advanced if advanced is not None else []).append)
+    listener = Listener(advance=(advanced if advanced is not None else []).append)
     result, run = sweep(job, "sweep", listener, folder)
     run.parts.clear()
     assert result.accuracy is not None or job.options == (Accuracy(None),)
@@ -434,7 +435,7 @@ def test_killed_in_every_stage_it_gives_the_same_bytes(tmp_path: Path) -> None:
     same = job(0.01, checkpoint=checkpoint, batch_size=2, sigma=sigmas)
     with pytest.MonkeyPatch.context() as patch:
         counted, advanced = Counted(patch), list[int]()
-        result, run = sweep(same, "sweep", api.Listener(advance=advanced.append), tmp_path)
+        result, run = sweep(same, "sweep", Listener(advance=advanced.append), tmp_path)
         assert {name: stat for name, stat in finished(tmp_path).items() if name in seen} == seen
         run.parts.clear()
     assert result.accuracy is not None
@@ -464,7 +465,7 @@ def test_an_error_in_a_later_stage_keeps_what_was_finished(tmp_path: Path, monke
         with pytest.raises(OSError, match="the disk has gone"):
             sweep(this, "sweep", folder=tmp_path)
     assert len(finished(tmp_path)) == 16
-    result, _ = sweep(this, "sweep", api.Listener(say=said.append), tmp_path)
+    result, _ = sweep(this, "sweep", Listener(say=said.append), tmp_path)
     assert result.timing["blocks_resumed"] == 16
     going = [line for line in said if "noise levels go on" in line]
     assert len(going) == len({row.n for row in result.rows}) - 1
@@ -504,19 +505,20 @@ def test_one_view_has_no_icr(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("accuracy", [0.0, -0.02, 1.0, 2.0, float("nan")])
 def test_an_accuracy_that_is_no_share(accuracy: float) -> None:
-    with pytest.raises(UsageError, match=r"`accuracy=` .*: expected a share of ICR such as 2%"):
+    with pytest.raises(UsageError, match=r"`accuracy=.*`: expected a share of ICR such as 2%"):
         api.function("sweep")(TOY, DATA, accuracy=accuracy)
 
 
 def test_a_training_run_has_no_accuracy(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"augment": "none", "workers": 0, "accuracy": 0.1, "out": tmp_path}
-    with pytest.raises(UsageError, match="an accuracy is for a sweep to reach"):
-        api.function("track")(str(SERIES / "snapshot-0025600.safetensors"), str(SERIES / "images.npz"), 0.3, **options)
+    options: dict[str, Any] = {"augment": "none", "workers": 0, "sigma": 0.3, "accuracy": 0.1, "out": tmp_path}
+    with pytest.raises(TypeError, match="no argument 'accuracy'"):
+        api.function("track")(str(SERIES / "snapshot-0025600.safetensors"), str(SERIES / "images.npz"), **options)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("command", "check"), [("icr", False), ("sweep", True)])
 def test_what_needs_all_images_at_all_levels_has_no_accuracy(command: str, check: bool, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="accuracy"):
+    with pytest.raises(UsageError, match="an accuracy is for a sweep to reach"):
         sweep(job(0.3, sigma=(0.5,)), command, folder=tmp_path, check=check)
 
 
@@ -535,4 +537,4 @@ def test_rows_of_unequal_images_are_not_compared(tmp_path: Path) -> None:
     assert note.startswith("unequal_images: 480 and 240 images are behind the two; ")
     assert all(record["change"] is not None and not record["notes"] for record in others)
     with pytest.raises(ProtocolMismatch, match=r"accuracy: 0\.1 and null"):
-        api.function("compare")(old, measured(job(None, sigmas=levels), tmp_path))
+        api.function("compare")(old, measured(job(None, sigma=levels), tmp_path))
