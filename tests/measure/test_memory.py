@@ -107,11 +107,11 @@ def test_a_published_network_fits_into_8_gb() -> None:
 def test_what_is_said_of_a_plan() -> None:
     this = shaped([1152] * 28, 12, 8 * GB)
     assert described(this, rounds(this)) == (
-        "the moments need 8.9 GB, more than --max-memory 8.0 GB: measured in 2 portions of at most 6 noise levels"
+        "the moments need 8.9 GB, more than `max_memory=8.0 GB`: measured in 2 portions of at most 6 noise levels"
     )
     layers = shaped([768] * 40, 4, 400 * 10**6)
     assert described(layers, rounds(layers)) == (
-        "the moments need 2.1 GB, more than --max-memory 400 MB: measured in 8 portions of at most 1 noise level and "
+        "the moments need 2.1 GB, more than `max_memory=400 MB`: measured in 8 portions of at most 1 noise level and "
         "30 layers; the network is run 2 times as often"
     )
     assert described(this, rounds(this)[:1]) is None

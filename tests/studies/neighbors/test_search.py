@@ -303,7 +303,7 @@ def test_a_broken_snapshot_is_left_out_with_its_reason(tmp_path: Path) -> None:
         (Choices(), {"views": 1}, NeedTwoViews, "at least 2"),
         (Choices(), {"sigma": ()}, UsageError, "sweep"),
         (Choices(), {"sigma": (0.1, 0.2)}, UsageError, "one noise level"),
-        (Choices(), {"layer": ("all",)}, UsageError, "one --layer"),
+        (Choices(), {"layer": ("all",)}, UsageError, "one `layer=`"),
     ],
 )
 def test_questions_without_an_answer(choices: Choices, changes: Any, error: type[Exception], words: str) -> None:

@@ -378,7 +378,7 @@ def test_track_takes_a_folder_and_chooses_the_level(tmp_path: Path) -> None:
 def test_track_refuses_before_it_measures() -> None:
     with pytest.raises(UsageError, match="`rule=shrot`: expected auto, long or short"):
         package.track(SERIES, IMAGES, sigma=0.3, rule="shrot")
-    with pytest.raises(UsageError, match="step-from"):
+    with pytest.raises(UsageError, match="`step_from=`"):
         package.track(SERIES, IMAGES, sigma=0.3, step_from="(")
     with pytest.raises(CheckpointError, match="training step"):
         package.track(EDM, IMAGES, sigma=0.3)
