@@ -174,8 +174,8 @@ def _serve() -> None:
 
 
 def _commanded(argv: list[str]) -> int:
+    from diffscope.cli import distributed as served
     from diffscope.cli import main
-    from diffscope.cli import together as served
 
     served.GRACE = float(os.environ.get("GRACE", GRACE))
     try:

@@ -16,6 +16,7 @@ from diffscope.cli.gates import Gate, parse
 from diffscope.cli.gates import check as hold
 from diffscope.cli.output import print_json, print_line, reader_may_leave
 from diffscope.commands.base import Command
+from diffscope.errors import UsageError
 from diffscope.measure.folder import make_ready, refuse_other
 from diffscope.measure.progress import Listener, Progress
 from diffscope.measure.study import Finished, Study
@@ -46,11 +47,24 @@ def carry_out(command: Command, given: Mapping[str, Any]) -> None:
     own = {kind: {n: v for n, v in values.items() if chosen[n] == kind} for kind in ("Output", "Terminal")}
     printing, output = Terminal(**own["Terminal"]), Output(**own["Output"])
     arguments = built(command.run, values)
+    _check_shard(arguments, printing, output)
     gates = _gates(command, printing, arguments)
     with joined(command, arguments):
         found = command.run(**arguments)
         if found is not None:
             Session(command, printing, output, gates, arguments).finish(found)
+
+
+def _check_shard(arguments: Mapping[str, Any], printing: Terminal, output: Output) -> None:
+    """UsageError where a share of a measurement is asked for what needs the whole."""
+    shard = getattr(arguments.get("sharding"), "shard", None)
+    if shard is None:
+        return
+    if output.out is None:
+        raise UsageError(f"`shard={shard}` needs `out=DIR`, a folder of its own for each shard")
+    for name in ("fail_if", "json"):
+        if getattr(printing, name):
+            raise UsageError(f"`shard={shard}`: `{name}=` needs the whole; give it to diffscope merge")
 
 
 def _gates(command: Command, printing: Terminal, arguments: Mapping[str, Any]) -> list[Gate]:
@@ -92,6 +106,9 @@ class Session:
 
     def _finish(self, study: Study, out: Path | None) -> Result | Record:
         finished = self._measured(study, out)
+        if not finished.is_whole:  # it lies in `out` as it is, and is no result that a gate could look at
+            self.show(finished.result)
+            return
         self._deliver(finished.result, out)
         # Only now: until the result is out, what stands on disk is all there is of the work.
         finished.forget()
@@ -129,7 +146,9 @@ class Session:
         for line in self.command.warnings(found):
             terminal.warn(line)
         self.save(found, out)
-        self.show(found)
+        self.show(found, out)
+        for line in () if self.printing.json or self.printing.quiet else self.command.notes(found, out):
+            terminal.note(line)
         summarise_for_github(found)
 
     def save(self, found: Result | Record, out: Path | None) -> None:
@@ -137,7 +156,7 @@ class Session:
         for path in [] if out is None else found.save(out):
             terminal.note(f"wrote {path}")
 
-    def show(self, found: Result | Record) -> None:
+    def show(self, found: Result | Record, out: Path | None = None) -> None:
         with reader_may_leave():
             if self.printing.json:
                 print_json(found.to_json())
@@ -145,7 +164,7 @@ class Session:
                 for line in view_of(found).quiet(found):
                     print_line(line)
             else:
-                view_of(found).show(found, terminal.stdout_console(), pictured=self.out is not None)
+                view_of(found).show(found, terminal.stdout_console(), pictured=out is not None)
 
     def check(self, found: Result | Record) -> None:
         """GateHeld where one of the gates holds."""

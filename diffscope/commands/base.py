@@ -21,13 +21,14 @@ which is written and shown; or nothing, where it has printed what it had to say.
     DISTRIBUTED  whether it runs in several processes, as torchrun starts them
     PYTHON       False where it is of the command line alone
     WITHOUT      options of `Output` and `Terminal` that it does not have
-    WRITES_ITSELF, OVERWRITES, warnings, acting, then: see `Command`
+    WRITES_ITSELF, OVERWRITES, warnings, notes, acting, then: see `Command`
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
 
@@ -121,6 +122,11 @@ class Command:
     def warnings(self, found: Result | Record) -> Sequence[str]:
         """What a person should not miss of what was found."""
         lines: Sequence[str] = getattr(self.module, "warnings", lambda found: ())(found)
+        return lines
+
+    def notes(self, found: Result | Record, out: Path | None) -> Sequence[str]:
+        """What is said on stderr beside what is shown."""
+        lines: Sequence[str] = getattr(self.module, "notes", lambda found, out: ())(found, out)
         return lines
 
     def acting(self, arguments: Mapping[str, Any]) -> Callable[[Any], None]:

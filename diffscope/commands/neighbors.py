@@ -72,4 +72,9 @@ def _gated(result: Any) -> Sequence[Mapping[str, Any]]:
     return [{**by_s, **{key.replace("class", "class_xi"): by_xi[key] for key in keys}} for by_s, by_xi in pairs]
 
 
+def notes(result: Any, out: object) -> list[str]:
+    """Where the pictures are, if they are nowhere."""
+    return ["no pictures without `out=DIR`"] if out is None else []
+
+
 GATES = Gates("any checkpoint", "same_class<0.5", lambda values: KEYS, _gated)

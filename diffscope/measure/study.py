@@ -27,6 +27,8 @@ class Finished:
     result: Result | Record
     forget: Callable[[], None] = lambda: None
     """Removes what stands on disk of the run; to be called once the result is safe."""
+    is_whole: bool = True
+    """False of a share, which lies in its folder for `merge`."""
 
 
 class Study(Protocol):

@@ -30,7 +30,9 @@ class _View(View[Record]):
 
     def parts(self, shown: Record, pictured: bool = False) -> Iterator[Part]:
         rows = self.records(shown)
-        if shown["action"] == "prune":
+        if shown["action"] == "dir":
+            yield Text([shown["folder"]])
+        elif shown["action"] == "prune":
             said = [f"removed {row['name']} ({row['kind']}, {in_bytes(row['bytes'])})" for row in rows]
             yield Text([*said, self.verdict(shown)])
         elif rows:

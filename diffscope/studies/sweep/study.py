@@ -75,8 +75,8 @@ def _check_together(several: Any, accuracy: Accuracy | None, split_half: bool, s
     other = "shard" if shard else "self_check" if split_half else None if several is None else several[0]
     if other is not None:
         raise UsageError(
-            f"`accuracy={accuracy.accuracy:g}`: not together with `{other}=`, which needs all images at all noise "
-            "levels"
+            f"`accuracy={100 * accuracy.accuracy:g}%`: not together with `{other}=`, which needs all images at all "
+            "noise levels"
         )
 
 
@@ -174,4 +174,4 @@ class ShardStudy:
         blocks = measure_shard(self.job, self.shard, self.command, folder, listener)
         listener.say(f"when all {self.shard.count} are there: diffscope merge FOLDERS... --out DIR")
         about = {"folder": str(folder), "shard": str(self.shard), "blocks": blocks, "of": self.job.blocks}
-        return Finished(Record("shard", about))
+        return Finished(Record("shard", about), is_whole=False)
