@@ -108,7 +108,7 @@ class Session:
         finished = self._measured(study, out)
         if not finished.is_whole:  # it lies in `out` as it is, and is no result that a gate could look at
             self.show(finished.result)
-            return
+            return finished.result
         self._deliver(finished.result, out)
         # Only now: until the result is out, what stands on disk is all there is of the work.
         finished.forget()
