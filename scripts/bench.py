@@ -136,7 +136,7 @@ def ours(case: Case, folder: Path, quick: bool) -> Iterator[None]:
     keep_large_blocks()  # as the program does
     checkpoints, images = sorted(map(str, folder.glob("*.safetensors"))), str(folder / "images")
     options: dict[str, Any] = {
-        "layers": (case.layer_of(quick),), "sigmas": case.levels, "precision": case.precision, "workers": 0,
+        "layer": (case.layer_of(quick),), "sigma": case.levels, "precision": case.precision, "workers": 0,
     }  # fmt: skip
     vae: dict[str, Any] = {"vae": str(folder / "vae")} if case.latent else {}
     api.load(checkpoints[0])
@@ -239,7 +239,7 @@ def outside_once(name: str, folder: Path, quick: bool) -> dict[str, float]:
     torch.set_num_threads(1)
     keep_large_blocks()
     case = CASES[name]
-    options = {"layers": (case.layer_of(quick),), "sigmas": case.levels, "workers": 0}
+    options = {"layer": (case.layer_of(quick),), "sigma": case.levels, "workers": 0}
     return moments(str(folder / "0000.safetensors"), str(folder / "images"), options, {})
 
 
@@ -263,7 +263,7 @@ def memory_once(name: str, folder: Path, quick: bool) -> dict[str, float]:
     checkpoint = str(folder / "0000.safetensors")
     api.load(checkpoint)
     resident = _resident()
-    options = {"layers": (case.layer_of(quick),), "sigmas": TWELVE_LEVELS, "workers": 0}
+    options = {"layer": (case.layer_of(quick),), "sigma": TWELVE_LEVELS, "workers": 0}
     moments(checkpoint, str(folder / "images"), options, {})
     return {"memory": _peak() - resident}
 
@@ -295,7 +295,7 @@ def sweep_once(count: int, folder: Path) -> dict[str, float]:
     checkpoint = str(folder / "0000.safetensors")
     api.load(checkpoint)
     resident, before = _resident(), _cpu()
-    options: dict[str, Any] = {"layers": ("mid",), "sigmas": (0.1, 1.0), "num_images": count, "workers": 0}
+    options: dict[str, Any] = {"layer": ("mid",), "sigma": (0.1, 1.0), "num_images": count, "workers": 0}
     diffscope.sweep(checkpoint, str(folder / "images"), **options)
     return {"cpu": _cpu() - before, "memory": _peak() - resident}
 

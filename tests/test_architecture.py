@@ -248,7 +248,7 @@ def test_one_place_runs_torchscript_and_asks_first() -> None:
     ways = ("torch.jit", "torch.package", "torch.export.load", "torch.ops.load_library")
     users = {name for name in MODULES if any(way in text(name) for way in ways)}
     assert users == {"studies.memorization.encoders"}
-    assert "add `allow_torchscript=`" in text("studies.memorization.encoders")
+    assert "add `allow_torchscript=`" in text("studies.memorization.options")
 
 
 @pytest.mark.parametrize(

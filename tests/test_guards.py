@@ -50,14 +50,14 @@ def test_one_view() -> None:
 )
 def test_what_would_be_enough_is_said_in_full(images: int, views: int, words: str) -> None:
     more = {5: 5, 2: 9, 0: 17}[images]
-    assert size_problem(images, views, 4) == f"{words}take more images, or --views {more}"
+    assert size_problem(images, views, 4) == f"{words}take more images, or `views={more}`"
 
 
 def test_what_would_be_enough_is_rounded_up() -> None:
     """7/3, 20/3 and 1 + 20/2 for five channels and two images of four views."""
     found = size_problem(2, 4, 5)
     assert found is not None
-    assert "expected at least 3 images (recommended 7); take more images, or --views 11" in found
+    assert "expected at least 3 images (recommended 7); take more images, or `views=11`" in found
 
 
 def test_the_least_size() -> None:

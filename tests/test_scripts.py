@@ -84,7 +84,7 @@ def test_probe_finds_separable_classes_and_no_others(tmp_path: Path) -> None:
 
 @needs_fashion
 def test_the_suite_trains_and_goes_on(tmp_path: Path) -> None:
-    arguments = ("fashion-64", "--minutes", "0.05", "--runs", "runs")
+    arguments = ("fashion-64", "--minutes", "0.2", "--runs", "runs")
     seen = [0]
     for _ in range(2):
         run("train_suite.py", *arguments, cwd=tmp_path)

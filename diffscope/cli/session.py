@@ -47,12 +47,20 @@ def carry_out(command: Command, given: Mapping[str, Any]) -> None:
     own = {kind: {n: v for n, v in values.items() if chosen[n] == kind} for kind in ("Output", "Terminal")}
     printing, output = Terminal(**own["Terminal"]), Output(**own["Output"])
     arguments = built(command.run, values)
+    _check_levels(arguments)
     _check_shard(arguments, printing, output)
     gates = _gates(command, printing, arguments)
     with joined(command, arguments):
         found = command.run(**arguments)
         if found is not None:
             Session(command, printing, output, gates, arguments).finish(found)
+
+
+def _check_levels(arguments: Mapping[str, Any]) -> None:
+    """UsageError where levels are spoken in both variables: one may be there by mistake."""
+    settings = arguments.get("settings")
+    if getattr(settings, "sigma", ()) and getattr(settings, "t", ()):
+        raise UsageError("`sigma=` and `t=` both give noise levels; expected one of the two, repeated as needed")
 
 
 def _check_shard(arguments: Mapping[str, Any], printing: Terminal, output: Output) -> None:

@@ -32,6 +32,11 @@ def _age(text: str) -> float:
     return float(match[1]) * SECONDS[match[2]]
 
 
+def _size(text: str) -> int:
+    """Bytes of `5GB`."""
+    return bytes_of(text, "max_size")
+
+
 @dataclass(frozen=True)
 class Pruning(Declared):
     """What is removed."""
@@ -45,7 +50,7 @@ class Pruning(Declared):
         Option(
             "prune: what was used longest ago, down to this, such as 5GB.",
             metavar="SIZE",
-            read=lambda text: bytes_of(text, "max_size"),
+            read=_size,
             shown="",
         ),
     ] = None

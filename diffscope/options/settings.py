@@ -172,8 +172,6 @@ class Settings(Declared):
     def __post_init__(self) -> None:
         """Checks what a single field cannot say of itself."""
         super().__post_init__()
-        if self.sigma and self.t:
-            raise UsageError("`sigma=` and `t=` both give noise levels; expected one of the two, repeated as needed")
         for sigma in self.sigma:
             if not (math.isfinite(sigma) and sigma > 0):
                 raise UsageError(f"`sigma={sigma:g}`: expected a noise-to-signal ratio above 0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from diffscope.names import visible
+from diffscope.report import streams
 from diffscope.report.parts import Facts, Part, Table, Text
 
 
@@ -37,7 +38,7 @@ def _line(cells: Iterable[str]) -> str:
 
 def _cell(text: str) -> str:
     """On one line, without what Markdown would take for its own."""
-    text = visible(" ".join(text.split()))
+    text = visible(" ".join(streams.translate(text).split()))
     for mark in "\\|<>*`":
         text = text.replace(mark, f"\\{mark}")
     return text

@@ -230,5 +230,5 @@ def test_a_summary_for_github(session: Session, pictures: Path, tmp_path: Path, 
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     assert diffscope("icr", EDM, "--data", pictures, *FEW, "--sigma", 0.5).code == 0
     lines = summary.read_text("utf-8").splitlines()
-    assert lines[0] == f"### diffscope icr: {EDM}"
+    assert lines[0] == f"### diffscope icr: {EDM} on {pictures}"
     assert any(line.startswith("| ") and LAYER in line for line in lines)

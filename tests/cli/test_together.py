@@ -154,7 +154,7 @@ def test_a_place_that_only_the_first_cannot_write_to(tmp_path: Path) -> None:
 
 
 def test_what_torchrun_does_not_serve(tmp_path: Path) -> None:
-    first, *others = together(2, "convert", EDM, "-o", tmp_path / "c.safetensors")
+    first, *others = together(2, "convert", EDM, tmp_path / "c.safetensors")
     assert first.code == 2
     assert (
         first.err

@@ -277,8 +277,8 @@ def test_as_many_held_out_images_as_tracked_ones_unless_told_otherwise(tmp_path:
     command = ("track", SNAPSHOTS[0], *AT, "--holdout", tmp_path / "held.npz", "--json")
     ran = diffscope(*command)
     assert (ran.json["data"]["used"], ran.json["data"]["holdout"]["used"]) == (64, 64)
-    told = "64 of 128 held-out images, for 64 are tracked; --num-holdout sets it"
-    assert told in ran.err
+    told = "64 of 128 held-out images, for 64 are tracked; `num_holdout=` sets it"
+    assert told.replace("`num_holdout=`", "--num-holdout") in ran.err
     assert told in ran.json["warnings"]
     ran = diffscope(*command, "--num-holdout", 100)
     assert (ran.json["data"]["used"], ran.json["data"]["holdout"]["used"]) == (64, 100)

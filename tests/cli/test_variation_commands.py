@@ -133,7 +133,7 @@ def test_a_summary_for_github(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     lines = summary.read_text("utf-8").splitlines()
     assert lines[2].startswith("| layer | σ | images |")
     assert [line.split("|")[3].strip() for line in lines[4:7]] == ["9", "60", "200"]
-    assert any(line.startswith("- linear, σ = 0.5: 9 images do not determine ICR.") for line in lines)
+    assert any(line.startswith("- **linear, σ = 0.5:** 9 images do not determine ICR.") for line in lines)
 
 
 def test_help_says_that_each_is_measured_anew() -> None:

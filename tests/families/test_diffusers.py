@@ -134,7 +134,7 @@ def test_config_says_what_no_file_does() -> None:
     model = families.load(read(str(DATA / "diffusers-unet")), config={"beta_schedule": "squaredcos_cap_v2"})
     assert model.noise.sigma_max == pytest.approx(20291.302933247258, rel=1e-9)
     assert model.warnings == ()
-    with pytest.raises(UsageError, match="many: expected one of"):
+    with pytest.raises(UsageError, match="many`: expected one of"):
         families.load(read(str(DATA / "diffusers-unet")), config={"prediction_type": "many"})
 
 

@@ -76,7 +76,7 @@ def test_the_metadata_s_family_takes_prefixes_off_too() -> None:
         (["controlnet_cond_embedding.conv_in.weight", "down_blocks.0.resnets.0.conv1.weight"], "a ControlNet"),
         (["down_blocks.0.motion_modules.0.proj_in.weight"], "a video network"),
         (["text_model.encoder.layers.0.mlp.fc1.weight"], "a text encoder"),
-        (["encoder.conv_in.weight", "decoder.mid_block.resnets.0.conv1.weight"], "a VAE alone.*--vae"),
+        (["encoder.conv_in.weight", "decoder.mid_block.resnets.0.conv1.weight"], "a VAE alone.*`vae=`"),
         (
             ["model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight",
              "cond_stage_model.transformer.text_model.encoder.layers.0.mlp.fc1.weight",

@@ -128,7 +128,7 @@ def test_the_limits_of_sample_size(n: int, found: set[str]) -> None:
     notes = estimate(moments_of(drawn(n, 40, 1.0, seed=1), 16)).notes
     assert codes(notes) - {"non_gaussian_noise"} == found
     few = [note for note in notes if "few_images" in note or "gaussian_only" in note]
-    assert all("for 4 per channel take 160 images, or more --views" in note for note in few)
+    assert all("for 4 per channel take 160 images, or more `views=`" in note for note in few)
     assert "take 54 images" in estimate(moments_of(drawn(20, 40, 1.0, seed=1, views=4), 4)).notes[0]
 
 

@@ -75,6 +75,16 @@ def long_names(made: Result) -> Result:
 
 
 CASES: dict[str, Callable[[], Shown]] = {
+    "estimate": lambda: Record(
+        "estimate",
+        {
+            "protocol": {"hash": "0" * 64},
+            "passes": 1200,
+            "seconds": 12.5,
+            "lines": ["200 images × 2 views × 3 levels: 1,200 passes", "about 12 s, at 96 passes a second"],
+        },
+    ),
+    "shard": lambda: Record("shard", {"folder": "shards/a", "shard": "1/3", "blocks": [0, 3, 6, 9, 12, 15], "of": 16}),
     "sweep": made_results.sweep,
     "sweep of many layers": lambda: made_results.sweep(36),
     "sweep with self-check": lambda: halved(made_results.sweep(3)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from diffscope.report.parts import Part, Text
 from diffscope.report.views.base import View
@@ -10,14 +11,18 @@ from diffscope.results import Record
 
 
 class _View(View[Record]):
+    number = "seconds"
+    names = ()
+    labels = ("passes",)
+
     def parts(self, shown: Record, pictured: bool = False) -> Iterator[Part]:
         yield Text([*shown["lines"], f"{self.verdict(shown)}; nothing was written."])
 
     def verdict(self, shown: Record) -> str:
         return f"Protocol {shown['protocol']['hash'][:16]}"
 
-    def quiet(self, shown: Record) -> list[str]:
-        return [f"passes {shown['passes']} seconds {shown['seconds']:.4g}"]
+    def records(self, shown: Record) -> list[dict[str, Any]]:
+        return [{"passes": shown["passes"], "seconds": shown["seconds"]}]
 
 
 VIEW = _View()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from diffscope.report.parts import Part, Text
 from diffscope.report.views.base import View
@@ -10,6 +11,10 @@ from diffscope.results import Record
 
 
 class _View(View[Record]):
+    number = "blocks"
+    names = ("folder",)
+    labels = ("shard",)
+
     def parts(self, shown: Record, pictured: bool = False) -> Iterator[Part]:
         yield Text([self.verdict(shown)])
 
@@ -17,8 +22,8 @@ class _View(View[Record]):
         blocks = ", ".join(map(str, shown["blocks"]))
         return f"{shown['folder']}  shard {shown['shard']}: blocks {blocks} of {shown['of']}"
 
-    def quiet(self, shown: Record) -> list[str]:
-        return [self.verdict(shown)]
+    def records(self, shown: Record) -> list[dict[str, Any]]:
+        return [{"folder": shown["folder"], "shard": shown["shard"], "blocks": len(shown["blocks"])}]
 
 
 VIEW = _View()

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from diffscope.errors import DataError, UsageError
+from diffscope.errors import DataError
 from diffscope.extraction import Extractor, Inputs, not_finite
 from diffscope.measure.job import Job
 from diffscope.sources.base import Source, Target
@@ -186,14 +186,3 @@ def _table(path: str) -> Tensor:
     if not bool(table.isfinite().all()):
         raise DataError(f"{path}: holds descriptors that are not finite; nothing can be compared")
     return table
-
-
-def check_torchscript(encoder: str | None, allowed: bool) -> None:
-    """UsageError where a program would be run that nobody allowed."""
-    if encoder is not None and not allowed:
-        raise UsageError(
-            f"`encoder={encoder}`: a TorchScript file is a program, and to use it is to run it, which diffscope does "
-            "with no file unless told to; if you trust where it comes from, add `allow_torchscript=`"
-        )
-    if allowed and encoder is None:
-        raise UsageError("`allow_torchscript=` is for `encoder=FILE`, which is not given")

@@ -132,7 +132,7 @@ def test_a_coarse_grid_says_how_many_levels_would_do(levels: int, span: float, w
     assert recommend(x, log_icr, y, levels // 2).levels_wanted == wanted
     # Of a range that is wider than its levels are dense, the note names the option and the number.
     found = semantic_window(10**x, np.exp(log_icr), y)
-    assert any(f"--num-levels {wanted}" in note for note in found.notes) is (wanted is not None)
+    assert any(f"`num_levels={wanted}`" in note for note in found.notes) is (wanted is not None)
 
 
 def test_the_window_ends_where_the_paired_difference_becomes_significant() -> None:
