@@ -135,7 +135,7 @@ def _typer_kind(entry: Entry) -> Any:
     if declared.fixed:
         return tuple[(str,) * declared.fixed]  # type: ignore[misc]
     if declared.several or declared.is_mapping:
-        return list[str]
+        return list[str] if option.repeated else str
     return str if option.read is not None or declared.item not in (int, float, bool) else declared.item
 
 
@@ -167,7 +167,7 @@ def _read(entry: Entry, value: Any) -> Any:
     if declared is None or option is None:
         return tuple(value) if isinstance(value, list) else value
     if declared.several:
-        return tuple(one for text in value for one in _several(entry, text))
+        return tuple(one for text in (value if option.repeated else [value]) for one in _several(entry, text))
     return value
 
 
@@ -176,7 +176,7 @@ def _several(entry: Entry, text: str) -> list[Any]:
     declared, option = entry.declared, entry.option
     assert declared is not None
     assert option is not None
-    parts = [part.strip() for part in text.split(",")] if option.split else [text]
+    parts = [part.strip() for part in text.split(",")]
     if declared.item is str:
         return [part for part in parts if part]
     try:

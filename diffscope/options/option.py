@@ -38,7 +38,8 @@ class Option:
         protocol: Whether numbers depend on it, so that the protocol holds it under the field's name.
         command_line: Whether the command line has it.
         python: Whether the Python function has it.
-        split: Whether commas part several values of one occurrence on the command line.
+        repeated: Whether several values may be given one by one on the command line, beside a list by commas; else the
+            last occurrence holds.
         read: Makes a value of the command line's text; UsageError.
         path: Whether its text names a file or folder: Python takes a Path as well.
         completes: What a shell completes values from: `choices`, `layers`, `families`.
@@ -57,7 +58,7 @@ class Option:
     protocol: bool = False
     command_line: bool = True
     python: bool = True
-    split: bool = True
+    repeated: bool = True
     read: Callable[[str], Any] | None = None
     path: bool = False
     completes: str | None = None

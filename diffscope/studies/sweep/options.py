@@ -89,6 +89,7 @@ class Variation(Declared):
             metavar="N[,N...]",
             least=1,
             shown="all, at most max(5000, 4 x features)",
+            repeated=False,
             read=_counts,
         ),
     ] = ()
