@@ -158,7 +158,7 @@ def test_what_torchrun_does_not_serve(tmp_path: Path) -> None:
     assert first.code == 2
     assert (
         first.err
-        == "error: diffscope convert runs in one process; torchrun serves icr, sweep, track, probe, features\n"
+        == "error: diffscope convert runs in one process; torchrun serves features, icr, probe, sweep, track\n"
     )
     assert silent(others, 2)
     assert not list(tmp_path.iterdir())
