@@ -1,6 +1,6 @@
 """The package from Python: functions of the declared commands, the numbers of the command line."""
 
-# mypy: disable-error-code="arg-type"
+# mypy: disable-error-code="arg-type,union-attr,attr-defined"
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ def test_interrupted_it_goes_on(tmp_path: Path, pictures: Path) -> None:
 
 def test_from_python(tmp_path: Path, pictures: Path) -> None:
     result = package.neighbors(
-        EDM, pictures, sigma=0.3, query=[3, "dog/0001.png"], k=2, layer=(LAYER,), num_images=50, views=3, workers=0,
+        EDM, pictures, sigma=0.3, query=["3", "dog/0001.png"], k=2, layer=(LAYER,), num_images=50, views=3, workers=0,
         out=tmp_path,
     )  # fmt: skip
     assert [row["component"] for row in result.rows] == ["s", "xi"]

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="arg-type"
 """What people type: whatever it is, it is understood or refused by an error of the project; and spelling is undone."""
 
 from __future__ import annotations

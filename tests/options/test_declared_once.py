@@ -1,3 +1,4 @@
+# mypy: disable-error-code="attr-defined"
 """An option is declared in one place, and found in four: command line, Python, manual, protocol."""
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Neighbours with known answers: planted classes, brute force, and the same whatever the chunks and batches."""
 
-# mypy: disable-error-code="arg-type, call-overload"
+# mypy: disable-error-code="arg-type,call-overload,union-attr"
 
 from __future__ import annotations
 

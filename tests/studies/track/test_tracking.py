@@ -1,3 +1,4 @@
+# mypy: disable-error-code="union-attr"
 """A run's snapshots under one measure: the same draws for all, each measured once, whatever happens in between."""
 
 from __future__ import annotations
