@@ -1,3 +1,5 @@
+"""`python -m diffscope`: the command line."""
+
 import os
 
 try:

@@ -46,6 +46,7 @@ class Entry:
     """Of a set of latents: what it depends on, and how many `images` and `views`."""
 
     def to_json(self) -> dict[str, Any]:
+        """As `diffscope cache ls --json` has it."""
         used = datetime.fromtimestamp(self.used, timezone.utc).isoformat(timespec="seconds")
         name = f"{LATENTS}/{self.folder.name}" if self.kind == LATENTS else self.folder.name
         return {"kind": self.kind, "name": name, "bytes": self.nbytes, "files": self.files, "used": used, **self.about}
@@ -53,6 +54,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Pruned:
+    """What was removed, and what stays because a process uses it or it cannot be removed."""
+
     removed: list[Entry]
     held: list[Entry]
     """Were to be removed, but a process uses them, or may do so, or the disk refuses."""

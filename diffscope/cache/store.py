@@ -184,12 +184,18 @@ class Part:
         return list(self._sums)
 
     def array(self, name: str) -> np.ndarray:
+        """Reads one array.
+
+        Raises:
+            Damaged: Where it is not as it was written.
+        """
         array: np.ndarray = self._file.get_tensor(name)
         if _checksum(name, array) != self._sums[name]:
             raise Damaged(f"{name} does not match its checksum")
         return array
 
     def record(self) -> Record:
+        """What was written beside the arrays."""
         record: Record = json.loads(self._record)
         return record
 
@@ -234,6 +240,7 @@ class Parts:
         return {int(stem) if stem.isdecimal() else stem for stem in stems}
 
     def write(self, key: Key, arrays: Arrays, record: Mapping[str, object]) -> None:
+        """Writes a part under its key; StoreError where the disk refuses."""
         write_part(self._path(key), arrays, record)
         self._intact.add(key)
 
@@ -323,11 +330,13 @@ class Records:
         return None
 
     def write(self, key: str, record: Mapping[str, object]) -> None:
+        """Writes a record under its key; StoreError where the disk refuses."""
         text = json.dumps(record, allow_nan=False)
         whole = json.dumps({CHECKSUM: _of_text(text), **record})
         write_atomically(self._path(key), lambda path: _write_text(path, whole))
 
     def remove(self, key: str) -> None:
+        """Forgets a record, if there is one."""
         self._path(key).unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:

@@ -30,6 +30,8 @@ LEVELS = ("sigma", "t", "low", "high", "practical_low", "practical_high", "lowes
 
 @dataclass(frozen=True)
 class Gate:
+    """One condition of `--fail-if`."""
+
     text: str
     key: str
     op: str
@@ -37,6 +39,7 @@ class Gate:
     """A percentage is already divided by 100."""
 
     def holds(self, value: float) -> bool:
+        """Whether the condition is true of a value."""
         return _OPERATORS[self.op](value, self.number)
 
 

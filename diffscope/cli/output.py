@@ -44,6 +44,14 @@ class Stdout(io.FileIO):
     """File 1. That nobody reads on (`| head`) is no error; that it cannot be written is one of ours: StoreError."""
 
     def write(self, data: Buffer) -> int:
+        """Writes bytes.
+
+        Returns:
+            How many were taken: all of them, where nobody reads on.
+
+        Raises:
+            StoreError: Where they cannot be written.
+        """
         try:
             return super().write(data)
         except BrokenPipeError:
@@ -56,7 +64,7 @@ class Stdout(io.FileIO):
 
 
 def prepare_streams() -> None:
-    """stdout as above; and in the place of `<&-`, `>&-` and `2>&-` something, lest the next file opened be stdout.
+    """Stdout as above; and in the place of `<&-`, `>&-` and `2>&-` something, lest the next file opened be stdout.
 
     A closed stdout then refuses like a full disk, once there is something to print; what is said on stderr is lost.
     """

@@ -165,6 +165,7 @@ class Session:
             terminal.note(f"wrote {path}")
 
     def show(self, found: Result | Record, out: Path | None = None) -> None:
+        """What stdout is for: one JSON document, numbers with their names, or all there is to see."""
         with reader_may_leave():
             if self.printing.json:
                 print_json(found.to_json())

@@ -30,6 +30,7 @@ class Operation:
     run: Callable[[], object]
 
     def action(self) -> Action:
+        """The operation as something to be timed, in FLOPs."""
         return Action(self.run, self.flops)
 
     def rate(self, action: Action) -> float:

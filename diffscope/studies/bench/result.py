@@ -120,6 +120,7 @@ class Benchmark:
 
     @property
     def best(self) -> Tried:
+        """The batch size with the most passes a second."""
         return max((t for t in self.tried if t.passes_per_second), key=lambda t: t.passes_per_second or 0)
 
     @property

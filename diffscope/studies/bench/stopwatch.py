@@ -39,6 +39,7 @@ class Action:
 
     @property
     def kept(self) -> list[float]:
+        """Samples without the first, which warms up, unless it is the only one."""
         return self.samples[1:] or self.samples
 
     @property

@@ -28,6 +28,7 @@ class WalkRate:
 
     @property
     def flops_per_second(self) -> float:
+        """Of the walk, on this machine."""
         return self.flops * self.passes_per_second
 
 
@@ -82,6 +83,7 @@ class Passes:
         return list(self._extractors[images].run(()))
 
     def action(self, images: int, like: Action | None = None) -> Action:
+        """A pass of so many images as something to be timed, in views."""
         return Action(lambda: self.run(images), images * self.plan.views, like)
 
     def flops(self) -> float:

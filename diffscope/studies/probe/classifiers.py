@@ -34,6 +34,8 @@ Features = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Prediction:
+    """What a classifier says of the test images."""
+
     labels: Labels
     """[m], the most probable class of each test image."""
     probabilities: FloatArray
@@ -111,8 +113,10 @@ def nearest_neighbours(z: Features, labels: Labels, test: Features, k: int) -> L
 
 
 def with_noise(labels: Labels, share: float, classes: int, seed: int) -> Labels:
-    """Labels of which round(share · n) are replaced by another class, uniformly; those of a smaller share are among
-    those of a larger one."""
+    """Labels of which round(share · n) are replaced by another class, uniformly.
+
+    Those replaced at a smaller share are among those of a larger one.
+    """
     draws = np.random.default_rng([seed, 1])  # apart from the split, which has the seed alone
     order = draws.permutation(len(labels))
     shift = draws.integers(1, classes, len(labels))

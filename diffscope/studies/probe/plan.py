@@ -33,6 +33,7 @@ class Kind(NamedTuple):
 
     @property
     def layers(self) -> list[str]:
+        """Names of the layers that are probed."""
         return [layer.name for layer in self.train.plan.layers]
 
 

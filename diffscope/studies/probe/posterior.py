@@ -27,10 +27,13 @@ class PosteriorMean(Denoiser):
         self.default_layer = POSTERIOR
 
     def label(self, classes: Tensor | None, device: torch.device) -> Tensor | None:
+        """As the inner denoiser has it."""
         return self.inner.label(classes, device)
 
     def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+        """As the inner denoiser has it."""
         return self.inner.denoise(x, sigma, label)
 
     def walk(self, x: Tensor, sigma: float, label: Tensor | None, until: Collection[str] | None = None) -> Walk:
+        """Yields the denoised images (B, C·H·W) as the one layer."""
         yield POSTERIOR, self.denoise(x, torch.full((1,), sigma, device=x.device), label).flatten(1)

@@ -187,6 +187,7 @@ class Data:
     """Of training and test images in `train`, where there is no other source."""
 
     def read(self, layer: str, level: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Features of the training and of the test images, [n, d] and [m, d]."""
         z = self.train.read(layer, level)
         if self.test is not None:
             return z, self.test.read(layer, level)

@@ -94,8 +94,10 @@ def natural_spline(x: FloatArray, curves: FloatArray) -> CubicSpline:
 
 
 def minimum(x: FloatArray, log_icr: FloatArray, best: int | None = None) -> float:
-    """Lowest point of the natural cubic spline between the neighbours of level `best`, that of the lowest ICR unless
-    another rule settled on one; an end of x is its own minimum."""
+    """Lowest point of the natural cubic spline between the neighbours of level `best`.
+
+    That is the level of the lowest ICR unless another rule settled on one; an end of x is its own minimum.
+    """
     best = int(np.argmin(log_icr)) if best is None else best
     if best in (0, len(x) - 1):
         return float(x[best])

@@ -174,7 +174,7 @@ def _by_ratio(noise: NoiseConvention, sigmas: Sequence[float]) -> bool:
 
 
 def from_table(table: dict[str, Any]) -> Callable[[float], float]:
-    """sigma → the model's own variable, between the levels that the table was made for."""
+    """Sigma → the model's own variable, between the levels that the table was made for."""
     logs, t = np.log(table["sigma"]), table["t"]
     if table["discrete"] and not table["ratio"]:
         return lambda sigma: t[int(np.argmin(np.abs(np.array(table["sigma"]) - sigma)))]

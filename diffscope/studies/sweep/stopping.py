@@ -208,8 +208,10 @@ def decide(rule: Rule, look: int, evidence: Mapping[str, Sequence[Track]], befor
 
 
 def curve(tracks: Sequence[Track], best: int) -> tuple[FloatArray, FloatArray]:
-    """ICR [L] and replicates [G, L] of log ICR for `semantic_window`: every level's difference from the best, at their
-    last look in common, on top of the best's last reading. NaN for a level that shares no look with it.
+    """ICR [L] and replicates [G, L] of log ICR for `semantic_window`.
+
+    They are every level's difference from the best, at their last look in common, on top of the best's last reading.
+    NaN for a level that shares no look with it.
     """
     at = _last(tracks[best])
     assert at is not None, "the best has a reading"
@@ -332,8 +334,9 @@ def _open_ends(rule: Rule, against: Mapping[int, _Against]) -> tuple[Open, ...]:
 def _around(
     rule: Rule, best: int, against: Mapping[int, _Against], tracks: Sequence[Track], idle: frozenset[int]
 ) -> frozenset[int]:
-    """Levels from which the recommended one is interpolated, as long as its scatter is worth more images of those that
-    could go on but for which there is no other need (`idle`).
+    """Levels from which the recommended one is interpolated, as long as its scatter is worth more images.
+
+    Those are images of levels that could go on but for which there is no other need (`idle`).
     """
     last = len(rule.sigmas) - 1
     ends = [against.get(level) for level in (0, last)]

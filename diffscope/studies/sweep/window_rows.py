@@ -31,12 +31,15 @@ def _window(to_native: Callable[[float], float], name: str, rows: Sequence[Row])
 
 
 def no_window(layer: str) -> WindowRow:
+    """Of a layer without any ICR."""
     return WindowRow(layer, None, None, None, None, None, notes=("no_levels: no noise level has an ICR",))
 
 
 def window_row(to_native: Callable[[float], float], row: Row, found: Window, notes: Sequence[str] = ()) -> WindowRow:
-    """The window of a row's layer as it stands in a result, `notes` before its own; where the layer is not one to be
-    ranked, no level of it is recommended."""
+    """The window of a row's layer as it stands in a result, `notes` before its own.
+
+    Where the layer is not one to be ranked, no level of it is recommended.
+    """
     recommended = found.sigma if row.is_ranked else None
     best = found.minimum if recommended is None else recommended
     low, high = found.practical or (None, None)
