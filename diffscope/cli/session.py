@@ -110,14 +110,14 @@ class Session:
         else:
             result = self._finish(found, self.out)
             if (following := self.command.then(result, self.arguments)) is not None:
-                self._finish(following[0], Path(following[1]))
+                self._finish(following[0], Path(following[1]), is_first=False)
 
-    def _finish(self, study: Study, out: Path | None) -> Result | Record:
+    def _finish(self, study: Study, out: Path | None, is_first: bool = True) -> Result | Record:
         finished = self._measured(study, out)
         if not finished.is_whole:  # it lies in `out` as it is, and is no result that a gate could look at
             self.show(finished.result)
             return finished.result
-        self._deliver(finished.result, out)
+        self._deliver(finished.result, out, is_first)
         # Only now: until the result is out, what stands on disk is all there is of the work.
         finished.forget()
         self.act(finished.result)
@@ -146,15 +146,19 @@ class Session:
             raise typer.Exit(0)
         return finished
 
-    def _deliver(self, found: Result | Record, out: Path | None) -> None:
-        """Files, then what stdout is for."""
+    def _deliver(self, found: Result | Record, out: Path | None, is_first: bool = True) -> None:
+        """Files, then what stdout is for: with --json one document, that of the first of several results."""
         skipped = found.data["skipped"] if isinstance(found, Result) else ()
         if skipped:
             terminal.warn(f"{len(skipped)} unreadable images were left out; the first: {skipped[0]['why']}")
         for line in self.command.warnings(found):
             terminal.warn(line)
         self.save(found, out)
-        self.show(found, out)
+        if is_first:
+            self.show(found, out)
+        elif not self.printing.json:
+            print()
+            self.show(found, out)
         for line in () if self.printing.json or self.printing.quiet else self.command.notes(found, out):
             terminal.note(line)
         summarise_for_github(found)

@@ -9,6 +9,8 @@ import pytest
 from commands import Ran, diffscope
 
 from diffscope import demo
+from diffscope.commands import demo as command
+from diffscope.options.settings import Settings
 from diffscope.sources.base import open_source
 
 FOLDER = Path(demo.__file__).parent
@@ -74,3 +76,11 @@ def test_neighbours_by_what_views_share_are_of_the_class() -> None:
     error = (by_s["same_class_se"] ** 2 + by_xi["same_class_se"] ** 2) ** 0.5
     assert by_s["same_class"] - by_xi["same_class"] > 3 * error
     assert by_s["same_class"] > 3 * by_s["chance"]
+
+
+def test_json_is_one_document_though_there_are_two_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "SWEPT", Settings(num_images=150, num_levels=5))
+    monkeypatch.setattr(command, "NEIGHBORS", Settings(num_images=40, views=4, pool="mean"))
+    ran = diffscope("demo", "--json", "--out", tmp_path)
+    assert (ran.code, ran.json["command"]) == (0, "sweep")
+    assert (tmp_path / "neighbors" / "result.json").exists()
