@@ -6,7 +6,6 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -90,17 +89,13 @@ def function(name: str) -> Callable[..., Result | Record]:
 
 def _place(entry: Entry) -> int:
     """Arguments first, then what has to be given, then options."""
-    return 0 if entry.argument else 1 if _is_required(entry) else 2
-
-
-def _is_required(entry: Entry) -> bool:
-    return entry.default in (MISSING, inspect.Parameter.empty)
+    return 0 if entry.argument else 1 if entry.is_required else 2
 
 
 def _parameter(entry: Entry) -> inspect.Parameter:
     kinds = inspect.Parameter
-    positional = entry.argument is not None or _is_required(entry)
-    default = kinds.empty if _is_required(entry) or (entry.argument and entry.argument.several) else entry.default
+    positional = entry.argument is not None or entry.is_required
+    default = kinds.empty if entry.is_required or (entry.argument and entry.argument.several) else entry.default
     kind = kinds.POSITIONAL_OR_KEYWORD if positional else kinds.KEYWORD_ONLY
     if entry.declared is not None and entry.declared.several and len(entry.default) == 1:
         (default,) = entry.default
@@ -135,9 +130,7 @@ def documentation(command: Command, entries: list[Entry]) -> str:
     for entry in sorted(entries, key=_place):
         told = entry.argument or entry.option
         assert told is not None
-        told_help = _FLAG.sub(lambda flag: f"`{flag[1].replace('-', '_')}`", told.help).replace(
-            f" {REPEATABLE}", ", or a list of them"
-        )
+        told_help = _FLAG.sub(_field, told.help).replace(f" {REPEATABLE}", ", or a list of them")
         lines += textwrap.wrap(f"{entry.name}: {told_help}", 112, initial_indent="    ", subsequent_indent="        ")
     if command.measures:
         lines.append("    progress: Show a bar, in terminals and notebooks.")
@@ -149,7 +142,7 @@ _FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*)")
 """In help, which speaks of flags."""
 
 
-def _named(flag: re.Match[str]) -> str:
+def _field(flag: re.Match[str]) -> str:
     return f"`{flag[1].replace('-', '_')}`"
 
 

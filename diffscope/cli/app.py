@@ -68,14 +68,13 @@ def _first_sentence(command: Callable[..., object]) -> str:
 
 def as_typer(command: Command) -> Callable[..., None]:
     """A function whose signature typer reads, and which carries the command out."""
-    entries = [e for e in command.entries if e.option is None or e.option.command_line]
-    by_name = {entry.name: entry for entry in entries}
+    by_name = {entry.name: entry for entry in command.entries}
 
     def run(**given: Any) -> None:
         carry_out(command, {name: _read(by_name[name], value) for name, value in given.items()})
 
     # Arguments first; options with and without defaults stand in any order.
-    ordered = sorted(entries, key=lambda entry: entry.argument is None)
+    ordered = sorted(by_name.values(), key=lambda entry: entry.argument is None)
     parameters = [_parameter(command, entry) for entry in ordered]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -84,10 +83,9 @@ def as_typer(command: Command) -> Callable[..., None]:
 
 
 def _parameter(command: Command, entry: Entry) -> inspect.Parameter:
-    required = entry.default in (MISSING, inspect.Parameter.empty)
     told, kind = (_argument if entry.argument else _option)(command, entry)
-    default = inspect.Parameter.empty if required else _shown_default(entry)
-    kind = kind if required or default is not None else kind | None
+    default = inspect.Parameter.empty if entry.is_required else _shown_default(entry)
+    kind = kind if entry.is_required or default is not None else kind | None
     return inspect.Parameter(
         entry.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, told]
     )

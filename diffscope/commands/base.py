@@ -80,11 +80,6 @@ class Command:
         return function
 
     @property
-    def help(self) -> str:
-        """The docstring of `run`."""
-        return (self.run.__doc__ or "").partition("\n\n")[0]
-
-    @property
     def gates(self) -> Gates | None:
         """What --fail-if may ask."""
         return getattr(self.module, "GATES", None)

@@ -105,14 +105,11 @@ def warnings(record: Mapping[str, Any]) -> list[str]:
     return [f"{row['name']} ({row['kind']}) stays: a process uses it, or it cannot be removed" for row in held]
 
 
-def notes(record: Mapping[str, Any], out: object) -> list[str]:
+def notes(record: Record, out: object) -> list[str]:
     """How much there is, and where."""
-    from diffscope.cache.sizes import in_bytes
+    from diffscope.report.views.base import view_of
 
-    if record["action"] != "ls":
-        return []
-    kept = f"{in_bytes(record['bytes'])} in" if record["rows"] else "nothing is kept in"
-    return [f"{kept} {record['folder']}"]
+    return [view_of(record).verdict(record)] if record["action"] == "ls" else []
 
 
 PYTHON = False

@@ -36,7 +36,6 @@ class Option:
         shown: The default in words, where the value itself says little.
         envvar: An environment variable that gives the default on the command line.
         protocol: Whether numbers depend on it, so that the protocol holds it under the field's name.
-        command_line: Whether the command line has it.
         python: Whether the Python function has it.
         repeated: Whether several values may be given one by one on the command line, beside a list by commas; else the
             last occurrence holds.
@@ -56,7 +55,6 @@ class Option:
     shown: str | None = None
     envvar: str | None = None
     protocol: bool = False
-    command_line: bool = True
     python: bool = True
     repeated: bool = True
     read: Callable[[str], Any] | None = None
@@ -102,30 +100,35 @@ class Declaration:
         return self.option.flag or f"--{self.name.replace('_', '-')}"
 
     @property
-    def item(self) -> Any:
-        """The type of a single value: of several, of one of them; None left out."""
-        kind = next((part for part in get_args(self.kind) if part is not type(None)), self.kind)
-        if not self.optional:
-            kind = self.kind
-        return get_args(kind)[0] if get_origin(kind) is tuple else kind
-
-    @property
     def optional(self) -> bool:
         """Whether None is a value of it."""
         return type(None) in get_args(self.kind)
 
     @property
+    def item(self) -> Any:
+        """The type of a single value: of several, of one of them; None left out."""
+        return self._items[0] if self._items else self._given
+
+    @property
     def several(self) -> bool:
         """Whether it takes any number of values."""
-        kinds = [self.kind, *get_args(self.kind)]
-        return any(get_origin(kind) is tuple and get_args(kind)[1:] == (...,) for kind in kinds)
+        return ... in self._items
 
     @property
     def fixed(self) -> int:
         """How many values it takes, where that is a fixed number above one; else 0."""
-        kinds = [self.kind, *get_args(self.kind)]
-        lengths = [len(get_args(k)) for k in kinds if get_origin(k) is tuple and ... not in get_args(k)]
-        return lengths[0] if lengths else 0
+        return 0 if self.several else len(self._items)
+
+    @property
+    def _given(self) -> Any:
+        """The type of what is given, None left out."""
+        parts = [part for part in get_args(self.kind) if part is not type(None)]
+        return parts[0] if self.optional else self.kind
+
+    @property
+    def _items(self) -> tuple[Any, ...]:
+        """What a tuple holds; nothing of any other type."""
+        return get_args(self._given) if get_origin(self._given) is tuple else ()
 
     @property
     def is_mapping(self) -> bool:
@@ -143,10 +146,7 @@ class Declared:
             UsageError: Where one is out of its range.
         """
         for declaration in declarations(type(self)):
-            value = formed(declaration, getattr(self, declaration.name))
-            object.__setattr__(self, declaration.name, value)
-            for one in value if declaration.several else (value,):
-                check(declaration, one)
+            object.__setattr__(self, declaration.name, accepted(declaration, getattr(self, declaration.name)))
 
 
 def declarations(declared: type) -> tuple[Declaration, ...]:
@@ -170,11 +170,21 @@ def _default(field: Field[Any]) -> Any:
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
-def formed(declaration: Declaration, value: Any) -> Any:
+def accepted(declaration: Declaration, value: Any) -> Any:
     """A value as the field holds it: several as a tuple, paths as text, text in its own form read.
 
     A single value stands for a tuple of it: `layer="mid"` means `layer=("mid",)`.
+
+    Raises:
+        UsageError: Where it is none that the option takes.
     """
+    value = _formed(declaration, value)
+    for one in value if declaration.several and value is not None else (value,):
+        _check(declaration, one)
+    return value
+
+
+def _formed(declaration: Declaration, value: Any) -> Any:
     if value is None and declaration.optional:
         return None
     if declaration.several:
@@ -196,12 +206,8 @@ def _single(declaration: Declaration, value: Any) -> Any:
     return value
 
 
-def check(declaration: Declaration, value: Any) -> None:
-    """Holds a value to the declared type, choices and range.
-
-    Raises:
-        UsageError: Naming the field, what was found and what was expected.
-    """
+def _check(declaration: Declaration, value: Any) -> None:
+    """Holds a value to the declared type, choices and range; UsageError."""
     if value is None:
         if not declaration.optional:
             raise UsageError(f"`{declaration.name}=None`: expected a value")

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from difflib import get_close_matches
 from typing import Any, get_type_hints
 
-from diffscope.options.option import Argument, Declaration, Declared, Option, check, declarations, formed
+from diffscope.options.option import Argument, Declaration, Declared, Option, accepted, declarations
 
 Function = Callable[..., Any]
 
@@ -34,9 +34,12 @@ class Entry:
     declared: Declaration | None
     """None of an argument."""
     argument: Argument | None
-    kind: Any
     default: Any
-    """`inspect.Parameter.empty` where it has to be given."""
+
+    @property
+    def is_required(self) -> bool:
+        """Whether it has to be given."""
+        return self.default in (MISSING, inspect.Parameter.empty)
 
     @property
     def option(self) -> Option | None:
@@ -71,7 +74,7 @@ def _expanded(parameter: inspect.Parameter, hint: Any) -> list[Entry]:
     kind = getattr(hint, "__origin__", hint)
     argument = next((one for one in told if isinstance(one, Argument)), None)
     if argument is not None:
-        return [Entry(parameter.name, parameter.name, None, argument, kind, parameter.default)]
+        return [Entry(parameter.name, parameter.name, None, argument, parameter.default)]
     option = next((one for one in told if isinstance(one, Option)), None)
     if option is not None:
         return [_of_declaration(Declaration(parameter.name, kind, parameter.default, option), parameter.name)]
@@ -82,7 +85,7 @@ def _expanded(parameter: inspect.Parameter, hint: Any) -> list[Entry]:
 
 
 def _of_declaration(declaration: Declaration, owner: str) -> Entry:
-    return Entry(declaration.name, owner, declaration, None, declaration.kind, declaration.default)
+    return Entry(declaration.name, owner, declaration, None, declaration.default)
 
 
 def built(function: Function, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,9 +108,7 @@ def built(function: Function, values: Mapping[str, Any]) -> dict[str, Any]:
             arguments[name] = kind(**given)
         elif name in given:
             declared = next(entry.declared for entry in own if entry.name == name)
-            arguments[name] = given[name] if declared is None else formed(declared, given[name])
-            if declared is not None:
-                check(declared, arguments[name])
+            arguments[name] = given[name] if declared is None else accepted(declared, given[name])
     return arguments
 
 
