@@ -21,7 +21,6 @@ AUGMENTATIONS = (
     "crop+flip+jitter+rotate+center",
 )
 DEFAULT_AUGMENTATION = "crop+flip+jitter"
-PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 
 REPEATABLE = "(repeatable, or a list by commas)"
 LEVELS_HELP = "Noise levels, log-spaced over [0.002, 20], cut to the model's range."
@@ -50,6 +49,38 @@ def count(text: str) -> int:
     except ValueError:
         several = "; several at once: sweep and icr" if "," in text else ""
         raise UsageError(f"`num_images={text}`: expected a number of images{several}") from None
+
+
+Device = Annotated[
+    str | None,
+    Option("cpu, cuda, cuda:1, mps.", group=SPEED, envvar="DIFFSCOPE_DEVICE", shown="cuda if present"),
+]
+Precision = Annotated[
+    str,
+    Option(
+        "auto (fp32 on CPU, tf32 on CUDA), fp32, tf32, bf16 or fp16.",
+        group=SPEED,
+        choices=("auto", "fp32", "tf32", "bf16", "fp16"),
+    ),
+]
+MaxPixels = Annotated[
+    int | None,
+    Option(
+        "A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and 1 GB.",
+        group=IMAGES,
+        metavar="N",
+        least=1,
+        shown="178956970, as Pillow",
+    ),
+]
+StepFrom = Annotated[
+    str | None,
+    Option(
+        r"Where a path tells the training step, as one group, such as 'ckpt-(\d+)'.",
+        metavar="REGEX",
+        shown="the file, or its name",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -103,16 +134,7 @@ class Settings(Declared):
     augment_strength: Annotated[
         float, Option("Multiplies all ranges of the augmentation.", group=IMAGES, metavar="F", protocol=True)
     ] = 1.0
-    max_pixels: Annotated[
-        int | None,
-        Option(
-            "A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and 1 GB.",
-            group=IMAGES,
-            metavar="N",
-            least=1,
-            shown="178956970, as Pillow",
-        ),
-    ] = None
+    max_pixels: MaxPixels = None
     strict: Annotated[bool, Option("An unreadable image is an error, not a counted skip.", group=IMAGES)] = False
     views: Annotated[int, Option("Views of each image.", group=STATISTICS, metavar="V", least=1, protocol=True)] = 2
     reduce: Annotated[
@@ -133,13 +155,8 @@ class Settings(Declared):
             protocol=True,
         ),
     ] = 0
-    device: Annotated[
-        str | None,
-        Option("cpu, cuda, cuda:1, mps.", group=SPEED, envvar="DIFFSCOPE_DEVICE", shown="cuda if present"),
-    ] = None
-    precision: Annotated[str, Option("auto (fp32 on CPU, tf32 on CUDA), fp32, tf32, bf16 or fp16.", group=SPEED)] = (
-        "auto"
-    )
+    device: Device = None
+    precision: Precision = "auto"
     batch_size: Annotated[
         int | None,
         Option(

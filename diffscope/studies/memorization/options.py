@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from diffscope.errors import UsageError
 from diffscope.options.option import IMAGES, MEASURE, OUTPUT, SPEED, STATISTICS, Declared, Option
-from diffscope.options.settings import PRECISIONS, Settings
+from diffscope.options.settings import Device, MaxPixels, Precision, Settings, StepFrom
 
 if TYPE_CHECKING:
     from diffscope.studies.memorization.copies import Criterion
@@ -72,14 +72,8 @@ class Choices(Declared):
         ),
     ] = None
     seed: Annotated[int, Option("Seed of the samples' noise and classes.", group=STATISTICS, least=0, below=2**64)] = 0
-    device: Annotated[
-        str | None,
-        Option("cpu, cuda, cuda:1, mps.", group=SPEED, envvar="DIFFSCOPE_DEVICE", shown="cuda if present"),
-    ] = None
-    precision: Annotated[
-        str,
-        Option("auto (fp32 on CPU, tf32 on CUDA), fp32, tf32, bf16 or fp16.", group=SPEED, choices=PRECISIONS),
-    ] = "auto"
+    device: Device = None
+    precision: Precision = "auto"
     batch_size: Annotated[
         int | None,
         Option("Samples drawn at a time.", group=SPEED, metavar="B", least=1, shown="32 on CPU, else 256"),
@@ -88,16 +82,7 @@ class Choices(Declared):
         int | None,
         Option("Threads that decode images.", group=SPEED, metavar="W", least=0, shown="2 at most"),
     ] = None
-    max_pixels: Annotated[
-        int | None,
-        Option(
-            "A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and 1 GB.",
-            group=IMAGES,
-            metavar="N",
-            least=1,
-            shown="178956970, as Pillow",
-        ),
-    ] = None
+    max_pixels: MaxPixels = None
     strict: Annotated[bool, Option("An unreadable image or checkpoint is an error, not left out.", group=IMAGES)] = (
         False
     )
@@ -184,14 +169,7 @@ class Choices(Declared):
 class Samples(Declared):
     """What becomes of the samples, and where the steps of a run are told."""
 
-    step_from: Annotated[
-        str | None,
-        Option(
-            r"Where a path tells the training step, as one group, such as 'ckpt-(\d+)'.",
-            metavar="REGEX",
-            shown="the file, or its name",
-        ),
-    ] = None
+    step_from: StepFrom = None
     save_samples: Annotated[
         bool, Option("Also write all samples to --out, as samples.npz or samples-STEP.npz.", group=OUTPUT)
     ] = False

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from diffscope.errors import UsageError
 from diffscope.options.option import IMAGES, OUTPUT, STATISTICS, Declared, Option
-from diffscope.options.settings import REPEATABLE
+from diffscope.options.settings import REPEATABLE, StepFrom
 
 HELD_OUT_KEYS = (
     *("icr_holdout", "icr_holdout_low", "icr_holdout_high"),
@@ -20,14 +20,7 @@ HELD_OUT_KEYS = (
 class Following(Declared):
     """What belongs to a training run."""
 
-    step_from: Annotated[
-        str | None,
-        Option(
-            r"Where a path tells the training step, as one group, such as 'ckpt-(\d+)'.",
-            metavar="REGEX",
-            shown="the file, or its name",
-        ),
-    ] = None
+    step_from: StepFrom = None
     holdout: Annotated[
         str | None,
         Option(
