@@ -6,7 +6,6 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from diffscope.commands.base import Command, commands
 from diffscope.families import wrap
 from diffscope.families.base import Denoiser
 from diffscope.measure import opening
-from diffscope.measure.folder import make_ready, refuse_other
+from diffscope.measure.folder import agreement, make_ready
 from diffscope.measure.progress import Listener, Progress
 from diffscope.measure.study import Study
 from diffscope.options.option import key_values
@@ -167,9 +166,9 @@ def _run(command: Command, values: dict[str, Any], progress: bool) -> Result | R
 def _measured(command: Command, study: Study, out: Path | None, overwrite: bool, progress: bool) -> Result | Record:
     if out is not None:
         make_ready(out)
-    agree = (lambda protocol: None) if out is None or overwrite else partial(refuse_other, out=out)
     with terminal.progress(study.total, command.name, unit=study.unit, shown=progress) as advance:
-        finished = study.run(out, Progress(Listener(advance, agree=agree), study.total, study.unit).listener)
+        heard = Listener(advance, agree=agreement(out, overwrite))
+        finished = study.run(out, Progress(heard, study.total, study.unit).listener)
     if out is not None:
         finished.result.save(out)
     finished.forget()

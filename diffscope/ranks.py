@@ -228,6 +228,11 @@ def _reason(error: Exception) -> str:
     return words.split(". ")[0][:120]
 
 
+def is_one_of_several() -> bool:
+    """Whether torchrun started this process beside others."""
+    return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
+
+
 _world = World()
 
 

@@ -16,6 +16,7 @@ try:
     from diffscope.cli.leaving import INTERRUPTED, SAID, answer_signals, ignore_signals
     from diffscope.cli.output import prepare_streams
     from diffscope.errors import DiffscopeError, GateHeld, RankLost, StoreError
+    from diffscope.ranks import is_one_of_several
 except KeyboardInterrupt:  # before `main` can answer it
     os._exit(130)
 
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # What it has to say of a damaged picture is in the count of those left out.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     words = sys.argv[1:] if argv is None else argv
-    if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+    if is_one_of_several():
         from diffscope.cli.distributed import run_together
 
         code = run_together(words, run)

@@ -19,11 +19,6 @@ GRACE = 2.0
 """Seconds."""
 
 
-def is_one_of_several() -> bool:
-    """Whether torchrun started this process beside others."""
-    return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
-
-
 class Silence(io.TextIOBase):
     """Where processes write that are not to be heard; `behind` is where they may be, once."""
 
@@ -66,7 +61,7 @@ def joined(command: Command, arguments: Mapping[str, Any]) -> Iterator[None]:
         UsageError: Where the command is one that runs in one process.
         RankLost: Where the others do not come.
     """
-    if not is_one_of_several():
+    if not ranks.is_one_of_several():
         yield
         return
     if not command.distributed:

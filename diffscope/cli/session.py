@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from diffscope.cli.gates import check as hold
 from diffscope.cli.output import print_json, print_line, reader_may_leave
 from diffscope.commands.base import Command
 from diffscope.errors import UsageError
-from diffscope.measure.folder import make_ready, refuse_other
+from diffscope.measure.folder import agreement, make_ready
 from diffscope.measure.progress import Listener, Progress
 from diffscope.measure.study import Finished, Study
 from diffscope.options.settings import Output, Terminal
@@ -101,8 +100,8 @@ class Session:
             self._deliver(found, self.out)
             self.check(found)
         elif self.printing.dry_run:
-            found_out = found.estimate()
-            self.show(Record("estimate", {**found_out.to_json(), "lines": found_out.lines()}))
+            expected = found.estimate()
+            self.show(Record("estimate", {**expected.to_json(), "lines": expected.lines()}))
         elif getattr(found, "online", False):
             from diffscope.cli.following import follow
 
@@ -126,8 +125,7 @@ class Session:
 
     def listener(self, out: Path | None, advance: Any = lambda units: None) -> Listener:
         """What a study tells of itself, on stderr; it may not overwrite what stands in `out`."""
-        agree = (lambda protocol: None) if out is None or self.overwrite else partial(refuse_other, out=out)
-        return Listener(advance, terminal.note, terminal.warn, agree)
+        return Listener(advance, terminal.note, terminal.warn, agreement(out, self.overwrite))
 
     def ready(self, study: Study, out: Path | None) -> None:
         """What is to be said and done before a run."""
@@ -154,10 +152,9 @@ class Session:
         for line in self.command.warnings(found):
             terminal.warn(line)
         self.save(found, out)
-        if is_first:
-            self.show(found, out)
-        elif not self.printing.json:
+        if not is_first and not self.printing.json:
             print()
+        if is_first or not self.printing.json:
             self.show(found, out)
         for line in () if self.printing.json or self.printing.quiet else self.command.notes(found, out):
             terminal.note(line)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,16 @@ def refuse_other(protocol: Mapping[str, Any], out: Path) -> None:
         StoreError: Naming the field in which the two protocols differ.
     """
     world().lead(partial(_refuse, protocol, out))
+
+
+def agreement(out: Path | None, overwrite: bool) -> Callable[[Mapping[str, Any]], None]:
+    """What a study is to be told of its protocol before it computes (`Listener.agree`).
+
+    Args:
+        out: Where the result goes, if anywhere.
+        overwrite: Whether what stands there is replaced, whatever it is.
+    """
+    return (lambda protocol: None) if out is None or overwrite else partial(refuse_other, out=out)
 
 
 def _refuse(protocol: Mapping[str, Any], out: Path) -> None:

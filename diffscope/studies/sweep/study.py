@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from diffscope.errors import UsageError
 from diffscope.families.base import Denoiser
@@ -81,13 +81,13 @@ def _check_together(several: Any, accuracy: Accuracy | None, split_half: bool, s
 
 
 @dataclass(frozen=True)
-class SweepStudy:
-    """One measurement."""
+class _JobStudy:
+    """What the three have in common: a job, counted in forward passes."""
 
     job: Job
     command: str
-    split_half: bool = False
-    unit: str = "passes"
+
+    unit: ClassVar[str] = "passes"
 
     @property
     def total(self) -> float:
@@ -99,8 +99,15 @@ class SweepStudy:
         return warnings_of(self.job)
 
     def estimate(self) -> Estimate:
-        """What the run would take."""
+        """What the run would take; of a share, what all of them would."""
         return estimate(self.job)
+
+
+@dataclass(frozen=True)
+class SweepStudy(_JobStudy):
+    """One measurement."""
+
+    split_half: bool = False
 
     def run(self, folder: Path | None, listener: Listener) -> Finished:
         """All metrics of all layers at all noise levels."""
@@ -110,23 +117,16 @@ class SweepStudy:
 
 
 @dataclass(frozen=True)
-class VariationStudy:
+class VariationStudy(_JobStudy):
     """Several measurements that differ in one setting."""
 
-    job: Job
-    command: str
     members: Members
     split_half: bool = False
-    unit: str = "passes"
 
     @property
     def total(self) -> float:
         """Forward passes of all of them."""
         return sum(map(total_passes, self.members.jobs))
-
-    def warnings(self) -> list[str]:
-        """What a user should know before the run."""
-        return warnings_of(self.job)
 
     def estimate(self) -> Estimate:
         """What the run would take."""
@@ -145,26 +145,15 @@ class VariationStudy:
 
 
 @dataclass(frozen=True)
-class ShardStudy:
+class ShardStudy(_JobStudy):
     """A share of the blocks, left in a folder for `merge`."""
 
-    job: Job
-    command: str
     shard: Shard
-    unit: str = "passes"
 
     @property
     def total(self) -> float:
         """Forward passes."""
         return self.shard.passes(self.job)
-
-    def warnings(self) -> list[str]:
-        """What a user should know before the run."""
-        return warnings_of(self.job)
-
-    def estimate(self) -> Estimate:
-        """What the run would take, of all shards."""
-        return estimate(self.job)
 
     def run(self, folder: Path | None, listener: Listener) -> Finished:
         """Measures the shard's blocks into the folder, which must be given."""
