@@ -16,7 +16,7 @@ from diffscope.cli.completion import completer
 from diffscope.cli.session import ABSENT, carry_out
 from diffscope.commands.base import Command, commands
 from diffscope.errors import UsageError
-from diffscope.options.option import GROUPS
+from diffscope.options.option import GROUPS, Argument, Declaration
 from diffscope.options.signature import Entry
 
 ORDER = ("demo", "inspect", "icr", "sweep")
@@ -83,7 +83,7 @@ def as_typer(command: Command) -> Callable[..., None]:
 
 
 def _parameter(command: Command, entry: Entry) -> inspect.Parameter:
-    told, kind = (_argument if entry.argument else _option)(command, entry)
+    told, kind = _option(command, entry.declared) if entry.declared else _argument(entry.argument)
     default = inspect.Parameter.empty if entry.is_required else _shown_default(entry)
     kind = kind if entry.is_required or default is not None else kind | None
     return inspect.Parameter(
@@ -91,8 +91,7 @@ def _parameter(command: Command, entry: Entry) -> inspect.Parameter:
     )
 
 
-def _argument(command: Command, entry: Entry) -> tuple[Any, Any]:
-    argument = entry.argument
+def _argument(argument: Argument | None) -> tuple[Any, Any]:
     assert argument is not None
     told = typer.Argument(
         metavar=argument.metavar,
@@ -103,33 +102,29 @@ def _argument(command: Command, entry: Entry) -> tuple[Any, Any]:
     return told, list[str] if argument.several else str
 
 
-def _option(command: Command, entry: Entry) -> tuple[Any, Any]:
-    option, declared = entry.option, entry.declared
-    assert option is not None
-    assert declared is not None
+def _option(command: Command, declared: Declaration) -> tuple[Any, Any]:
+    option = declared.option
     flags = [declared.flag, *([option.short] if option.short else [])]
     help_text = option.help
-    if entry.name == "fail_if" and (gates := command.gates):
+    if declared.name == "fail_if" and (gates := command.gates):
         help_text = f"{help_text} of {gates.of}, such as '{gates.example}' (repeatable, or a list by commas)."
-    if declared.item is bool and entry.default is True:
+    if declared.item is bool and declared.default is True:
         flags = [f"{declared.flag}/--no-{declared.flag.removeprefix('--')}"]
     told = typer.Option(
         *flags,
         metavar=option.metavar,
         help=help_text,
         envvar=option.envvar,
-        show_default=_words_of_default(entry),
+        show_default=_words_of_default(declared),
         rich_help_panel=option.group,
         autocompletion=completer(option.completes, option.choices),
     )
-    return told, _typer_kind(entry)
+    return told, _typer_kind(declared)
 
 
-def _typer_kind(entry: Entry) -> Any:
+def _typer_kind(declared: Declaration) -> Any:
     """What typer reads; whatever has a form of its own is read as text, and brought to its form afterwards."""
-    declared, option = entry.declared, entry.option
-    assert declared is not None
-    assert option is not None
+    option = declared.option
     if declared.fixed:
         return tuple[(str,) * declared.fixed]  # type: ignore[misc]
     if declared.several or declared.is_mapping:
@@ -142,38 +137,35 @@ def _shown_default(entry: Entry) -> Any:
     declared = entry.declared
     if declared is None:
         return None if entry.default == () else entry.default
-    if declared.several or declared.is_mapping or declared.fixed or (entry.option and entry.option.read is not None):
+    if declared.several or declared.is_mapping or declared.fixed or declared.option.read is not None:
         return None
     return entry.default
 
 
-def _words_of_default(entry: Entry) -> str | bool:
-    option = entry.option
-    assert option is not None
-    if option.shown is not None:
-        return option.shown or False
-    if entry.declared is not None and entry.declared.several:
-        return ", ".join(map(str, entry.default)) or False
-    return not (entry.default is None or entry.default is MISSING)
+def _words_of_default(declared: Declaration) -> str | bool:
+    if declared.option.shown is not None:
+        return declared.option.shown or False
+    if declared.several:
+        return ", ".join(map(str, declared.default)) or False
+    return not (declared.default is None or declared.default is MISSING)
 
 
 def _read(entry: Entry, value: Any) -> Any:
     """A value as the dataclass takes it; UsageError where it cannot be read."""
-    declared, option = entry.declared, entry.option
+    declared = entry.declared
     if value is None:
         return ABSENT
-    if declared is None or option is None:
+    if declared is None:
         return tuple(value) if isinstance(value, list) else value
     if declared.several:
-        return tuple(one for text in (value if option.repeated else [value]) for one in _several(entry, text))
+        texts = value if declared.option.repeated else [value]
+        return tuple(one for text in texts for one in _several(declared, text))
     return value
 
 
-def _several(entry: Entry, text: str) -> list[Any]:
+def _several(declared: Declaration, text: str) -> list[Any]:
     """The values of one occurrence; what is refused is named as it was typed."""
-    declared, option = entry.declared, entry.option
-    assert declared is not None
-    assert option is not None
+    option = declared.option
     parts = [part.strip() for part in text.split(",")]
     if declared.item is str:
         return [part for part in parts if part]
@@ -181,9 +173,9 @@ def _several(entry: Entry, text: str) -> list[Any]:
         return [declared.item(part) if option.read is None else option.read(part) for part in parts]
     except UsageError as error:
         _, _, expected = str(error).partition("`: ")
-        raise UsageError(f"`{entry.name}={text}`: {expected}") from None
+        raise UsageError(f"`{declared.name}={text}`: {expected}") from None
     except ValueError:
-        raise UsageError(f"`{entry.name}={text}`: expected a number, or several such as 0.1,0.3") from None
+        raise UsageError(f"`{declared.name}={text}`: expected a number, or several such as 0.1,0.3") from None
 
 
 class _Program(TyperGroup):

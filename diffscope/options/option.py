@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from functools import cache
@@ -256,8 +257,6 @@ def key_values(pairs: str | Iterable[str] | Mapping[str, str]) -> dict[str, str]
     Raises:
         UsageError: Where one of them is not of this form.
     """
-    import re
-
     if isinstance(pairs, Mapping):
         return {str(key): str(value) for key, value in pairs.items()}
     found = {}
