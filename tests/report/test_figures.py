@@ -201,6 +201,13 @@ def test_wide_traces_of_a_run_stand_on_a_logarithmic_axis_and_narrow_ones_on_one
         assert top > 1.03 * 5.0  # room for the highest marker
 
 
+def test_a_trace_below_zero_has_room_for_its_marker() -> None:
+    rows = [bare(100, trace_s=-0.04, trace_xi=1.0), bare(200, trace_s=0.6, trace_xi=1.5)]
+    with canvas.look():
+        bottom, _ = training.figures(made_results.training(rows))["traces"].axes[0].get_ylim()
+    assert bottom < -0.04 - 0.03 * 1.5
+
+
 def test_names_in_a_run_may_hold_anything(tmp_path: Path) -> None:
     rows = [
         row.having(layer=layer, checkpoint=f"a$b/{row.step}$\\frac{{caf\udcff{'long' * 30}.pt")

@@ -83,7 +83,8 @@ def _log_if_wide(axes: canvas.Axes, values: Sequence[float | None]) -> None:
     """Logarithmic where values span more than a decade; a trace can be estimated below 0, which then is a gap."""
     positive = [value for value in values if value is not None and value > 0]
     if not positive or max(positive) <= 10 * min(positive):
-        axes.set_ylim(bottom=min([0.0, *(value for value in values if value is not None)]))
+        if all(value is None or value >= 0 for value in values):  # else the margin below the lowest stays
+            axes.set_ylim(bottom=0)
         return
     axes.set_yscale("log", nonpositive="mask")
     canvas.plain_numbers(axes.yaxis, max(positive) / min(positive))
