@@ -753,7 +753,8 @@ def track(
         num_holdout: Of `holdout`, a seeded subset.
         overlay: Numbers you have of the run: a column step, any others beside it.
         column: Of `overlay`, this column, or a list of them.
-        rule: Of the onset: long (from 30 snapshots on), short, or auto; `watch`: long.
+        rule: Of the onset: alarm (pools layers and levels, watches the loss), or of each layer and level alone long
+            (from 30 snapshots on) or short; auto: alarm where no layer and level is chosen.
         family: Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.

@@ -67,7 +67,9 @@ class Training:
     ) -> None:
         self.network, self.loss, self.file, self.bfloat16, self.rate = network, loss, file, bfloat16, rate
         self.ema = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-        self.optimiser = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=LEARNING_RATE)
+        self.optimiser = torch.optim.Adam(
+            [p for p in network.parameters() if p.requires_grad], lr=LEARNING_RATE, fused=True
+        )
         self.seen = 0
         if file.exists():
             state = torch.load(file, weights_only=True)

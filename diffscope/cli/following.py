@@ -60,7 +60,7 @@ def _look(session: Session, tracker: Any, watch: Any) -> None:
             from diffscope.report.words.training import training_line
 
             with reader_may_leave():
-                for row in (row for row in result.rows if row["step"] == snapshot.step):
+                for row in (row for row in result.shown_rows if row["step"] == snapshot.step):
                     print_line(training_line(row, result.onset))
         session.act(result)
         session.check(result)

@@ -73,7 +73,7 @@ def check(gates: Sequence[Gate], records: Sequence[Mapping[str, Any]], onset: Se
             continue
         if gate.key == "onset":
             turned = [row for row in onset if row.state == "turned"]
-            held += [f"--fail-if onset: {row.layer} at sigma {row.sigma:.4g}: keep {row.keep}" for row in turned]
+            held += [f"--fail-if onset: {_series(row)}: keep {row.keep}" for row in turned]
             continue
         for record in records:
             at, value = _place(gate.key, record), record.get(gate.key)
@@ -86,6 +86,12 @@ def check(gates: Sequence[Gate], records: Sequence[Mapping[str, Any]], onset: Se
         raise DiffscopeError("; ".join(nulls) + "; a gate needs a number")
     if held:
         raise GateHeld(held)
+
+
+def _series(row: OnsetRow) -> str:
+    if row.layer is None or row.sigma is None:
+        return f"the alarm fired at step {row.fired_at}"
+    return f"{row.layer} at sigma {row.sigma:.4g}"
 
 
 def _place(key: str, record: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from diffscope.errors import UsageError
 from diffscope.measure.study import Study
 from diffscope.options.option import Argument
 from diffscope.options.settings import Data, Loading, Settings
-from diffscope.studies.track.options import HELD_OUT_KEYS, Following, Watching
+from diffscope.studies.track.options import OUTPUT_KEYS, Following, Watching
 
 Checkpoints = Annotated[
     tuple[str, ...],
@@ -61,7 +61,7 @@ def run(
 def _keys(values: Mapping[str, Any]) -> Collection[str]:
     from diffscope.measure.rows import row_keys
 
-    return {*row_keys(), "step", *HELD_OUT_KEYS, "onset"}
+    return {*row_keys(), "step", *OUTPUT_KEYS, "onset"}
 
 
 def _last(result: Any) -> Sequence[Mapping[str, Any]]:

@@ -10,10 +10,10 @@ from diffscope import registry
 from diffscope.checkpoints import Checkpoint
 from diffscope.errors import CheckpointError, UnknownFamily, UsageError
 from diffscope.families._foreign import kind_of
-from diffscope.families._wrapped import LiveNetwork, SigmaToInput, device_of, live_record, wrap
+from diffscope.families._wrapped import LiveNetwork, PosteriorMean, SigmaToInput, device_of, live_record, wrap
 from diffscope.families.base import Denoiser, Match
 
-__all__ = ["LiveNetwork", "SigmaToInput", "device_of", "live_record", "load", "wrap"]
+__all__ = ["LiveNetwork", "PosteriorMean", "SigmaToInput", "device_of", "live_record", "load", "wrap"]
 
 PREFIXES = ("module.", "_orig_mod.", "net.", "model.", "network.", "unet.", "diffusion_model.")
 """What wrappers and training loops put before a network's own names."""

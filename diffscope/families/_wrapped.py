@@ -110,6 +110,11 @@ class WrappedDenoiser(Denoiser):
     family: ClassVar[str] = "wrapped"
     posterior_mean: PosteriorMean | None = None
 
+    @property
+    def denoises(self) -> bool:
+        """Whether its owner has said what it predicts."""
+        return self.posterior_mean is not None
+
     def to(self, device: torch.device) -> None:
         """Moves the image encoder to the network's device.
 

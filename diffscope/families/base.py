@@ -217,6 +217,11 @@ class Denoiser(ABC):
         self.encoder = encoder
         self.space = replace(self.space, image_channels=encoder.image_channels, image_side=side)
 
+    @property
+    def denoises(self) -> bool:
+        """Whether `denoise` is known."""
+        return True
+
     def to(self, device: torch.device) -> None:
         """Moves the network and the image encoder to a device."""
         self.network.to(device)

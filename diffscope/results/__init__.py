@@ -5,7 +5,18 @@
 
 from diffscope.results.result import RESULT, SCHEMA, Record, Result, dumps, finite, read_record, read_result
 from diffscope.results.rows import FEW_FEATURES, HEAD, VARIED, Row
-from diffscope.results.sections import Minimum, OnsetRow, Overlay, OverlayAgainst, ProbeRow, WindowRow
+from diffscope.results.sections import (
+    Alarm,
+    AlarmCell,
+    AlarmLimit,
+    AlarmPoint,
+    Minimum,
+    OnsetRow,
+    Overlay,
+    OverlayAgainst,
+    ProbeRow,
+    WindowRow,
+)
 from diffscope.results.shown import Shown
 
 __all__ = [
@@ -14,6 +25,10 @@ __all__ = [
     "RESULT",
     "SCHEMA",
     "VARIED",
+    "Alarm",
+    "AlarmCell",
+    "AlarmLimit",
+    "AlarmPoint",
     "Minimum",
     "OnsetRow",
     "Overlay",

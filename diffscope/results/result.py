@@ -12,7 +12,7 @@ from typing import Any
 from diffscope.errors import DataError
 from diffscope.names import in_json
 from diffscope.results.rows import Row
-from diffscope.results.sections import SECTIONS, OnsetRow, Overlay, ProbeRow, WindowRow, is_number, plain, read
+from diffscope.results.sections import SECTIONS, Alarm, OnsetRow, Overlay, ProbeRow, WindowRow, is_number, plain, read
 from diffscope.results.shown import Shown
 from diffscope.textfile import read_text
 
@@ -48,6 +48,30 @@ class Result(Shown):
     def onset(self) -> tuple[OnsetRow, ...]:
         """The verdict on each series of a training run."""
         return tuple(self.sections.get("onset", ()))
+
+    @property
+    def alarm(self) -> Alarm | None:
+        """What the alarm over a training run rests on; None where each series was judged alone."""
+        found: tuple[Alarm, ...] = tuple(self.sections.get("alarm", ()))
+        return found[0] if found else None
+
+    @property
+    def shown_rows(self) -> tuple[Row, ...]:
+        """The rows; where the alarm judges all layers and levels together, one for each snapshot instead."""
+        if self.alarm is None:
+            return self.rows
+        paths = {row.step: row.checkpoint for row in self.rows}
+        losses = [limit.quantity for limit in self.alarm.limits if limit.quantity != "icr"]
+        return tuple(
+            Row(
+                vars(point) | dict.fromkeys(losses, point.loss),
+                checkpoint=paths[point.step],
+                layer=None,
+                sigma=None,
+                notes=(),
+            )
+            for point in self.alarm.points
+        )
 
     @property
     def overlay(self) -> tuple[Overlay, ...]:

@@ -64,10 +64,11 @@ class Minimum:
 
 @dataclass(frozen=True)
 class OnsetRow:
-    """What one layer at one noise level says of a training run (`studies/track/onset.py`)."""
+    """What one layer at one noise level says of a training run, or all together (`studies/track/onset.py`)."""
 
-    layer: str
-    sigma: float
+    layer: str | None
+    """None of all layers and noise levels pooled: ICR is then their geometric mean."""
+    sigma: float | None
     state: str
     """"turned", "falling", "flat" or "unclear"."""
     minimum: Minimum | None
@@ -81,7 +82,7 @@ class OnsetRow:
     """Path of the checkpoint to keep."""
     keep_step: int | None
     rule: str
-    """The preset: "long" or "short"."""
+    """"alarm" of all pooled (`studies/track/alarm.py`), else the preset: "long" or "short"."""
     fluctuation: float | None
     """Relative scatter of ICR from snapshot to snapshot, of which no error over images knows."""
     false_alarms: float | None
@@ -93,11 +94,75 @@ class OnsetRow:
 
 
 @dataclass(frozen=True)
-class OverlayAgainst:
-    """A column of `--overlay` against ICR of one layer at one noise level."""
+class AlarmLimit:
+    """What the rise of one quantity must exceed for the alarm."""
+
+    quantity: str
+    """"icr", "loss_views" or "loss_holdout"."""
+    rise: float
+    """Relative, above the lowest so far."""
+    errors: float
+    """Standard errors of the paired difference."""
+
+
+@dataclass(frozen=True)
+class AlarmPoint:
+    """The alarm's statistic at one snapshot; rises are relative and above the lowest so far."""
+
+    step: int
+    icr: float
+    """Geometric mean over the cells, with its 95 % interval."""
+    icr_low: float
+    icr_high: float
+    icr_rise: float
+    icr_rise_se: float
+    """Paired standard error of its logarithm."""
+    loss: float | None
+    """Of the quantity that the limits name beside "icr", geometric mean over the noise levels; None where there is
+    none."""
+    loss_rise: float | None
+    loss_rise_se: float | None
+    exceeds: bool
+    """Whether every rise exceeds its limit."""
+
+
+@dataclass(frozen=True)
+class AlarmCell:
+    """One layer at one noise level, and how far its ICR has risen: where the alarm comes from."""
 
     layer: str
     sigma: float
+    rise: float
+    """From the checkpoint to keep to the snapshot at which the alarm fired, else to the last one; relative."""
+    rise_se: float
+    """Paired standard error of its logarithm."""
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """The alarm over a training run, and what it rests on (`studies/track/alarm.py`)."""
+
+    fired_at: int | None
+    """Step at which every rise had exceeded its limit for `persist` snapshots in a row; None: not so far."""
+    persist: int
+    limits: tuple[AlarmLimit, ...]
+    false_alarms: float | None
+    """Share of simulated runs that flatten out or drift in which it fires."""
+    points: tuple[AlarmPoint, ...]
+    """By rising step."""
+    cells: tuple[AlarmCell, ...]
+    """Those that rose most surely first."""
+    passes: float | None
+    """Over the training images, up to the last snapshot; None where steps do not count images."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OverlayAgainst:
+    """A column of `--overlay` against ICR of one layer at one noise level, or of all pooled."""
+
+    layer: str | None
+    sigma: float | None
     n: int
     """Snapshots that have both."""
     rank_correlation: float | None
@@ -153,7 +218,13 @@ class ProbeRow:
     notes: tuple[str, ...] = ()
 
 
-SECTIONS: dict[str, type] = {"window": WindowRow, "onset": OnsetRow, "overlay": Overlay, "probe": ProbeRow}
+SECTIONS: dict[str, type] = {
+    "window": WindowRow,
+    "onset": OnsetRow,
+    "alarm": Alarm,
+    "overlay": Overlay,
+    "probe": ProbeRow,
+}
 """Name of a section → what its records are read as; those of others stay as JSON has them."""
 
 

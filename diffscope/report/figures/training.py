@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from diffscope.report.figures import alarm as pooled
 from diffscope.report.figures import canvas
 from diffscope.report.figures.traces import measured, traces_figure
 from diffscope.report.text import best_first, lowest, number, share
@@ -66,17 +67,8 @@ class Run:
 
 def figures(result: Result) -> dict[str, canvas.Figure]:
     """Draws icr always; traces and companions where something of them was measured."""
-    groups = training.by_series(result.rows)
-    ranked = best_first(groups)
-    run = Run(
-        result,
-        groups,
-        shown=list(groups) if len(groups) <= canvas.DISTINCT else ranked[: canvas.BEST],
-        best=ranked[0],
-        onset=training.onset_of(result, groups[ranked[0]][0]),
-        dense=max(map(len, groups.values())) > MARKED,
-    )
-    drawn = {"icr": _icr_figure(run)}
+    drawn = {"icr": _icr_figure(_run(result, result.shown_rows))}
+    run = _run(result, result.rows)
     if measured(result.rows):
         drawn["traces"] = _traces_figure(run)
     if any(row.get(key) is not None for row in result.rows for key in COMPANIONS):
@@ -84,11 +76,26 @@ def figures(result: Result) -> dict[str, canvas.Figure]:
     return drawn
 
 
+def _run(result: Result, rows: Sequence[Row]) -> Run:
+    groups = training.by_series(rows)
+    ranked = best_first(groups)
+    onset = training.onset_of(result, groups[ranked[0]][0])
+    return Run(
+        result,
+        groups,
+        shown=list(groups) if len(groups) <= canvas.DISTINCT else ranked[: canvas.BEST],
+        best=ranked[0],
+        onset=next(iter(result.onset), None) if result.alarm else onset,
+        dense=max(map(len, groups.values())) > MARKED,
+    )
+
+
 # --- ICR, and below it losses and the user's own columns
 
 
 def _icr_figure(run: Run) -> canvas.Figure:
-    has_loss = any(row.get(key) is not None for row in run.marked for key in ("loss", "loss_holdout"))
+    alarm = run.result.alarm
+    has_loss = not alarm and any(row.get(key) is not None for row in run.marked for key in ("loss", "loss_holdout"))
     columns = run.result.overlay[:OVERLAYS]
     handles = [*_curve_handles(run), *_mark_handles(run)]
     if any(column.turn_step is not None for column in columns):
@@ -96,10 +103,16 @@ def _icr_figure(run: Run) -> canvas.Figure:
     if len(run.result.overlay) > OVERLAYS:
         more = len(run.result.overlay) - OVERLAYS
         handles.append(canvas.Line2D([], [], linestyle="none", label=f"{more} more overlay columns in result.json"))
-    panels = [3.4, *([1.35] if has_loss else []), *(1.35 for _ in columns)]
+    if alarm:
+        handles[1:1] = pooled.handles(alarm)
+    rises = pooled.panels(alarm)
+    panels = [3.4, *(1.35 for _ in rises), *([1.35] if has_loss else []), *(1.35 for _ in columns)]
     figure = canvas.Figure(figsize=(canvas.WIDTH, 0.9 + sum(panels) + canvas.legend_height(handles)))
     first, *below = figure.subplots(len(panels), 1, sharex=True, height_ratios=panels, squeeze=False)[:, 0]
     _icr_panel(first, run)
+    for limit in rises:
+        assert alarm is not None
+        pooled.draw_rise(below.pop(0), alarm, limit)
     if has_loss:
         _loss_panel(below.pop(0), run)
     for axes, column in zip(below, columns, strict=True):
@@ -123,6 +136,8 @@ def _icr_panel(axes: canvas.Axes, run: Run) -> None:
         _alone(axes, rows, i)
         _held_out(axes, run, rows, i, alpha)
         _lowest_point(axes, rows, i, training.onset_of(run.result, rows[0]))
+    if run.result.alarm:
+        pooled.draw_cells(axes, run.result, run.marked)
     kept = _kept(run)
     if kept is not None:
         axes.plot([training.step(kept)], [kept["icr"]], **RING, zorder=6, clip_on=False)

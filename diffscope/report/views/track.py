@@ -36,7 +36,7 @@ class _View(View[Result]):
     labels = ("sigma", "step")
 
     def parts(self, shown: Result, pictured: bool = False) -> Iterator[Part]:
-        groups, notes = words.by_series(shown.rows), Notes(shown.rows)
+        groups, notes = words.by_series(shown.shown_rows), Notes(shown.shown_rows)
         yield from _snapshots(shown, groups, notes)
         yield from _courses(shown, groups)
         others = [*words.overlay_lines(shown), *words.left_out(shown)]

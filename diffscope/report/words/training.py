@@ -8,7 +8,7 @@ from itertools import takewhile
 from pathlib import PurePath
 
 from diffscope.report.text import COLUMNS, code, interval, metric, number, percent, share
-from diffscope.results import OnsetRow, Overlay, OverlayAgainst, Result, Row
+from diffscope.results import Alarm, AlarmCell, OnsetRow, Overlay, OverlayAgainst, Result, Row
 
 HEADLINE = {
     "fired": "turned, onset of memorization",
@@ -32,6 +32,14 @@ MEANING = {
 }
 """Both by verdict: the state, of which `turned` has two kinds."""
 
+POOLED = "layers and levels pooled"
+
+LOSSES = {
+    "loss_views": "the loss on views that training never saw",
+    "loss_holdout": "the loss on held-out images",
+}
+"""What the alarm watches beside ICR."""
+
 RUNS = {"long": 100, "short": 20}
 """Snapshots of the runs in which the false alarms of a preset were counted."""
 
@@ -47,12 +55,14 @@ AXIS = {"images": "training images seen", "steps": "training steps"}
 
 def by_series(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Rows of each layer and noise level by rising step, named by what tells the series apart."""
-    groups: dict[tuple[str, float], list[Row]] = {}
+    groups: dict[tuple[str | None, float | None], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.layer, row.sigma), []).append(row)
     layers, levels = ({key[i] for key in groups} for i in (0, 1))
 
-    def name(layer: str, sigma: float) -> str:
+    def name(layer: str | None, sigma: float | None) -> str:
+        if layer is None or sigma is None:
+            return POOLED
         parts = [layer] if len(layers) > 1 or len(groups) == 1 else []
         return ", ".join([*parts, f"σ = {number(sigma)}"] if len(levels) > 1 or len(groups) == 1 else parts)
 
@@ -62,12 +72,14 @@ def by_series(rows: Sequence[Row]) -> dict[str, list[Row]]:
 def shared(rows: Sequence[Row]) -> str:
     """The layer and the noise level, whichever all series have in common."""
     layers, levels = list({row.layer for row in rows}), list({row.sigma for row in rows})
+    if layers == [None]:
+        return POOLED
     return ", ".join([*layers[: len(layers) == 1], *(f"σ = {number(level)}" for level in levels[: len(levels) == 1])])
 
 
-def place(of: Row | OnsetRow | OverlayAgainst) -> str:
+def place(of: Row | OnsetRow | OverlayAgainst | AlarmCell) -> str:
     """Layer and noise level, as a heading says them."""
-    return f"{of.layer}, σ = {number(of.sigma)}"
+    return POOLED if of.layer is None or of.sigma is None else f"{of.layer}, σ = {number(of.sigma)}"
 
 
 def onset_of(result: Result, row: Row) -> OnsetRow | None:
@@ -128,16 +140,40 @@ HELD_OUT: dict[str, tuple[str, Callable[[float | None], str]]] = {
 def columns(result: Result) -> dict[str, Callable[[Row], str]]:
     """Headings and how a row fills them; those of held-out images only where some row has them."""
     names = file_names(result)
-    return {
+    head: dict[str, Callable[[Row], str]] = {
         "step": lambda row: f"{step(row):,}",
         "checkpoint": lambda row: names.get(row.checkpoint or "", row.checkpoint or ""),
+    }
+    marked = {"mark": lambda row: ", ".join(marks(row, onset_of(result, row)))} if result.onset else {}
+    if result.alarm is not None:
+        losses = {HEADINGS[key]: metric(key) for limit in result.alarm.limits if (key := limit.quantity) in HEADINGS}
+        return {
+            **head,
+            **{heading: COLUMNS[heading] for heading in ("ICR", "95 % interval")},
+            "ICR rise": lambda row: risen(row.get("icr_rise"), row.get("icr_rise_se")),
+            **losses,
+            **({"loss rise": lambda row: risen(row.get("loss_rise"), row.get("loss_rise_se"))} if losses else {}),
+            **marked,
+        }
+    return {
+        **head,
         **{heading: COLUMNS[heading] for heading in ("ICR", "95 % interval", "trace s", "trace ξ")},
         "alignment": metric("alignment"),
         "uniformity": metric("uniformity"),
         "eff. rank": COLUMNS["eff. rank"],
         **{heading: metric(key, show) for heading, (key, show) in HELD_OUT.items() if _any(result, key)},
-        **({"mark": lambda row: ", ".join(marks(row, onset_of(result, row)))} if result.onset else {}),
+        **marked,
     }
+
+
+HEADINGS = {"loss_views": "loss, new views", "loss_holdout": "held-out loss"}
+
+
+def risen(rise: float | None, se: float | None) -> str:
+    """A rise above the lowest so far, with its standard error; nothing at the lowest itself."""
+    if rise is None or se is None:
+        return ""
+    return "" if rise == 0 else f"{percent(rise)} ± {100 * (1 + rise) * se:.1f}"
 
 
 def _any(result: Result, key: str) -> bool:
@@ -180,14 +216,15 @@ def by_urgency(rows: Iterable[OnsetRow]) -> list[OnsetRow]:
 
 def finding(result: Result, onset: OnsetRow) -> str:
     """What one series says: a few sentences with the numbers, without its notes."""
-    return " ".join([*_lowest(result, onset), *_keep(result, onset), *_rule(onset), *_undecided(onset)])
+    fired = _rule(onset) if result.alarm is None else _alarm(result.alarm)
+    return " ".join([*_lowest(result, onset), *_keep(result, onset), *fired, *_undecided(onset)])
 
 
 def _lowest(result: Result, onset: OnsetRow) -> list[str]:
     minimum = onset.minimum
     if minimum is None:
         return ["No snapshot has an ICR that can be compared."]
-    row = next((row for row in result.rows if row.step == minimum.step and onset_of(result, row) is onset), None)
+    row = next((row for row in result.shown_rows if row.step == minimum.step and onset_of(result, row) is onset), None)
     ends = "" if row is None else interval(row.get("icr_low"), row.get("icr_high"))
     icr = f"{share(minimum.icr)} (95 % interval {ends})" if ends.startswith("[") else share(minimum.icr)
     if minimum.low_step == minimum.high_step:
@@ -206,6 +243,27 @@ def _keep(result: Result, onset: OnsetRow) -> list[str]:
         return [keep]
     ends = "" if onset.rise_low is None else f" (95 % interval [{percent(onset.rise_low)}, {percent(onset.rise_high)}])"
     return [keep, f"From there to the last snapshot ICR changed by {percent(onset.rise)}{ends}."]
+
+
+def _alarm(alarm: Alarm) -> list[str]:
+    """Whether it fired, on what, and what stands beside it."""
+    watched = " and ".join("ICR" if limit.quantity == "icr" else LOSSES[limit.quantity] for limit in alarm.limits)
+    needed = ", ".join(f"{limit.rise:.0%} and {limit.errors:g} standard errors" for limit in alarm.limits)
+    passes = "" if alarm.passes is None else f" ({alarm.passes:,.3g} passes over the images given at the last snapshot)"
+    if alarm.fired_at is None:
+        return [f"The alarm has not fired{passes}: it waits for {watched} to rise above their lowest by {needed}."]
+    point = next(point for point in alarm.points if point.step == alarm.fired_at)
+    loss = "" if point.loss_rise is None else f" and {LOSSES[alarm.limits[-1].quantity]} by {percent(point.loss_rise)}"
+    cells = ", ".join(f"{place(cell)} ({percent(cell.rise)})" for cell in alarm.cells[:3])
+    rate = (
+        ""
+        if alarm.false_alarms is None
+        else f" In simulations of runs that only flatten out or drift it fires in {100 * alarm.false_alarms:.2g} %."
+    )
+    return [
+        f"The alarm fired at step {alarm.fired_at:,}{passes}: ICR had risen by {percent(point.icr_rise)}{loss} above "
+        f"their lowest. ICR rose most surely in {cells}.{rate}"
+    ]
 
 
 def _rule(onset: OnsetRow) -> list[str]:
@@ -289,7 +347,12 @@ def training_line(row: Row, onset_rows: Sequence[OnsetRow]) -> str:
         found = ", ".join(dict.fromkeys(code(note) for note in row.notes)) or "not computed"
     else:
         found = interval(row.get("icr_low"), row.get("icr_high"))
-    return f"step {step(row):,}{where}: {icr} {found}" + ("" if onset is None else f", {_so_far(onset)}")
+    rises = "".join(
+        f", {what} {risen(row.get(key), row.get(f'{key}_se'))}"
+        for key, what in (("icr_rise", "ICR"), ("loss_rise", "loss"))
+        if row.get(key)
+    )
+    return f"step {step(row):,}{where}: {icr} {found}{rises}" + ("" if onset is None else f", {_so_far(onset)}")
 
 
 def _so_far(onset: OnsetRow) -> str:

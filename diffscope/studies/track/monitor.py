@@ -19,19 +19,20 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from diffscope.errors import DataError, UsageError
-from diffscope.families import LiveNetwork, SigmaToInput, wrap
+from diffscope.families import LiveNetwork, PosteriorMean, SigmaToInput, wrap
 from diffscope.families.base import Denoiser
 from diffscope.families.networks.hooked import watched
 from diffscope.families.networks.walk import WalkedNetwork
 from diffscope.measure.memory import half_of_memory
 from diffscope.measure.opening import open_images, open_job
 from diffscope.measure.rows import null_row
+from diffscope.measure.series import Taken
 from diffscope.measure.snapshots import Snapshot
 from diffscope.options.settings import Loading, Settings
 from diffscope.results import OnsetRow, Result, Row
 from diffscope.sources import arrays
-from diffscope.studies.track.onset import judge, preset
-from diffscope.studies.track.track import Tracker, rows_of
+from diffscope.studies.track.onset import judge
+from diffscope.studies.track.track import Tracker, rows_of, watched_rule
 
 Images = np.ndarray | Tensor | str | os.PathLike[str]
 """uint8 [N, H, W, C] or [N, H, W], or a path as `--data` takes it."""
@@ -43,7 +44,7 @@ MAX_MEMORY = 8 << 30
 class Monitor:
     """Measures a network now and then while it is trained, on the same images, views and noise each time.
 
-        monitor = diffscope.Monitor(images, layer="enc.8x8_block1", sigma=0.3)
+        monitor = diffscope.Monitor(images)
         for step, batch in enumerate(loader):
             ...
             if step % 1000 == 0:
@@ -51,11 +52,14 @@ class Monitor:
                 print(row["icr"], monitor.onset.state)
 
     images: uint8 [N, H, W, C] or [N, H, W], NumPy's or torch's, or a path; best the training images, or a part of them.
-    sigma: noise-to-signal ratio. layer: a submodule's name or the tail of one, or `mid`.
+    sigma: noise-to-signal ratio; layer: a submodule's name or the tail of one. Where neither is given, the alarm pools
+    some layers and levels, as `diffscope track` does, and the row is theirs together.
     channels, side: of the network's input, a square; by default those of the images, if they are an array.
     sigma_to_input(x, sigma) → (args, kwargs): how the network is called, if not as module(x, sigma) (`diffscope.wrap`).
-    rule: of the onset, `long` (fires at the earliest at the eleventh call) or `short` (at the seventh, for runs of less
-    than 30 calls).
+    posterior_mean(x, sigma) → the data's mean as the network gives it: with it the alarm watches the denoising loss
+    too, and is earlier and surer.
+    rule: of one layer and level, `long` (fires at the earliest at the eleventh call) or `short` (at the seventh, for
+    runs of less than 30 calls).
     vae: image encoder of a latent model, as `--vae` takes it.
     options: fields of `Settings`, such as views=5, num_images=1000, augment="crop+flip", batch_size=64. Up to an eighth
     of `max_memory` (bytes) is kept on the network's device between calls, so that no image is decoded twice.
@@ -67,29 +71,31 @@ class Monitor:
         self,
         images: Images,
         *,
-        sigma: float,
+        sigma: float | None = None,
         layer: str = "mid",
         channels: int | None = None,
         side: int | None = None,
         sigma_to_input: SigmaToInput | None = None,
-        rule: str = "long",
+        posterior_mean: PosteriorMean | None = None,
+        rule: str = "auto",
         vae: str | None = None,
         **options: Any,
     ) -> None:
         if options.get("device") is not None:
             raise UsageError("a live network is measured where it is; leave out device=")
         memory = {"max_memory": min(MAX_MEMORY, half_of_memory())}
-        settings = Settings(layer=(layer,), sigma=(sigma,), **{**memory, **options})
-        # As a run that is watched: `auto` would change the rule in its midst.
-        rule = "long" if rule == "auto" else rule
-        preset(rule, 0)
+        settings = Settings(layer=(layer,), sigma=() if sigma is None else (sigma,), **{**memory, **options})
+        rule = watched_rule(rule, settings)
+        if rule != "alarm" and sigma is None:
+            raise UsageError(f"`layer={layer}` alone: at which noise level? say sigma=, or leave both to the alarm")
         if isinstance(images, (str, os.PathLike)):
             source = open_images(settings, os.fspath(images))
         else:
             array = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
             source = arrays.in_memory(array)
             channels, side = _input_of(array, channels, side)
-        self._channels, self._side, self._sigma_to_input = channels, side, sigma_to_input
+        self._channels, self._side = channels, side
+        self._call: dict[str, Any] = {"sigma_to_input": sigma_to_input, "posterior_mean": posterior_mean}
         self._tracker = Tracker(source=source, settings=settings, loading=Loading(vae=vae), rule=rule, online=True)
         self._wrapped: tuple[nn.Module, Denoiser] | None = None
         self._calls = 0
@@ -112,20 +118,23 @@ class Monitor:
             denoiser = self._denoiser(network)
             snapshot = Snapshot(f"live:{denoiser.network_class}/{step}", step, None)
             measured = self._tracker.take(snapshot, denoiser)
-            row = self._nulls(denoiser, snapshot) if measured is None else rows_of(measured)[0]
+            row = self._nulls(denoiser, snapshot) if measured is None else self._row(step, measured)
         return row.having(checkpoint=snapshot.path, step=step)
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """One for each step that could be measured, rising."""
-        return self.result().rows if self._tracker.taken else ()
+        """One for each step that could be measured, rising; of the alarm's, `result()` has those of each cell."""
+        return self.result().shown_rows if self._tracker.taken else ()
 
     @property
     def onset(self) -> OnsetRow:
         """What the run says so far, looking at nothing but the past; `state` is `unclear` before there is a row."""
         settings = self._tracker.settings
-        judged = self._tracker.judged()
-        return judged[0] if judged else judge(settings.layer[0], settings.sigma[0], (), self._tracker.rule, True)
+        if judged := self._tracker.judged():
+            return judged[0]
+        if self._tracker.alarmed:
+            return judge(None, None, (), self._tracker.rule, True)
+        return judge(settings.layer[0], settings.sigma[0], (), self._tracker.rule, True)
 
     def result(self) -> Result:
         """All rows and the verdict as `diffscope track` has them; CheckpointError before there is a row."""
@@ -144,11 +153,16 @@ class Monitor:
             if self._channels is None or self._side is None:
                 raise UsageError("what the network takes is not known; say Monitor(…, channels=3, side=32)")
             layers = _named(network, self._tracker.settings.layer[0])
-            found = wrap(
-                network, side=self._side, channels=self._channels, sigma_to_input=self._sigma_to_input, layers=layers
-            )
+            found = wrap(network, side=self._side, channels=self._channels, layers=layers, **self._call)
             self._wrapped = network, found
         return self._wrapped[1]
+
+    def _row(self, step: int, measured: Taken) -> Row:
+        """Of the layer and level, or of all that the alarm pools; a row of nulls where one of these has no ICR."""
+        rows = rows_of(measured)
+        if not self._tracker.alarmed:
+            return rows[0]
+        return next((row for row in self._tracker.result().shown_rows if row.step == step), rows[0].having(icr=None))
 
     def _nulls(self, denoiser: Denoiser, snapshot: Snapshot) -> Row:
         """The row of a network that could not be measured."""

@@ -53,6 +53,8 @@ class Rule:
 LONG = Rule(window=5, rise=0.05, alpha=0.001, k_mad=3, persist=3, warm=10)
 SHORT = Rule(window=3, rise=0.05, alpha=0.01, k_mad=0, persist=2, warm=6)
 PRESETS = {"long": LONG, "short": SHORT}
+POOLED = SHORT
+"""How a run in which the alarm has not fired is described."""
 LONG_FROM = 30
 """Snapshots from which on `auto` is the long rule."""
 
@@ -186,26 +188,37 @@ def fluctuation(log_icr: ArrayLike, lag: int = 3) -> float | None:
 
 
 def judge(
-    layer: str, sigma: float, snapshots: Sequence[Snapshot], rule_name: str = "auto", online: bool = False
+    layer: str | None,
+    sigma: float | None,
+    snapshots: Sequence[Snapshot],
+    rule_name: str = "auto",
+    online: bool = False,
+    alarm: int | None = None,
 ) -> OnsetRow:
-    """What a run says in one layer at one noise level.
+    """What a run says in one layer at one noise level, or in all of them pooled.
 
     Snapshots without ICR or replicates, or with another number of blocks than most, are left out with a note.
     `online`: the run goes on, so that only the rule may say `turned`. Else the last snapshot counts too: it may stand
     well above the lowest before the rule has seen enough.
+    `rule_name` "alarm": of all pooled, and whether it has turned is for the alarm to say, which fired at this index.
     """
     used, notes = _usable(snapshots)
-    name, rule = preset(rule_name, len(used))
+    pooled = rule_name == "alarm"
+    name, rule = (rule_name, POOLED) if pooled else preset(rule_name, len(used))
     if not used:
         return _nothing(layer, sigma, name, notes)
     icr = np.array([snapshot.icr for snapshot in used], dtype=np.float64)
     blocks = np.array([snapshot.replicates for snapshot in used], dtype=np.float64)
     scatter = fluctuation(np.log(icr), rule.lag)
     lowest, last = int(np.argmin(icr)), len(used) - 1
-    alarms = next((known for known in FALSE_ALARMS[name] if scatter is not None and scatter <= known.fluctuation), None)
-    fired, centre = fire(np.log(icr), blocks, rule)
+    known = FALSE_ALARMS.get(name, ())
+    alarms = next((one for one in known if scatter is not None and scatter <= one.fluctuation), None)
+    if pooled:
+        fired, centre = alarm, int(np.argmin(icr[: len(icr) if alarm is None else alarm + 1]))
+    else:
+        fired, centre = fire(np.log(icr), blocks, rule)
     if fired is None:
-        verdict = _not_fired(used, icr, blocks, scatter, rule, online)
+        verdict = _not_fired(used, icr, blocks, scatter, rule, online or pooled)
         if verdict.state == "turned" and alarms is not None:
             notes.append(
                 f"looking_back: of simulated runs that only flatten out, {alarms.turned:.2g} look turned in the end at "
@@ -236,7 +249,7 @@ def judge(
     )
 
 
-def _nothing(layer: str, sigma: float, rule: str, notes: list[str]) -> OnsetRow:
+def _nothing(layer: str | None, sigma: float | None, rule: str, notes: list[str]) -> OnsetRow:
     """Of a run without a snapshot that could be used."""
     return OnsetRow(
         layer=layer,

@@ -9,11 +9,11 @@ from diffscope.errors import UsageError
 from diffscope.options.option import IMAGES, OUTPUT, STATISTICS, Declared, Option
 from diffscope.options.settings import REPEATABLE, StepFrom
 
-HELD_OUT_KEYS = (
+OUTPUT_KEYS = (
     *("icr_holdout", "icr_holdout_low", "icr_holdout_high"),
-    *("loss", "loss_se", "loss_holdout", "loss_holdout_se"),
+    *("loss", "loss_se", "loss_views", "loss_views_se", "loss_holdout", "loss_holdout_se", "freedom"),
 )
-"""Of rows, where images that were not trained on are measured too."""
+"""Of rows, where images that were not trained on are measured too, or the output beside the features."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,10 @@ class Following(Declared):
     rule: Annotated[
         str,
         Option(
-            "Of the onset: long (from 30 snapshots on), short, or auto; --watch: long.",
+            "Of the onset: alarm (pools layers and levels, watches the loss), or of each layer and level alone long "
+            "(from 30 snapshots on) or short; auto: alarm where no layer and level is chosen.",
             group=STATISTICS,
-            choices=("auto", "long", "short"),
+            choices=("auto", "alarm", "long", "short"),
         ),
     ] = "auto"
 

@@ -31,8 +31,9 @@ STEP = "step"
 class IcrCurve(NamedTuple):
     """ICR of one layer at one noise level over a run, by rising step."""
 
-    layer: str
-    sigma: float
+    layer: str | None
+    """None of all layers and levels pooled."""
+    sigma: float | None
     steps: Sequence[int]
     icr: Sequence[float | None]
     turn: int | None

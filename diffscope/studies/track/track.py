@@ -21,7 +21,7 @@ from diffscope.extraction import Inputs, Plan
 from diffscope.measure.description import described_data
 from diffscope.measure.estimate import Estimate, estimate
 from diffscope.measure.job import Job, prepare
-from diffscope.measure.memory import half_of_memory, total_passes
+from diffscope.measure.memory import half_of_memory, passes_at_once, total_passes
 from diffscope.measure.opening import open_job
 from diffscope.measure.progress import Listener
 from diffscope.measure.run import measure
@@ -29,11 +29,13 @@ from diffscope.measure.series import Answer, Series, Taken
 from diffscope.measure.snapshots import SHARED_FAULTS, LeftOut, Snapshot, find_snapshots
 from diffscope.options.settings import Loading, Settings
 from diffscope.ranks import world
-from diffscope.results import OnsetRow, Result, Row
+from diffscope.results import Alarm, OnsetRow, Result, Row
 from diffscope.sources.base import Source
 from diffscope.studies.sweep.window_rows import windows
 from diffscope.studies.track import onset, overlay
-from diffscope.studies.track.loss import denoising_loss, plain
+from diffscope.studies.track.alarm import course_of, judged
+from diffscope.studies.track.cells import LOSS_IMAGES, of_loss, pooled, watches_loss
+from diffscope.studies.track.loss import Loss, denoising_loss, plain
 from diffscope.studies.track.overlay import Points
 
 LEVEL_IMAGES = 1000
@@ -52,7 +54,7 @@ class Tracker(Series):
     Attributes:
         holdout: Images that were not trained on: their ICR and the loss on both stand beside.
         num_holdout: How many of them; else as many as are tracked, so that both figures have the same error.
-        rule: A preset of `onset.py`.
+        rule: "alarm" pools layers and levels and watches the loss (`alarm.py`); else a preset of `onset.py` for each.
         online: Judge as if nothing were known of what comes later.
         columns: Numbers of the user's own of the same run, by name.
     """
@@ -66,6 +68,11 @@ class Tracker(Series):
     _notes: list[str] = field(default_factory=list, init=False)
     """What was chosen for the user."""
     _inputs: dict[str, Inputs] = field(default_factory=dict, init=False)
+
+    @property
+    def alarmed(self) -> bool:
+        """Whether all layers and levels are judged together."""
+        return self.rule == "alarm"
 
     @property
     def unit(self) -> str:
@@ -88,7 +95,7 @@ class Tracker(Series):
         Windows move to larger noise in training, so that at levels below them ICR rises in any run. A run keeps the
         level that was chosen for it once, as long as its first snapshot is the same.
         """
-        if self.settings.sigma or self.settings.t:
+        if self.alarmed or self.settings.sigma or self.settings.t:
             return
         for snapshot in _from_the_middle(snapshots):
             try:
@@ -104,7 +111,9 @@ class Tracker(Series):
         raise CheckpointError(next(iter(self.left_out.values())))
 
     def judged(self) -> tuple[OnsetRow, ...]:
-        """What each layer and noise level says of the run so far."""
+        """What each layer and noise level says of the run so far, or all of them together."""
+        if self.alarmed:
+            return tuple(verdict for verdict, _ in self._alarm())
         return tuple(
             onset.judge(layer, sigma, points, self.rule, self.online)
             for (layer, sigma), points in self._series().items()
@@ -112,7 +121,9 @@ class Tracker(Series):
 
     def result(self) -> Result:
         """Of the snapshots taken so far; CheckpointError where none could be."""
-        head, judged = self._head(), self.judged()
+        head = self._head()
+        alarm = self._alarm() if self.alarmed else []
+        judged = tuple(verdict for verdict, _ in alarm) if self.alarmed else self.judged()
         return Result(
             **{**head, "warnings": (*head["warnings"], *self._notes)},
             version=__version__,
@@ -126,13 +137,14 @@ class Tracker(Series):
                 "window": (),
                 "checkpoints": tuple(self._checkpoints()),
                 "onset": judged,
+                **({"alarm": tuple(found for _, found in alarm)} if self.alarmed else {}),
                 "overlay": overlay.compare_all(self.columns, self._turns(judged)),
             },
         )
 
     def estimate(self) -> Estimate:
         """What `run` would take; without a noise level, the sweep that chooses one is among it."""
-        if self.settings.sigma or self.settings.t:
+        if self.alarmed or self.settings.sigma or self.settings.t:
             return super().estimate()
         swept = estimate(self._first(self._of_sweep()))
         whole = self._estimate(self._first(replace(self.settings, num_levels=1)))
@@ -147,6 +159,9 @@ class Tracker(Series):
 
     def _estimate(self, job: Job) -> Estimate:
         found, held = super()._estimate(job), self._held(job)
+        if self.alarmed:
+            more = len(self.snapshots) * sum(passes_at_once(one) for _, one, _ in self._losses(job))
+            return replace(found, passes=found.passes + more, seconds=found.seconds * (1 + more / found.passes))
         if held is None:
             return found
         other = estimate(held, len(self.snapshots))
@@ -174,9 +189,12 @@ class Tracker(Series):
         kinds = f"{job.protocol.shared().hash()} {held.protocol.shared().hash() if held else ''}"
         return self._place() / f"track-{hashlib.sha256(kinds.encode()).hexdigest()[:16]}"
 
+    def _arranged(self, job: Job) -> Job:
+        return pooled(job) if self.alarmed else job
+
     def _begin(self, job: Job) -> None:
         held = self._held(job)
-        if held is not None and self.num_holdout is None:
+        if held is not None and self.num_holdout is None and not self.alarmed:
             used, of = len(held.indices), len(held.source)
             self._note(f"{used} of {of} held-out images, for {len(job.indices)} are tracked; `num_holdout=` sets it")
 
@@ -187,7 +205,38 @@ class Tracker(Series):
         count = self.num_holdout or len(job.indices)
         return prepare(job.checkpoint, job.denoiser, self.holdout, replace(job.settings, num_images=count))
 
+    def _losses(self, job: Job) -> list[tuple[str, Job, Plan]]:
+        """What the alarm reads at the output: key, job and how its images are taken."""
+        if not watches_loss(job):
+            return []
+        seen = of_loss(job)
+        found = [("loss", seen, plain(seen.plan)), ("loss_views", seen, seen.plan)]
+        if self.holdout is not None:
+            held = of_loss(replace(job, source=self.holdout), self.num_holdout or LOSS_IMAGES)
+            found.append(("loss_holdout", held, plain(held.plan)))
+        return found
+
+    def _measure_pooled(self, job: Job, listener: Listener) -> Answer:
+        losses = self._losses(job)
+        total = total_passes(job) + sum(passes_at_once(one) for _, one, _ in losses)
+        inner = Listener(_share(listener.advance, total), skip=_share(listener.skip, total))
+        found = measure(job, inner, self.folder, self._shared_inputs(job, job.plan))
+        output = {key: denoising_loss(one, self._shared_inputs(one, plan), inner.advance) for key, one, plan in losses}
+        levels = [level.sigma for level in job.levels]
+        rows = [
+            row.having(**{name: value for key, each in output.items() for name, value in
+                          _said(key, each[levels.index(row.sigma)]).items()})
+            for row in found.rows
+        ]  # fmt: skip
+        return (
+            {"rows": [row.to_json() for row in rows]},
+            described_data(job, found.used, found.skipped),
+            found.parts.clear,
+        )
+
     def _measure(self, job: Job, snapshot: Snapshot, listener: Listener) -> Answer:
+        if self.alarmed:
+            return self._measure_pooled(job, listener)
         held = self._held(job)
         jobs = [job] if held is None else [job, held]
         total = sum(map(total_passes, jobs)) * (1 if held is None else 2)
@@ -211,7 +260,7 @@ class Tracker(Series):
 
     def _shared_inputs(self, job: Job, plan: Plan) -> Inputs:
         """The images as all snapshots take them."""
-        key = f"{job.source.path} {plan.augmentation.name}"
+        key = f"{job.source.path} {plan.augmentation.name} {plan.views}"
         if key not in self._inputs:
             room = (job.settings.max_memory or half_of_memory()) // 8  # up to four of these share half of it
             self._inputs[key] = Inputs(job.source, plan, job.settings.strict, room, self.listener.say)
@@ -256,9 +305,24 @@ class Tracker(Series):
                 series.setdefault((row.layer, row.sigma), []).append(point)
         return series
 
+    def _alarm(self) -> list[tuple[OnsetRow, Alarm]]:
+        """The verdict of all cells together, once there is a snapshot that has one."""
+        taken = self.in_order()
+        course = course_of([(snapshot.order, snapshot.path, rows_of(one)) for snapshot, one in taken])
+        if course is None:
+            return []
+        last = taken[-1][0]
+        seen = last.step if last.unit == "images" else None
+        return [judged(course, None if seen is None else seen / len(self.source))]
+
     def _turns(self, judged: Sequence[OnsetRow]) -> list[overlay.IcrCurve]:
         """Each series with its turn, for what the user has of the same run."""
         turns = {(row.layer, row.sigma): row.keep_step for row in judged if row.state == "turned"}
+        if self.alarmed:
+            steps = [point.step for _, alarm in self._alarm() for point in alarm.points]
+            icr = [point.icr for _, alarm in self._alarm() for point in alarm.points]
+            turn = turns.get((None, None))
+            return [overlay.IcrCurve(None, None, steps, icr, None if turn is None else steps.index(turn))]
         found = []
         for (layer, sigma), points in self._series().items():
             steps = [point.step for point in points]
@@ -299,7 +363,7 @@ def open_track(
         CheckpointError: If there is no snapshot, or one that cannot be taken where settings are strict.
         UsageError: If there is no such rule, or `step_from` is no such expression.
     """
-    onset.preset(rule, 0)
+    rule = chosen_rule(rule, settings)
     if online:
         return Tracker(
             source=source,
@@ -307,7 +371,7 @@ def open_track(
             loading=loading,
             holdout=holdout,
             num_holdout=num_holdout,
-            rule="long" if rule == "auto" else rule,
+            rule=watched_rule(rule, settings),
             online=True,
             columns=columns or {},
         )
@@ -330,6 +394,21 @@ def open_track(
     return tracker
 
 
+def chosen_rule(rule: str, settings: Settings) -> str:
+    """What `auto` means: the alarm, where neither layer nor level is chosen. UsageError where there is no such rule."""
+    if rule == "auto" and settings.layer == ("mid",) and not (settings.sigma or settings.t):
+        rule = "alarm"
+    if rule != "alarm":
+        onset.preset(rule, 0)
+    return rule
+
+
+def watched_rule(rule: str, settings: Settings) -> str:
+    """The same for a run that goes on, which keeps the rule that it began with."""
+    rule = chosen_rule(rule, settings)
+    return "long" if rule == "auto" else rule
+
+
 def _share(told: Callable[[float], None], total: float) -> Callable[[float], None]:
     """Told of passes, tells of the share of one snapshot that they are."""
     return lambda passes: told(passes / total)
@@ -339,6 +418,12 @@ def _from_the_middle(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
     """The middle one first, then those nearest to it."""
     middle = len(snapshots) // 2
     return [snapshots[i] for i in sorted(range(len(snapshots)), key=lambda i: abs(i - middle))]
+
+
+def _said(key: str, loss: Loss) -> dict[str, Any]:
+    """What a row holds of a loss."""
+    said = {key: loss.mean, f"{key}_se": loss.se, f"{key}_replicates": list(loss.replicates)}
+    return {**said, "freedom": loss.freedom} if key == "loss" else said
 
 
 def _held_out(row: Row, held: Row, job: Job, losses: Sequence[Any], held_losses: Sequence[Any]) -> dict[str, Any]:

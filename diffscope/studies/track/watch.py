@@ -63,7 +63,7 @@ class OnOnset:
 
     def __init__(self, command: str | None) -> None:
         self.command = command
-        self._told: set[tuple[str, float]] = set()
+        self._told: set[tuple[str | None, float | None]] = set()
 
     def act(self, judged: Sequence[OnsetRow]) -> None:
         """Runs it in a shell, with DIFFSCOPE_STEP and its like set; what it prints goes to stderr.

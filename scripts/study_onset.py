@@ -1,0 +1,263 @@
+"""Study the alarm of `diffscope track` on the tables of scripts/results/suite, without training.
+
+    python scripts/study_onset.py             # every rule that was tried, on both halves of the suite
+    python scripts/study_onset.py --runs      # the chosen one, run by run
+    python scripts/study_onset.py --simulate  # how often it fires on plateaus and drifts like those of the suite
+    python scripts/study_onset.py --curve     # delay against false alarms, over limits
+
+Choosing half: Fashion-MNIST, U-Nets trained from scratch. Judging half: CIFAR-10, transformers, fine-tuning. A rule sees
+snapshots one after the other. Of a memorizing run it is told at which step it fires, the share of copies (d₁/d₂ < 1/3)
+by then, and the copies at the checkpoint that it names; of another run, whether it fires.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from diffscope.numerics import FloatArray
+from diffscope.studies.track import alarm
+from diffscope.studies.track.alarm import Limit, Pooled, fires
+from diffscope.studies.track.cells import LEVELS
+from diffscope.studies.track.onset import Snapshot, judge
+
+TABLES = Path(__file__).parent / "results" / "suite"
+MEMORIZING = ("fashion-64", "fashion-128", "fashion-64-cosine", "fashion-64-classes", "fashion-256", "fashion-512",
+              "cifar-64", "cifar-128", "cifar-256", "sit-64", "sit-128", "fine-tuned-128")  # fmt: skip
+BLOCKS = 16
+
+
+@dataclass(frozen=True)
+class Table:
+    """One run as it was measured."""
+
+    name: str
+    columns: dict[str, list[str]]
+    copies: dict[int, float]
+    """Share by step."""
+
+    @property
+    def memorizes(self) -> bool:
+        return self.name in MEMORIZING
+
+    @property
+    def judging(self) -> bool:
+        return not self.name.startswith("fashion")
+
+    @property
+    def steps(self) -> list[int]:
+        return sorted({int(step) for step in self.columns["step"]})
+
+    @property
+    def layers(self) -> list[str]:
+        return list(dict.fromkeys(self.columns["layer"]))
+
+    def values(self, column: str, layer: str, sigma: float) -> FloatArray:
+        """[T]"""
+        rows = [
+            (int(step), float(value or "nan"))
+            for step, at, level, value in zip(
+                self.columns["step"], self.columns["layer"], self.columns["sigma"], self.columns[column], strict=True
+            )
+            if at == layer and abs(float(level) - sigma) < 1e-9
+        ]
+        return np.array([value for _, value in sorted(rows)])
+
+    def pooled(self, column: str, layers: Sequence[str], sigmas: Sequence[float]) -> Pooled:
+        """The mean of logarithms, with replicates where the column has them."""
+        prefix = "y" if column == "icr" else column
+        cells = [(layer, sigma) for layer in layers for sigma in sigmas]
+        y = np.stack([np.log(np.abs(self.values(column, *cell))) for cell in cells], 1)
+        if f"{prefix}_1" in self.columns:
+            blocks = np.stack(
+                [np.stack([self.values(f"{prefix}_{g}", *cell) for g in range(1, BLOCKS + 1)], 1) for cell in cells], 1
+            )
+        else:
+            blocks = np.repeat(y[..., None], 2, axis=2)
+        return Pooled.of(y, blocks)
+
+    def copied(self, step: int | None) -> float | None:
+        """Share of copies at a step, between those measured by the later one."""
+        later = [at for at in sorted(self.copies) if step is not None and at >= step]
+        return self.copies[later[0]] if later else None
+
+
+def read_tables() -> list[Table]:
+    found = []
+    for path in sorted(TABLES.glob("*.csv.gz")):
+        rows = list(csv.DictReader(io.StringIO(gzip.decompress(path.read_bytes()).decode())))
+        name = path.name.removesuffix(".csv.gz")
+        copies = TABLES / f"{name}-copies.csv"
+        shares = list(csv.DictReader(io.StringIO(copies.read_text()))) if copies.exists() else []
+        columns = {key: [row[key] for row in rows] for key in rows[0]}
+        found.append(Table(name, columns, {int(row["step"]): float(row["share"]) for row in shares}))
+    return found
+
+
+# --- rules: a run → index of the snapshot at which it fires
+
+Rule = Callable[[Table], int | None]
+
+
+def of_icr(rise: float, errors: float, sigmas: Sequence[float] = LEVELS, layers: slice = slice(0, 3)) -> Rule:
+    """The pooled rise of ICR alone."""
+    return lambda table: fires(
+        {"icr": table.pooled("icr", table.layers[layers], sigmas).rises()}, {"icr": Limit(rise, errors)}, 2, fallen=True
+    )
+
+
+def of_column(column: str, rise: float, errors: float = 0.0, first: bool = False) -> Rule:
+    """Any other column alone; `first`: it stands in the rows of the first layer alone."""
+    return lambda table: fires(
+        {column: table.pooled(column, table.layers[: 1 if first else 3], LEVELS).rises()},
+        {column: Limit(rise, errors)},
+        2,
+        fallen=not first,
+    )
+
+
+def of_gap(of: str, gap: float) -> Rule:
+    """The loss on other images above that on those trained on, itself, not its rise."""
+
+    def rule(table: Table) -> int | None:
+        here, there = (table.pooled(name, table.layers[:1], LEVELS) for name in ("loss", of))
+        above = there.y - here.y > np.log1p(gap)
+        return next((t for t in range(1, len(above)) if above[t - 1] and above[t]), None)
+
+    return rule
+
+
+def of_cell(layer: int, sigma: float, preset: str) -> Rule:
+    """One cell, as `--layer --sigma` takes it."""
+
+    def rule(table: Table) -> int | None:
+        one = table.pooled("icr", table.layers[layer : layer + 1], [sigma])
+        snapshots = [
+            Snapshot(step, "", float(np.exp(y)), blocks.tolist(), 1)
+            for step, y, blocks in zip(table.steps, one.y, one.blocks, strict=True)
+        ]
+        fired = judge("", sigma, snapshots, preset, online=True).fired_at
+        return None if fired is None else table.steps.index(fired)
+
+    return rule
+
+
+def both(icr: Limit, loss: str, limit: Limit, persist: int = alarm.PERSIST) -> Rule:
+    """ICR and a loss together."""
+
+    def rule(table: Table) -> int | None:
+        rises = {
+            "icr": table.pooled("icr", table.layers[:3], LEVELS).rises(),
+            loss: table.pooled(loss, table.layers[:1], LEVELS).rises(),
+        }
+        return fires(rises, {"icr": icr, loss: limit}, persist)
+
+    return rule
+
+
+def chosen(loss: str | None = "loss_views") -> Rule:
+    limits = alarm.limits_of(loss)
+    return of_icr(limits["icr"].rise, limits["icr"].errors) if loss is None else both(limits["icr"], loss, limits[loss])
+
+
+RULES: dict[str, Rule] = {
+    "one cell: default layer, σ .3, preset long": of_cell(0, 0.3, "long"),
+    "one cell: default layer, σ .3, preset short": of_cell(0, 0.3, "short"),
+    "one cell: first decoder block, σ .3, short": of_cell(1, 0.3, "short"),
+    "ICR, three layers, σ .14–.6, 2 % and 3 errors": of_icr(0.02, 3),
+    "the same, 3 %": of_icr(0.03, 3),
+    "the same, 5 %": of_icr(0.05, 3),
+    "the same, σ .06–.3, 2 %": of_icr(0.02, 3, (0.06, 0.14, 0.3)),
+    "the same, σ .06–.3, 5 %": of_icr(0.05, 3, (0.06, 0.14, 0.3)),
+    "the same, first decoder block alone, 3 %": of_icr(0.03, 3, LEVELS, slice(1, 2)),
+    "the same, three levels of the default layer, 3 %": of_icr(0.03, 3, LEVELS, slice(0, 1)),
+    "trace ratio tr Σξ/tr Σs, 10 %": of_column("nc1_trace", 0.10),
+    "alignment on unit features, 10 %": of_column("alignment", 0.10),
+    "spikiness, 50 %": of_column("spikiness", 0.5),
+    "effective rank, 10 %": of_column("effective_rank", 0.1),
+    "loss on views, 2 % and 3 errors": of_column("loss_views", 0.02, 3, first=True),
+    "loss on views, 5 % and 3 errors": of_column("loss_views", 0.05, 3, first=True),
+    "loss on views, 10 % and 3 errors": of_column("loss_views", 0.10, 3, first=True),
+    "loss on views above that on the images, factor 2": of_gap("loss_views", 1.0),
+    "loss on views above that on the images, factor 3": of_gap("loss_views", 2.0),
+    "degrees of freedom on views, 5 %": of_column("loss_views_freedom", 0.05, 0, first=True),
+    "held-out loss, 5 % and 3 errors": of_column("loss_holdout", 0.05, 3, first=True),
+    "held-out loss above training loss, 20 %": of_gap("loss_holdout", 0.2),
+    "held-out loss above training loss, 50 %": of_gap("loss_holdout", 0.5),
+    "CHOSEN, ICR alone": chosen(None),
+    "CHOSEN, with the loss on views": chosen(),
+    "CHOSEN, with --holdout": chosen("loss_holdout"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", action="store_true", help="the chosen rule, run by run")
+    arguments = parser.parse_args()
+    tables = read_tables()
+    if arguments.runs:
+        by_run(tables)
+    else:
+        by_rule(tables)
+
+
+def by_rule(tables: Sequence[Table]) -> None:
+    for judging in (False, True):
+        half = [table for table in tables if table.judging == judging]
+        memorizing = [table for table in half if table.memorizes]
+        others = [table for table in half if not table.memorizes]
+        print(
+            f"\n{'Judging' if judging else 'Choosing'} half: {len(memorizing)} memorizing runs, {len(others)} others\n"
+        )
+        print("| rule | fires | copies then, median | most | false alarms |\n| --- | --- | --- | --- | --- |")
+        for name, rule in RULES.items():
+            found = [(table, rule(table)) for table in memorizing]
+            copied = [table.copied(None if t is None else table.steps[t]) for table, t in found]
+            known = [share for share in copied if share is not None]
+            false = [table.name for table in others if rule(table) is not None]
+            shares = f"{percent(np.median(known))} | {percent(max(known))}" if known else "– | –"
+            fired = sum(t is not None for _, t in found)
+            print(f"| {name} | {fired} of {len(found)} | {shares} | {len(false)}: {', '.join(false) or '–'} |")
+
+
+def by_run(tables: Sequence[Table]) -> None:
+    print(
+        "| run | half | lowest ICR | 1 % copies | 5 % copies | at the end | alarm | copies then | kept | copies there |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for table in sorted(tables, key=lambda table: (not table.memorizes, table.judging, table.name)):
+        icr = table.pooled("icr", table.layers[:3], LEVELS)
+        fired = chosen()(table)
+        until = len(icr.y) if fired is None else fired + 1
+        keep = table.steps[int(np.argmin(icr.y[:until]))]
+        step = None if fired is None else table.steps[fired]
+        cells = [
+            table.name, "judging" if table.judging else "choosing", thousands(table.steps[int(np.argmin(icr.y))]),
+            thousands(first_above(table, 0.01)), thousands(first_above(table, 0.05)),
+            percent(table.copied(table.steps[-1])), thousands(step), percent(table.copied(step)),
+            thousands(keep), percent(table.copied(keep)),
+        ]  # fmt: skip
+        print(f"| {' | '.join(cells)} |")
+
+
+def first_above(table: Table, share: float) -> int | None:
+    return next((step for step in sorted(table.copies) if table.copies[step] >= share), None)
+
+
+def thousands(step: int | None) -> str:
+    return "–" if step is None else f"{step / 1000:.4g} k"
+
+
+def percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+if __name__ == "__main__":
+    main()
