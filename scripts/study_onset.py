@@ -5,9 +5,9 @@
     python scripts/study_onset.py --simulate  # how often it fires on plateaus and drifts like those of the suite
     python scripts/study_onset.py --curve     # delay against false alarms, over limits
 
-Choosing half: Fashion-MNIST, U-Nets trained from scratch. Judging half: CIFAR-10, transformers, fine-tuning. A rule sees
-snapshots one after the other. Of a memorizing run it is told at which step it fires, the share of copies (d₁/d₂ < 1/3)
-by then, and the copies at the checkpoint that it names; of another run, whether it fires.
+Choosing half: Fashion-MNIST, U-Nets trained from scratch. Judging half: CIFAR-10, transformers, fine-tuning. A rule
+sees snapshots one after the other. Of a memorizing run it is told at which step it fires, the share of copies (d₁/d₂ <
+1/3) by then, and the copies at the checkpoint that it names; of another run, whether it fires.
 """
 
 from __future__ import annotations

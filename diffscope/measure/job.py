@@ -22,7 +22,7 @@ from diffscope.views import Augmentation
 
 DEFAULT_IMAGES = 5000
 IMAGES_PER_FEATURE = 4
-SWEEP_RANGE = (0.002, 20.0)
+SWEEP_RANGE, SWEEP_LEVELS = (0.002, 20.0), 12
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _levels(denoiser: Denoiser, settings: Settings) -> tuple[Level, ...]:
     noise = denoiser.noise
     asked = [*settings.sigma, *(_sigma_of(noise, t) for t in settings.t)]
     levels: dict[float, Level] = {}
-    for sigma in asked or sweep_levels(denoiser, settings.num_levels):
+    for sigma in asked or sweep_levels(denoiser, settings.num_levels or SWEEP_LEVELS):
         used = noise.check(sigma)
         levels.setdefault(used, Level(used, noise.to_native(used), sigma if noise.discrete else None))
     return tuple(levels[sigma] for sigma in sorted(levels))

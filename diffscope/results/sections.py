@@ -22,6 +22,8 @@ class WindowRow:
     """In a result of several augmentations."""
     num_images: int | None = field(default=None, kw_only=True, metadata=LEFT_OUT)
     """In a result of several numbers of images."""
+    step: int | None = field(default=None, kw_only=True, metadata=LEFT_OUT)
+    """In a result of several snapshots."""
     layer: str
     shape: str | None
     """"u", "rising", "falling", "flat", or None where one end is not distinguishable from the minimum."""

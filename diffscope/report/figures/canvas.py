@@ -21,6 +21,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure as _Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from diffscope.report.streams import one_line
@@ -146,6 +147,11 @@ def curve_handles(labels: Sequence[str], others: int, what: str) -> list[Any]:
     curves = [Line2D([], [], **curve_style(i), label=literal(label)) for i, label in enumerate(labels)]
     grey = Line2D([], [], color=OTHERS, linewidth=0.8, label=f"{others} other {what}")
     return [*curves, grey] if others else curves
+
+
+def outlined() -> list[AbstractPathEffect]:
+    """What makes a white line visible on light colours."""
+    return [withStroke(linewidth=2.6, foreground=INK)]
 
 
 # --- axes

@@ -12,6 +12,7 @@ from typing import Any
 from diffscope.report.figures import alarm as pooled
 from diffscope.report.figures import canvas
 from diffscope.report.figures.traces import measured, traces_figure
+from diffscope.report.figures.window_map import window_map
 from diffscope.report.text import best_first, lowest, number, share
 from diffscope.report.words import training
 from diffscope.results import OnsetRow, Overlay, OverlayAgainst, Result, Row
@@ -68,6 +69,8 @@ class Run:
 def figures(result: Result) -> dict[str, canvas.Figure]:
     """Draws icr always; traces and companions where something of them was measured."""
     drawn = {"icr": _icr_figure(_run(result, result.shown_rows))}
+    if result.window:
+        drawn["window"] = window_map(result)
     run = _run(result, result.rows)
     if measured(result.rows):
         drawn["traces"] = _traces_figure(run)

@@ -10,6 +10,7 @@ from diffscope.report.parts import Columns, Notes, Part, Plots, Table, Text, few
 from diffscope.report.text import NULL, TOLD, best_first, number, share
 from diffscope.report.views.base import View
 from diffscope.report.words import training as words
+from diffscope.report.words import window as of_window
 from diffscope.results import Result, Row
 
 if TYPE_CHECKING:
@@ -37,8 +38,11 @@ class _View(View[Result]):
 
     def parts(self, shown: Result, pictured: bool = False) -> Iterator[Part]:
         groups, notes = words.by_series(shown.shown_rows), Notes(shown.shown_rows)
-        yield from _snapshots(shown, groups, notes)
-        yield from _courses(shown, groups)
+        if shown.window:
+            yield from _windows(shown)
+        else:
+            yield from _snapshots(shown, groups, notes)
+            yield from _courses(shown, groups)
         others = [*words.overlay_lines(shown), *words.left_out(shown)]
         if others:
             yield Text(others)
@@ -77,6 +81,25 @@ def _snapshots(result: Result, groups: Mapping[str, Sequence[Row]], notes: Notes
         yield table(columns, rows, left=left, dropped_first=DROPPED_FIRST, beneath=less, title=title)
 
 
+WINDOWS: Columns = {
+    "step": lambda window: _step(window.step),
+    "layer": lambda window: str(window.layer),
+    "shape": of_window.shape,
+    "σ": lambda window: number(window.sigma),
+    "window": lambda window: f"{number(window.low)} to {number(window.high)}",
+    "lowest ICR": lambda window: share(window.icr),
+}
+
+
+def _windows(result: Result) -> Iterator[Part]:
+    """Where the window lies at each snapshot, and how it moved."""
+    columns = {name: fill for name, fill in WINDOWS.items() if name != "layer" or len(words.swept_layers(result)) > 1}
+    shown = [window for window in result.window if words.is_told(result, window)]
+    less = rest(len(shown), len(result.window), "windows")
+    yield table(columns, shown, left=["layer", "shape"], dropped_first=[["window"]], beneath=less)
+    yield Text(words.window_lines(result))
+
+
 def _courses(result: Result, groups: Mapping[str, Sequence[Row]]) -> Iterator[Plots]:
     """ICR over steps for each series, of many for the best few."""
     shown = best_first(groups)[:TOLD] if len(groups) > TOLD else list(groups)
@@ -98,7 +121,7 @@ def _verdicts(result: Result, notes: Notes) -> Iterator[Part]:
     if len(onsets) > 1:
         shown, less = few(onsets, "series")
         yield table(SERIES, shown, left=["layer", "verdict"], dropped_first=[["at step"], ["lowest ICR"]], beneath=less)
-    told = onsets[:TOLD]
+    told = onsets[: 1 if result.window else TOLD]
     for onset in told:
         heading = f"{words.place(onset)}: {words.HEADLINE[words.verdict(onset)]}."
         yield Text([" ".join([words.finding(result, onset), *notes.new(onset.notes)])], heading)

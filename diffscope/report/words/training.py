@@ -8,7 +8,7 @@ from itertools import takewhile
 from pathlib import PurePath
 
 from diffscope.report.text import COLUMNS, code, interval, metric, number, percent, share
-from diffscope.results import Alarm, AlarmCell, OnsetRow, Overlay, OverlayAgainst, Result, Row
+from diffscope.results import Alarm, AlarmCell, OnsetRow, Overlay, OverlayAgainst, Result, Row, WindowRow
 
 HEADLINE = {
     "fired": "turned, onset of memorization",
@@ -199,6 +199,49 @@ def selection(rows: Sequence[Row], onset: OnsetRow | None) -> list[Row]:
     return [row for i, row in enumerate(rows) if i < FIRST or i >= len(rows) - LAST or i in kept or marks(row, onset)]
 
 
+# --- windows
+
+
+def swept_layers(result: Result) -> list[str]:
+    """Those whose window is known at each snapshot."""
+    return list(dict.fromkeys(window.layer for window in result.window))
+
+
+def is_told(result: Result, window: WindowRow) -> bool:
+    """Whether a table shows it: of a long run first and last ones and some between."""
+    steps = sorted({one.step for one in result.window if one.step is not None})
+    every = max(1, len(steps) // (ROWS - LAST))
+    place = steps.index(window.step) if window.step is not None else 0
+    return place % every == 0 or place >= len(steps) - LAST
+
+
+def window_lines(result: Result) -> list[str]:
+    """Of each layer, where its window was first and last, and where it was lost."""
+    lines = []
+    for layer in swept_layers(result):
+        found = [window for window in result.window if window.layer == layer and window.shape == "u"]
+        if not found:
+            lines.append(f"{layer}: no snapshot has a semantic window.")
+            continue
+        first, last = found[0], found[-1]
+        lost = [
+            window.step
+            for window in result.window
+            if window.layer == layer and window.shape != "u" and (window.step or 0) > (first.step or 0)
+        ]
+        moved = f"{layer}: the window lies at σ = {number(first.sigma)} at step {first.step:,}"
+        if last is not first:
+            moved += f", at {number(last.sigma)} at step {last.step:,}"
+        gone = (
+            ""
+            if not lost
+            else f"; there is none at step {', '.join(f'{step:,}' for step in lost[:5])}"
+            + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
+        )
+        lines.append(f"{moved}{gone}.")
+    return lines
+
+
 # --- the verdict
 
 
@@ -249,7 +292,7 @@ def _alarm(alarm: Alarm) -> list[str]:
     """Whether it fired, on what, and what stands beside it."""
     watched = " and ".join("ICR" if limit.quantity == "icr" else LOSSES[limit.quantity] for limit in alarm.limits)
     needed = ", ".join(f"{limit.rise:.0%} and {limit.errors:g} standard errors" for limit in alarm.limits)
-    passes = "" if alarm.passes is None else f" ({alarm.passes:,.3g} passes over the images given at the last snapshot)"
+    passes = "" if alarm.passes is None else f" (after {_count(alarm.passes)} passes over these images in all)"
     if alarm.fired_at is None:
         return [f"The alarm has not fired{passes}: it waits for {watched} to rise above their lowest by {needed}."]
     point = next(point for point in alarm.points if point.step == alarm.fired_at)
@@ -264,6 +307,10 @@ def _alarm(alarm: Alarm) -> list[str]:
         f"The alarm fired at step {alarm.fired_at:,}{passes}: ICR had risen by {percent(point.icr_rise)}{loss} above "
         f"their lowest. ICR rose most surely in {cells}.{rate}"
     ]
+
+
+def _count(passes: float) -> str:
+    return f"{passes:,.0f}" if passes >= 10 else number(passes, 2)
 
 
 def _rule(onset: OnsetRow) -> list[str]:

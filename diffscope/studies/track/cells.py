@@ -6,15 +6,16 @@ from dataclasses import replace
 
 from diffscope.errors import NoiseLevelError
 from diffscope.families.base import Denoiser, Layer, NoiseConvention
-from diffscope.measure.job import IMAGES_PER_FEATURE, Job, prepare
+from diffscope.measure.job import Job, prepare
 
 LEVELS = (0.14, 0.3, 0.6)
 """Noise-to-signal ratios."""
-IMAGES = 2000
-"""As many passes of three levels as an `icr` of 5,000 images at one takes, and a few more."""
+IMAGES, IMAGES_PER_FEATURE = 1000, 2
+"""So many at three levels take little more than `icr` takes for 5,000 at one."""
 PASSES, MOST_VIEWS = 512, 8
 """Few images are seen in more views, up to so many passes of a level and so many views."""
-LOSS_IMAGES, LOSS_VIEWS = 128, 2
+LOSS_IMAGES, LOSS_PASSES = 128, 128
+"""Of a level; its loss varies far less between images than its rise is large."""
 
 
 def pooled(job: Job) -> Job:
@@ -63,7 +64,7 @@ def watches_loss(job: Job) -> bool:
 
 
 def of_loss(job: Job, count: int = LOSS_IMAGES) -> Job:
-    """The same levels on so many images, in two views."""
-    settings = replace(job.settings, num_images=min(count, len(job.source)), views=LOSS_VIEWS, layer=("mid",))
-    settings = replace(settings, sigma=job.plan.sigmas, t=())
-    return prepare(job.checkpoint, job.denoiser, job.source, settings)
+    """The same levels on so many images, fewer in more views."""
+    count = min(count, len(job.source))
+    settings = replace(job.settings, num_images=count, views=max(1, LOSS_PASSES // count), layer=("mid",))
+    return prepare(job.checkpoint, job.denoiser, job.source, replace(settings, sigma=job.plan.sigmas, t=()))

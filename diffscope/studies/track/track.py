@@ -15,7 +15,7 @@ from typing import Any
 
 from diffscope import __version__
 from diffscope.cache.store import Records
-from diffscope.checkpoints import read
+from diffscope.checkpoints import read as read_checkpoint
 from diffscope.errors import CheckpointError, EstimationError
 from diffscope.extraction import Inputs, Plan
 from diffscope.measure.description import described_data
@@ -29,12 +29,14 @@ from diffscope.measure.series import Answer, Series, Taken
 from diffscope.measure.snapshots import SHARED_FAULTS, LeftOut, Snapshot, find_snapshots
 from diffscope.options.settings import Loading, Settings
 from diffscope.ranks import world
-from diffscope.results import Alarm, OnsetRow, Result, Row
+from diffscope.results import Alarm, OnsetRow, Result, Row, WindowRow
+from diffscope.results.sections import plain as plain_record
+from diffscope.results.sections import read as read_record
 from diffscope.sources.base import Source
 from diffscope.studies.sweep.window_rows import windows
 from diffscope.studies.track import onset, overlay
 from diffscope.studies.track.alarm import course_of, judged
-from diffscope.studies.track.cells import LOSS_IMAGES, of_loss, pooled, watches_loss
+from diffscope.studies.track.cells import LOSS_IMAGES, LOSS_PASSES, of_loss, pooled, watches_loss
 from diffscope.studies.track.loss import Loss, denoising_loss, plain
 from diffscope.studies.track.overlay import Points
 
@@ -75,6 +77,11 @@ class Tracker(Series):
         return self.rule == "alarm"
 
     @property
+    def maps(self) -> bool:
+        """Whether each snapshot is swept over noise levels, for its window."""
+        return self.settings.num_levels is not None and not (self.settings.sigma or self.settings.t)
+
+    @property
     def unit(self) -> str:
         """What progress counts."""
         return "snapshots"
@@ -95,7 +102,7 @@ class Tracker(Series):
         Windows move to larger noise in training, so that at levels below them ICR rises in any run. A run keeps the
         level that was chosen for it once, as long as its first snapshot is the same.
         """
-        if self.alarmed or self.settings.sigma or self.settings.t:
+        if self.alarmed or self.maps or self.settings.sigma or self.settings.t:
             return
         for snapshot in _from_the_middle(snapshots):
             try:
@@ -134,7 +141,11 @@ class Tracker(Series):
                 for row in rows_of(taken)
             ),
             sections={
-                "window": (),
+                "window": tuple(
+                    replace(read_record(WindowRow, window), step=snapshot.step)
+                    for snapshot, taken in self.in_order()
+                    for window in taken.answer.get("window", ())
+                ),
                 "checkpoints": tuple(self._checkpoints()),
                 "onset": judged,
                 **({"alarm": tuple(found for _, found in alarm)} if self.alarmed else {}),
@@ -144,7 +155,7 @@ class Tracker(Series):
 
     def estimate(self) -> Estimate:
         """What `run` would take; without a noise level, the sweep that chooses one is among it."""
-        if self.alarmed or self.settings.sigma or self.settings.t:
+        if self.alarmed or self.maps or self.settings.sigma or self.settings.t:
             return super().estimate()
         swept = estimate(self._first(self._of_sweep()))
         whole = self._estimate(self._first(replace(self.settings, num_levels=1)))
@@ -187,6 +198,7 @@ class Tracker(Series):
     def _records_folder(self, job: Job) -> Path:
         held = self._held(job)
         kinds = f"{job.protocol.shared().hash()} {held.protocol.shared().hash() if held else ''}"
+        kinds += f" {LOSS_IMAGES}, {LOSS_PASSES} for the loss" if self.alarmed else ""
         return self._place() / f"track-{hashlib.sha256(kinds.encode()).hexdigest()[:16]}"
 
     def _arranged(self, job: Job) -> Job:
@@ -256,7 +268,10 @@ class Tracker(Series):
             for one in found:
                 one.parts.clear()
 
-        return {"rows": [row.to_json() for row in rows]}, data[0], forget
+        answer: dict[str, Any] = {"rows": [row.to_json() for row in rows]}
+        if self.maps:
+            answer["window"] = plain_record(windows(job.denoiser.noise.to_native, rows))
+        return answer, data[0], forget
 
     def _shared_inputs(self, job: Job, plan: Plan) -> Inputs:
         """The images as all snapshots take them."""
@@ -270,7 +285,7 @@ class Tracker(Series):
         """The noise level and the snapshot at which it was chosen, now or by an earlier command for the same run."""
         job = open_job(middle.path, self.source, self._of_sweep(), self.loading, self._encoder)
         self._encoder = job.denoiser.encoder
-        origin = read(first.path, self.loading.weights, outline=True).sha256()
+        origin = read_checkpoint(first.path, self.loading.weights, outline=True).sha256()
         key = hashlib.sha256(f"{job.protocol.shared().hash()} {origin}".encode()).hexdigest()[:16]
         records = Records(self._place() / "track-levels", self.listener.say)
         if (record := world().lead(lambda: records.read(key))) is not None:
@@ -396,7 +411,8 @@ def open_track(
 
 def chosen_rule(rule: str, settings: Settings) -> str:
     """What `auto` means: the alarm, where neither layer nor level is chosen. UsageError where there is no such rule."""
-    if rule == "auto" and settings.layer == ("mid",) and not (settings.sigma or settings.t):
+    chosen = settings.layer != ("mid",) or settings.sigma or settings.t or settings.num_levels
+    if rule == "auto" and not chosen:
         rule = "alarm"
     if rule != "alarm":
         onset.preset(rule, 0)

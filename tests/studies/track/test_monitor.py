@@ -368,7 +368,7 @@ def test_track_takes_a_folder_and_chooses_the_level(tmp_path: Path) -> None:
         (tmp_path / "run").mkdir(exist_ok=True)
         (tmp_path / "run" / Path(snapshot.path).name).symlink_to(snapshot.path)
     (tmp_path / "run" / "notes.pt").write_text("no checkpoint")
-    result = package.track(tmp_path / "run", IMAGES, out=tmp_path / "out", views=3, num_levels=4, rule="short", workers=0)
+    result = package.track(tmp_path / "run", IMAGES, out=tmp_path / "out", views=3, rule="short", workers=0)
     assert [row.step for row in result.rows] == [snapshot.step for snapshot in SNAPSHOTS[:2]]
     assert any("was chosen by a sweep" in warning for warning in result.warnings)
     (left_out,) = [entry for entry in result.checkpoints if "why" in entry]

@@ -1,0 +1,80 @@
+"""The window over training: ICR as a map over steps and noise levels, and where its minimum lies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from diffscope.report.figures import canvas
+from diffscope.report.text import number
+from diffscope.report.words import training
+from diffscope.results import Result, Row, WindowRow
+
+
+def window_map(result: Result) -> canvas.Figure:
+    """A map for each layer; the recommended level of every snapshot that has a window, and how far that reaches."""
+    layers = training.swept_layers(result)
+    handles = [
+        canvas.Line2D([], [], color="white", marker="o", markeredgecolor=canvas.INK, label="recommended σ"),
+        canvas.Line2D([], [], color="white", linewidth=0.9, linestyle=(0, (4, 2)), label="ends of the window"),
+        canvas.Line2D([], [], color=canvas.PALETTE[1], marker="x", linestyle="none", label="lowest ICR, no window"),
+    ]
+    for handle in handles[:2]:
+        handle.set_path_effects(canvas.outlined())
+    figure = canvas.Figure(figsize=(canvas.WIDTH, 3.3 * len(layers) + canvas.legend_height(handles)))
+    for place, layer in enumerate(layers, start=1):
+        axes = figure.add_subplot(len(layers), 1, place)
+        _map(figure, axes, [row for row in result.rows if row.layer == layer])
+        _trace(axes, [window for window in result.window if window.layer == layer])
+        axes.set_title(canvas.literal(layer), fontsize=9.5)
+        axes.set_ylabel("noise level σ")
+    figure.axes[0].figure.suptitle(canvas.title(training.run_name(result)), fontsize=10)
+    figure.axes[0].set_xlabel(training.steps_count(result))
+    canvas.legend(figure, handles)
+    return figure
+
+
+def _map(figure: canvas.Figure, axes: canvas.Axes, rows: Sequence[Row]) -> None:
+    steps = sorted({training.step(row) for row in rows})
+    levels = sorted({row.sigma for row in rows})
+    values = np.full((len(levels), len(steps)), np.nan)
+    for row in rows:
+        values[levels.index(row.sigma), steps.index(training.step(row))] = canvas.gap(row.get("icr"))
+    x, y = _edges(np.array(steps, float)), np.exp(_edges(np.log(levels)))
+    drawn = axes.pcolormesh(x, y, np.clip(values, None, 1.0), cmap="viridis", rasterized=True)
+    axes.set_yscale("log")
+    axes.grid(False)
+    canvas.plain_numbers(axes.yaxis, levels[-1] / levels[0])
+    axes.xaxis.set_major_locator(canvas.MaxNLocator(nbins=6, integer=True))
+    axes.xaxis.set_major_formatter(canvas.FuncFormatter(lambda value, _: training.short(value)))
+    bar = figure.colorbar(drawn, ax=axes, pad=0.02)
+    bar.set_label("ICR", fontsize=9)
+    bar.ax.yaxis.set_major_formatter(canvas.FuncFormatter(lambda value, _: number(value)))
+
+
+def _trace(axes: canvas.Axes, windows: Sequence[WindowRow]) -> None:
+    found = [window.shape == "u" for window in windows]
+    steps = [float(window.step or 0) for window in windows]
+
+    def line(values: Sequence[float | None]) -> list[float]:
+        return [canvas.gap(value) if has else np.nan for value, has in zip(values, found, strict=True)]
+
+    effects = canvas.outlined()
+    axes.plot(steps, line([window.sigma for window in windows]), color="white", marker="o", markersize=4,
+              markeredgecolor=canvas.INK, markeredgewidth=0.6, linewidth=1.6, path_effects=effects)  # fmt: skip
+    for end in ("low", "high"):
+        axes.plot(steps, line([getattr(window, end) for window in windows]), color="white", linewidth=0.9,
+                  linestyle=(0, (4, 2)), path_effects=effects)  # fmt: skip
+    lost = [(step, window.sigma) for step, window, has in zip(steps, windows, found, strict=True) if not has]
+    known = [(step, sigma) for step, sigma in lost if sigma is not None]
+    axes.plot([step for step, _ in known], [sigma for _, sigma in known], color=canvas.PALETTE[1], marker="x",
+              linestyle="none", markersize=5)  # fmt: skip
+
+
+def _edges(centres: np.ndarray) -> np.ndarray:
+    """Of cells around these centres."""
+    if len(centres) == 1:
+        return np.array([centres[0] - 0.5, centres[0] + 0.5])
+    middle = (centres[1:] + centres[:-1]) / 2
+    return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
