@@ -59,6 +59,12 @@ class Table:
     def layers(self) -> list[str]:
         return list(dict.fromkeys(self.columns["layer"]))
 
+    @property
+    def pooled_layers(self) -> list[str]:
+        """Those of the alarm (`cells.layers_of`)."""
+        places = (0, 2, 3) if "blocks.1" in self.layers else (0, 1, 2)
+        return [self.layers[place] for place in places]
+
     def values(self, column: str, layer: str, sigma: float) -> FloatArray:
         """[T]"""
         rows = [
@@ -106,17 +112,22 @@ def read_tables() -> list[Table]:
 Rule = Callable[[Table], int | None]
 
 
-def of_icr(rise: float, errors: float, sigmas: Sequence[float] = LEVELS, layers: slice = slice(0, 3)) -> Rule:
+def of_icr(
+    rise: float, errors: float, sigmas: Sequence[float] = LEVELS, layers: slice = slice(0, 3), persist: int = 2
+) -> Rule:
     """The pooled rise of ICR alone."""
     return lambda table: fires(
-        {"icr": table.pooled("icr", table.layers[layers], sigmas).rises()}, {"icr": Limit(rise, errors)}, 2, fallen=True
+        {"icr": table.pooled("icr", table.pooled_layers[layers], sigmas).rises()},
+        {"icr": Limit(rise, errors)},
+        persist,
+        fallen=True,
     )
 
 
 def of_column(column: str, rise: float, errors: float = 0.0, first: bool = False) -> Rule:
     """Any other column alone; `first`: it stands in the rows of the first layer alone."""
     return lambda table: fires(
-        {column: table.pooled(column, table.layers[: 1 if first else 3], LEVELS).rises()},
+        {column: table.pooled(column, table.pooled_layers[: 1 if first else 3], LEVELS).rises()},
         {column: Limit(rise, errors)},
         2,
         fallen=not first,
@@ -138,7 +149,7 @@ def of_cell(layer: int, sigma: float, preset: str) -> Rule:
     """One cell, as `--layer --sigma` takes it."""
 
     def rule(table: Table) -> int | None:
-        one = table.pooled("icr", table.layers[layer : layer + 1], [sigma])
+        one = table.pooled("icr", table.pooled_layers[layer : layer + 1], [sigma])
         snapshots = [
             Snapshot(step, "", float(np.exp(y)), blocks.tolist(), 1)
             for step, y, blocks in zip(table.steps, one.y, one.blocks, strict=True)
@@ -154,7 +165,7 @@ def both(icr: Limit, loss: str, limit: Limit, persist: int = alarm.PERSIST) -> R
 
     def rule(table: Table) -> int | None:
         rises = {
-            "icr": table.pooled("icr", table.layers[:3], LEVELS).rises(),
+            "icr": table.pooled("icr", table.pooled_layers, LEVELS).rises(),
             loss: table.pooled(loss, table.layers[:1], LEVELS).rises(),
         }
         return fires(rises, {"icr": icr, loss: limit}, persist)
@@ -233,7 +244,7 @@ def by_run(tables: Sequence[Table]) -> None:
     )
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for table in sorted(tables, key=lambda table: (not table.memorizes, table.judging, table.name)):
-        icr = table.pooled("icr", table.layers[:3], LEVELS)
+        icr = table.pooled("icr", table.pooled_layers, LEVELS)
         fired = chosen()(table)
         until = len(icr.y) if fired is None else fired + 1
         keep = table.steps[int(np.argmin(icr.y[:until]))]
