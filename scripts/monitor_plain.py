@@ -48,7 +48,7 @@ if __name__ == "__main__":
     network = Denoiser()
     ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.99))
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
-    monitor = diffscope.Monitor(images, layer="trunk", sigma=0.3)
+    monitor = diffscope.Monitor(images, posterior_mean=ema)
     for step in range(1, steps + 1):
         optimiser.zero_grad()
         loss_of(network, data[torch.randint(len(data), (64,))]).backward()

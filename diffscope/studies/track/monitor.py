@@ -7,8 +7,10 @@ weights, gradients, train/eval flags, hooks and torch's random numbers are left 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,7 @@ class Monitor:
         monitor = diffscope.Monitor(images)
         for step, batch in enumerate(loader):
             ...
-            if step % 1000 == 0:
+            if monitor.due():
                 row = monitor(ema, step)
                 print(row["icr"], monitor.onset.state)
 
@@ -60,6 +62,8 @@ class Monitor:
     too, and is earlier and surer.
     rule: of one layer and level, `long` (fires at the earliest at the eleventh call) or `short` (at the seventh, for
     runs of less than 30 calls).
+    share: of the time that training takes, which `due` keeps to; say `step % 1000 == 0` in its place for a cadence of
+    your own.
     vae: image encoder of a latent model, as `--vae` takes it.
     options: fields of `Settings`, such as views=5, num_images=1000, augment="crop+flip", batch_size=64. Up to an eighth
     of `max_memory` (bytes) is kept on the network's device between calls, so that no image is decoded twice.
@@ -78,9 +82,12 @@ class Monitor:
         sigma_to_input: SigmaToInput | None = None,
         posterior_mean: PosteriorMean | None = None,
         rule: str = "auto",
+        share: float = 0.05,
         vae: str | None = None,
         **options: Any,
     ) -> None:
+        if not 0 < share <= 1:
+            raise UsageError(f"`share={share:g}`: expected a share of the time, above 0 and up to 1")
         if options.get("device") is not None:
             raise UsageError("a live network is measured where it is; leave out device=")
         memory = {"max_memory": min(MAX_MEMORY, half_of_memory())}
@@ -99,6 +106,14 @@ class Monitor:
         self._tracker = Tracker(source=source, settings=settings, loading=Loading(vae=vae), rule=rule, online=True)
         self._wrapped: tuple[nn.Module, Denoiser] | None = None
         self._calls = 0
+        self._share, self._due_at = share, -math.inf
+
+    def due(self) -> bool:
+        """Whether enough time has passed since the last call for all calls to take no more than `share` of it all.
+
+        The first one is due at once. Ask one process of several, as clocks differ.
+        """
+        return time.perf_counter() >= self._due_at
 
     def __call__(self, network: nn.Module | Denoiser, step: int | None = None) -> Row:
         """The row of the network as it is now: a module, or a denoiser from `diffscope.load` or `diffscope.wrap`.
@@ -108,6 +123,7 @@ class Monitor:
         Raises UsageError and UnknownLayer where the network cannot be run as said, TooFewImages where the images cannot
         determine the layer's covariance. In a run of several processes, call it in one of them.
         """
+        start = time.perf_counter()
         self._calls += 1
         step = self._calls if step is None else int(step)
         network = network if isinstance(network, Denoiser) else _bare(network)
@@ -119,6 +135,8 @@ class Monitor:
             snapshot = Snapshot(f"live:{denoiser.network_class}/{step}", step, None)
             measured = self._tracker.take(snapshot, denoiser)
             row = self._nulls(denoiser, snapshot) if measured is None else self._row(step, measured)
+        end = time.perf_counter()
+        self._due_at = end + (end - start) * (1 / self._share - 1)
         return row.having(checkpoint=snapshot.path, step=step)
 
     @property

@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import os
 import random
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -382,3 +383,49 @@ def test_track_refuses_before_it_measures() -> None:
         package.track(SERIES, IMAGES, sigma=0.3, step_from="(")
     with pytest.raises(CheckpointError, match="training step"):
         package.track(EDM, IMAGES, sigma=0.3)
+
+
+def test_it_is_due_as_often_as_its_share_of_the_time_allows(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    watching = monitor(layer="head", share=0.1)
+    assert watching.due()
+    tiny.register_forward_hook(lambda *_: clock.__setitem__(0, 103.0))
+    watching(tiny)
+    assert not watching.due()
+    clock[0] = 103.0 + 26.9  # three seconds are a tenth of thirty
+    assert not watching.due()
+    clock[0] += 0.2
+    assert watching.due()
+    with pytest.raises(UsageError, match="`share=0`"):
+        monitor(share=0)
+
+
+def test_without_a_level_it_is_the_alarm_of_track() -> None:
+    watching = package.Monitor(PICTURES, workers=0)
+    assert watching.onset.state == "unclear"
+    rows = []
+    for snapshot in SNAPSHOTS[:4]:
+        _, denoiser = package.load(str(snapshot.path))
+        rows.append(watching(denoiser, snapshot.step))
+    tracked = package.track([str(snapshot.path) for snapshot in SNAPSHOTS[:4]], IMAGES, workers=0)
+    assert [row["icr"] for row in rows] == [row["icr"] for row in tracked.shown_rows]
+    (verdict,) = tracked.onset
+    assert (watching.onset.state, watching.onset.fired_at) == (verdict.state, verdict.fired_at) == ("turned", 102_400)
+    alarm = watching.result().alarm
+    assert alarm is not None
+    assert tracked.alarm is not None
+    assert alarm.points == tracked.alarm.points
+
+
+def test_a_live_network_that_says_what_it_predicts_is_watched_by_its_loss_too(tiny: Tiny) -> None:
+    alone = package.Monitor(PICTURES, layer="head", rule="alarm", workers=0)
+    alone(tiny, 1)
+    told = package.Monitor(PICTURES, layer="head", rule="alarm", posterior_mean=tiny, workers=0)
+    told(tiny, 1)
+    for watching, quantities in ((alone, ["icr"]), (told, ["icr", "loss_views"])):
+        alarm = watching.result().alarm
+        assert alarm is not None
+        assert [limit.quantity for limit in alarm.limits] == quantities
+    with pytest.raises(UsageError, match="at which noise level"):
+        package.Monitor(PICTURES, layer="head", rule="long")
