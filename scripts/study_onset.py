@@ -3,7 +3,7 @@
     python scripts/study_onset.py             # every rule that was tried, on both halves of the suite
     python scripts/study_onset.py --runs      # the chosen one, run by run
     python scripts/study_onset.py --simulate  # how often it fires on plateaus and drifts like those of the suite
-    python scripts/study_onset.py --curve     # delay against false alarms, over limits
+    python scripts/study_onset.py --curve     # copies at the alarm and false alarms, over limits
 
 Choosing half: Fashion-MNIST, U-Nets trained from scratch. Judging half: CIFAR-10, transformers, fine-tuning. A rule
 sees snapshots one after the other. Of a memorizing run it is told at which step it fires, the share of copies (d₁/d₂ <
@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from simulate_onset import ar1
 
 from diffscope.numerics import FloatArray
 from diffscope.studies.track import alarm
 from diffscope.studies.track.alarm import Limit, Pooled, fires
 from diffscope.studies.track.cells import LEVELS
-from diffscope.studies.track.onset import Snapshot, judge
+from diffscope.studies.track.onset import Snapshot, fluctuation, judge
 
 TABLES = Path(__file__).parent / "results" / "suite"
 MEMORIZING = ("fashion-64", "fashion-128", "fashion-64-cosine", "fashion-64-classes", "fashion-256", "fashion-512",
@@ -173,8 +174,10 @@ def both(icr: Limit, loss: str, limit: Limit, persist: int = alarm.PERSIST) -> R
     return rule
 
 
-def chosen(loss: str | None = "loss_views") -> Rule:
+def chosen(loss: str | None = alarm.VIEWS) -> Rule:
     limits = alarm.limits_of(loss)
+    if loss == alarm.GAP:
+        return of_gap("loss_holdout", limits[loss].rise)
     return of_icr(limits["icr"].rise, limits["icr"].errors) if loss is None else both(limits["icr"], loss, limits[loss])
 
 
@@ -200,21 +203,28 @@ RULES: dict[str, Rule] = {
     "loss on views above that on the images, factor 3": of_gap("loss_views", 2.0),
     "degrees of freedom on views, 5 %": of_column("loss_views_freedom", 0.05, 0, first=True),
     "held-out loss, 5 % and 3 errors": of_column("loss_holdout", 0.05, 3, first=True),
+    "held-out loss above training loss, 10 %": of_gap("loss_holdout", 0.1),
     "held-out loss above training loss, 20 %": of_gap("loss_holdout", 0.2),
     "held-out loss above training loss, 50 %": of_gap("loss_holdout", 0.5),
     "CHOSEN, ICR alone": chosen(None),
     "CHOSEN, with the loss on views": chosen(),
-    "CHOSEN, with --holdout": chosen("loss_holdout"),
+    "CHOSEN, with --holdout": chosen(alarm.GAP),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", action="store_true", help="the chosen rule, run by run")
+    parser.add_argument("--simulate", action="store_true", help="plateaus and drifts like those of the other runs")
+    parser.add_argument("--curve", action="store_true", help="copies and false alarms over limits")
     arguments = parser.parse_args()
     tables = read_tables()
     if arguments.runs:
         by_run(tables)
+    elif arguments.simulate:
+        simulated([table for table in tables if not table.memorizes])
+    elif arguments.curve:
+        by_limit(tables)
     else:
         by_rule(tables)
 
@@ -246,8 +256,8 @@ def by_run(tables: Sequence[Table]) -> None:
     for table in sorted(tables, key=lambda table: (not table.memorizes, table.judging, table.name)):
         icr = table.pooled("icr", table.pooled_layers, LEVELS)
         fired = chosen()(table)
-        until = len(icr.y) if fired is None else fired + 1
-        keep = table.steps[int(np.argmin(icr.y[:until]))]
+        rises = {"icr": icr.rises(), "loss_views": table.pooled("loss_views", table.layers[:1], LEVELS).rises()}
+        keep = table.steps[alarm.to_keep(rises, alarm.limits_of("loss_views"), fired)]
         step = None if fired is None else table.steps[fired]
         cells = [
             table.name, "judging" if table.judging else "choosing", thousands(table.steps[int(np.argmin(icr.y))]),
@@ -256,6 +266,68 @@ def by_run(tables: Sequence[Table]) -> None:
             thousands(keep), percent(table.copied(keep)),
         ]  # fmt: skip
         print(f"| {' | '.join(cells)} |")
+
+
+def by_limit(tables: Sequence[Table]) -> None:
+    """Both halves together: what a stricter or a looser limit of the loss would do."""
+    print("| limit of the loss | limit of ICR | fires | copies then, median | most | false alarms |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    memorizing, others = ([table for table in tables if table.memorizes == kind] for kind in (True, False))
+    for loss in (0.02, 0.05, 0.10, 0.20, 0.40):
+        for icr in (0.0, 0.01, 0.02, 0.05):
+            # A limit below nothing leaves ICR out.
+            rule = both(Limit(icr or -1.0 + 1e-9, 1 if icr else -1e9), "loss_views", Limit(loss, 3))
+            found = [(table, rule(table)) for table in memorizing]
+            known = [table.copied(table.steps[t]) or 0.0 for table, t in found if t is not None and table.copies]
+            shares = f"{percent(float(np.median(known)))} | {percent(max(known))}" if known else "– | –"
+            false = sum(rule(table) is not None for table in others)
+            fired = sum(t is not None for _, t in found)
+            print(f"| {loss:.0%} | {f'{icr:.0%}' if icr else 'none'} | {fired} of {len(found)} | {shares} | {false} |")
+
+
+SIMULATED, SNAPSHOTS, BETWEEN = 500, 100, 0.95
+"""Runs of each kind, snapshots of each, correlation of the estimate's error between neighbours."""
+
+
+def simulated(others: Sequence[Table]) -> None:
+    """Share of runs in which the alarm fires: plateaus, drifts as in the second half, and ICR drifting up alone."""
+    print("| like | scatter of ICR, of the loss | drift a snapshot, of both | plateau | drifting | ICR drifting up |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    rng = np.random.default_rng(0)
+    limits = alarm.limits_of("loss_views")
+    for table in others:
+        found = {
+            "icr": table.pooled("icr", table.pooled_layers, LEVELS),
+            "loss_views": table.pooled("loss_views", table.layers[:1], LEVELS),
+        }
+        half = len(table.steps) // 2
+        scatter = {name: fluctuation(one.y[half:]) or 0.0 for name, one in found.items()}
+        slope = {name: float(np.polyfit(np.arange(half), one.y[-half:], 1)[0]) for name, one in found.items()}
+        errors = {name: one.rise(half, len(one.y) - 1).se for name, one in found.items()}
+        shares = []
+        for drift in ({}, slope, {"icr": abs(slope["icr"])}):
+            fired = 0
+            for _ in range(SIMULATED):
+                rises = {
+                    name: simulate(drift.get(name, 0.0), scatter[name], errors[name], rng).rises() for name in found
+                }
+                fired += fires(rises, limits, alarm.PERSIST) is not None
+            shares.append(percent(fired / SIMULATED))
+        print(
+            f"| {table.name} | {scatter['icr']:.2%}, {scatter['loss_views']:.2%} | "
+            f"{slope['icr']:+.2%}, {slope['loss_views']:+.2%} | "
+            f"{' | '.join(shares)} |"
+        )
+
+
+def simulate(slope: float, scatter: float, error: float, rng: np.random.Generator) -> Pooled:
+    """A run that drifts, with a scatter of its own (AR(1), 0.5) and the error of the images it is measured on."""
+    own = scatter * ar1(rng.standard_normal((1, SNAPSHOTS)), 0.5)[0]
+    # The error of a difference of two snapshots far apart is √2 of each one's.
+    blocks = error / 2**0.5 * BLOCKS**0.5 * ar1(rng.standard_normal((1, SNAPSHOTS, BLOCKS)), BETWEEN)[0]
+    mean = blocks.mean(1)
+    y = slope * np.arange(SNAPSHOTS) + own + mean
+    return Pooled(y, y[:, None] - (blocks - mean[:, None]) / (BLOCKS - 1))
 
 
 def first_above(table: Table, share: float) -> int | None:

@@ -100,9 +100,9 @@ class AlarmLimit:
     """What the rise of one quantity must exceed for the alarm."""
 
     quantity: str
-    """"icr", "loss_views" or "loss_holdout"."""
+    """"icr", "loss_views" (on views that training never saw) or "loss_gap" (held-out over training images)."""
     rise: float
-    """Relative, above the lowest so far."""
+    """Relative, above the lowest so far; of the gap, above one."""
     errors: float
     """Standard errors of the paired difference."""
 
@@ -120,8 +120,7 @@ class AlarmPoint:
     icr_rise_se: float
     """Paired standard error of its logarithm."""
     loss: float | None
-    """Of the quantity that the limits name beside "icr", geometric mean over the noise levels; None where there is
-    none."""
+    """Of the images that the alarm watches beside ICR, geometric mean over the levels; None where there is none."""
     loss_rise: float | None
     loss_rise_se: float | None
     exceeds: bool

@@ -86,13 +86,13 @@ def test_watching_ends_at_the_same_snapshot(tmp_path: Path) -> None:
     assert "the alarm fired at step 102400" in ran.err
 
 
-def test_held_out_images_take_the_place_of_views(tmp_path: Path) -> None:
+def test_held_out_images_take_the_place_of_views_and_icr(tmp_path: Path) -> None:
     pixels = np.load(SERIES / "images.npz")["images"]
     np.savez(tmp_path / "held.npz", images=pixels[:50, ::-1])
     ran = diffscope("track", *SNAPSHOTS[:2], *IMAGES, "--holdout", tmp_path / "held.npz", "--json")
     assert ran.code == 0, ran.err
     (alarm,) = ran.json["alarm"]
-    assert [limit["quantity"] for limit in alarm["limits"]] == ["icr", "loss_holdout"]
+    assert [limit["quantity"] for limit in alarm["limits"]] == ["loss_gap"]
     assert {"loss_holdout", "loss_holdout_se", "loss_views"} <= set(ran.json["rows"][0])
 
 

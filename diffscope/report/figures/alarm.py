@@ -20,7 +20,7 @@ LIMIT: dict[str, Any] = {"color": canvas.PALETTE[1], "linestyle": (0, (1.2, 1.4)
 TITLES = {
     "icr": "ICR above its lowest so far",
     "loss_views": "loss on views that training never saw, above its lowest so far",
-    "loss_holdout": "held-out loss above its lowest so far",
+    "loss_gap": "loss on held-out images above that on training images",
 }
 
 

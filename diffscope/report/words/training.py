@@ -8,7 +8,7 @@ from itertools import takewhile
 from pathlib import PurePath
 
 from diffscope.report.text import COLUMNS, code, interval, metric, number, percent, share
-from diffscope.results import Alarm, AlarmCell, OnsetRow, Overlay, OverlayAgainst, Result, Row, WindowRow
+from diffscope.results import Alarm, AlarmCell, AlarmLimit, OnsetRow, Overlay, OverlayAgainst, Result, Row, WindowRow
 
 HEADLINE = {
     "fired": "turned, onset of memorization",
@@ -36,7 +36,7 @@ POOLED = "layers and levels pooled"
 
 LOSSES = {
     "loss_views": "the loss on views that training never saw",
-    "loss_holdout": "the loss on held-out images",
+    "loss_gap": "the loss on held-out images",
 }
 """What the alarm watches beside ICR."""
 
@@ -166,7 +166,7 @@ def columns(result: Result) -> dict[str, Callable[[Row], str]]:
     }
 
 
-HEADINGS = {"loss_views": "loss, new views", "loss_holdout": "held-out loss"}
+HEADINGS = {"loss_views": "loss, new views", "loss_gap": "held-out loss"}
 
 
 def risen(rise: float | None, se: float | None) -> str:
@@ -290,13 +290,18 @@ def _keep(result: Result, onset: OnsetRow) -> list[str]:
 
 def _alarm(alarm: Alarm) -> list[str]:
     """Whether it fired, on what, and what stands beside it."""
-    watched = " and ".join("ICR" if limit.quantity == "icr" else LOSSES[limit.quantity] for limit in alarm.limits)
-    needed = ", ".join(f"{limit.rise:.0%} and {limit.errors:g} standard errors" for limit in alarm.limits)
     passes = "" if alarm.passes is None else f" (after {_count(alarm.passes)} passes over these images in all)"
     if alarm.fired_at is None:
-        return [f"The alarm has not fired{passes}: it waits for {watched} to rise above their lowest by {needed}."]
+        waits = " and ".join(
+            f"{_quantity(limit)} by {limit.rise:.0%}, {limit.errors:g} standard error{'s' * (limit.errors != 1)}"
+            for limit in alarm.limits
+        )
+        return [f"The alarm has not fired{passes}: it waits for a rise of {waits}."]
     point = next(point for point in alarm.points if point.step == alarm.fired_at)
-    loss = "" if point.loss_rise is None else f" and {LOSSES[alarm.limits[-1].quantity]} by {percent(point.loss_rise)}"
+    said = [
+        f"{_quantity(limit)} by {percent(point.icr_rise if limit.quantity == 'icr' else point.loss_rise)}"
+        for limit in alarm.limits
+    ]
     cells = ", ".join(f"{place(cell)} ({percent(cell.rise)})" for cell in alarm.cells[:3])
     rate = (
         ""
@@ -304,9 +309,16 @@ def _alarm(alarm: Alarm) -> list[str]:
         else f" In simulations of runs that only flatten out or drift it fires in {100 * alarm.false_alarms:.2g} %."
     )
     return [
-        f"The alarm fired at step {alarm.fired_at:,}{passes}: ICR had risen by {percent(point.icr_rise)}{loss} above "
-        f"their lowest. ICR rose most surely in {cells}.{rate}"
+        f"The alarm fired at step {alarm.fired_at:,}{passes}: there is a rise of {' and of '.join(said)}. "
+        f"ICR rose most surely in {cells}.{rate}"
     ]
+
+
+def _quantity(limit: AlarmLimit) -> str:
+    if limit.quantity == "icr":
+        return "ICR above its lowest"
+    above = "that on the training images" if limit.quantity == "loss_gap" else "its lowest"
+    return f"{LOSSES[limit.quantity]} above {above}"
 
 
 def _count(passes: float) -> str:

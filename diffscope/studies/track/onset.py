@@ -193,18 +193,18 @@ def judge(
     snapshots: Sequence[Snapshot],
     rule_name: str = "auto",
     online: bool = False,
-    alarm: int | None = None,
+    alarm: tuple[int | None, int] | None = None,
 ) -> OnsetRow:
     """What a run says in one layer at one noise level, or in all of them pooled.
 
     Snapshots without ICR or replicates, or with another number of blocks than most, are left out with a note.
     `online`: the run goes on, so that only the rule may say `turned`. Else the last snapshot counts too: it may stand
     well above the lowest before the rule has seen enough.
-    `rule_name` "alarm": of all pooled, and whether it has turned is for the alarm to say, which fired at this index.
+    `alarm`: of all pooled, the index at which it fired, if it has, and that of the snapshot to keep. Then it alone says
+    `turned`.
     """
     used, notes = _usable(snapshots)
-    pooled = rule_name == "alarm"
-    name, rule = (rule_name, POOLED) if pooled else preset(rule_name, len(used))
+    name, rule = ("alarm", POOLED) if rule_name == "alarm" else preset(rule_name, len(used))
     if not used:
         return _nothing(layer, sigma, name, notes)
     icr = np.array([snapshot.icr for snapshot in used], dtype=np.float64)
@@ -213,12 +213,9 @@ def judge(
     lowest, last = int(np.argmin(icr)), len(used) - 1
     known = FALSE_ALARMS.get(name, ())
     alarms = next((one for one in known if scatter is not None and scatter <= one.fluctuation), None)
-    if pooled:
-        fired, centre = alarm, int(np.argmin(icr[: len(icr) if alarm is None else alarm + 1]))
-    else:
-        fired, centre = fire(np.log(icr), blocks, rule)
+    fired, centre = fire(np.log(icr), blocks, rule) if alarm is None else alarm
     if fired is None:
-        verdict = _not_fired(used, icr, blocks, scatter, rule, online or pooled)
+        verdict = _not_fired(used, icr, blocks, scatter, rule, online or alarm is not None)
         if verdict.state == "turned" and alarms is not None:
             notes.append(
                 f"looking_back: of simulated runs that only flatten out, {alarms.turned:.2g} look turned in the end at "
@@ -228,7 +225,7 @@ def judge(
         verdict = _Verdict("turned", _fell_again(used, lowest, fired))
     if verdict.state == "turned" and lowest == 0:
         notes.append("minimum_first: ICR is lowest at the first snapshot; it may have turned before: add earlier ones")
-    keep = lowest if fired is None else centre
+    keep = lowest if fired is None and alarm is None else centre
     rise = _difference(icr, blocks, keep, last) if keep != last else None
     return OnsetRow(
         layer=layer,

@@ -35,8 +35,8 @@ from diffscope.results.sections import read as read_record
 from diffscope.sources.base import Source
 from diffscope.studies.sweep.window_rows import windows
 from diffscope.studies.track import onset, overlay
-from diffscope.studies.track.alarm import course_of, judged
 from diffscope.studies.track.cells import LOSS_IMAGES, LOSS_PASSES, of_loss, pooled, watches_loss
+from diffscope.studies.track.course import course_of, judged
 from diffscope.studies.track.loss import Loss, denoising_loss, plain
 from diffscope.studies.track.overlay import Points
 

@@ -9,7 +9,8 @@ import pytest
 
 from diffscope.numerics import FloatArray
 from diffscope.results import Row
-from diffscope.studies.track.alarm import LOSS, PERSIST, WITH_LOSS, Course, Limit, Pooled, course_of, fires, judged
+from diffscope.studies.track.alarm import LOSS, PERSIST, WITH_VIEWS, Limit, Pooled, fires
+from diffscope.studies.track.course import Course, course_of, judged
 
 BLOCKS = 16
 RNG = np.random.default_rng(5)
@@ -77,7 +78,7 @@ def test_it_fires_at_the_second_snapshot_in_a_row() -> None:
     exceeds = [point.exceeds for point in alarm.points]
     first = exceeds.index(True)
     assert alarm.fired_at == 1000 * (first + PERSIST - 1)
-    assert alarm.points[first].icr_rise > WITH_LOSS.rise
+    assert alarm.points[first].icr_rise > WITH_VIEWS.rise
     assert alarm.points[first].loss_rise is not None
     assert alarm.points[first].loss_rise > LOSS.rise
     once = TURN[:8].copy()
@@ -97,13 +98,12 @@ def test_a_run_that_ends_earlier_says_the_same_until_there() -> None:
 
 def test_the_pooled_value_is_the_geometric_mean_and_its_error_knows_what_cells_share() -> None:
     made = course(rows(TURN, TURN))
-    icr = np.exp(made.icr[3])
+    icr = np.exp([one.y[3] for one in made.cells.values()])
     assert judged(made, None)[1].points[3].icr == pytest.approx(float(np.prod(icr) ** (1 / len(icr))))
-    same = Pooled.of(np.repeat(TURN[:, None], 4, 1), np.repeat(made.icr_blocks[:, :1], 4, 1))
-    alone = Pooled.of(TURN[:, None], made.icr_blocks[:, :1])
+    alone = made.cells[CELLS[0]]
+    same = Pooled.of(np.repeat(TURN[:, None], 4, 1), np.repeat(alone.blocks[:, None], 4, 1))
     assert same.rise(5, 9).se == pytest.approx(alone.rise(5, 9).se)  # four times the same cell is no more evidence
-    independent = judged(made, None)[1].points[9].icr_rise_se
-    assert independent < alone.rise(5, 9).se
+    assert judged(made, None)[1].points[9].icr_rise_se < alone.rise(5, 9).se
 
 
 def test_without_a_loss_icr_alone_must_rise_further_and_have_fallen_first() -> None:
@@ -124,12 +124,19 @@ def test_a_rise_within_its_error_is_none() -> None:
     assert fires({"x": rises.rises()}, {"x": Limit(0.05, 0)}, 2) == 2
 
 
-def test_held_out_images_take_the_place_of_views() -> None:
-    found = rows(TURN, TURN, name="loss_holdout")
-    both = [[row.having(loss_views=1.0, loss_views_replicates=[0.0] * BLOCKS) for row in each] for each in found]
+def test_held_out_images_take_the_place_of_views_and_icr() -> None:
+    found = rows(FLAT, TURN, name="loss_holdout")
+    level = {"loss": float(np.exp(TURN[0] - 0.7)), "loss_replicates": [TURN[0] - 0.7] * BLOCKS}
+    both = [
+        [row.having(loss_views=1.0, loss_views_replicates=[0.0] * BLOCKS, **level) for row in each] for each in found
+    ]
     _, alarm = judged(course(both), None)
-    assert [limit.quantity for limit in alarm.limits] == ["icr", "loss_holdout"]
-    assert alarm.fired_at is not None
+    assert [limit.quantity for limit in alarm.limits] == ["loss_gap"]
+    gaps = [point.loss_rise for point in alarm.points]
+    shift = (0.14 + 0.3) / 2  # of the two levels, which the training loss here does not have
+    assert gaps == pytest.approx([float(np.expm1(y - TURN[0] + 0.7 + shift)) for y in TURN], rel=1e-6)
+    high = [t for t, gap in enumerate(gaps) if gap is not None and gap > 0.2]
+    assert alarm.fired_at == 1000 * next(t for t in high if t - 1 in high)
 
 
 def test_a_snapshot_without_some_cell_is_left_out_and_named() -> None:
