@@ -52,13 +52,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", nargs="*", help="names of runs, as far as they are (default: all that are finished)")
     parser.add_argument("--runs", type=Path, default=Path("runs/suite"))
+    parser.add_argument("--to", type=Path, default=TABLES)
     parser.add_argument("--no-copies", action="store_true", help="leave the samples for later")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     finished = [name for name in ORDER if snapshot(arguments.runs / name, RUNS[name].total).exists()]
-    TABLES.mkdir(parents=True, exist_ok=True)
+    arguments.to.mkdir(parents=True, exist_ok=True)
     for name in arguments.run or finished:
-        folder, table, copied = arguments.runs / name, TABLES / f"{name}.csv.gz", TABLES / f"{name}-copies.csv"
+        folder = arguments.runs / name
+        table, copied = arguments.to / f"{name}.csv.gz", arguments.to / f"{name}-copies.csv"
         last = max(step_of(path) for path in folder.glob("snapshot-*.safetensors"))
         if not table.exists() or steps_in(gzip.decompress(table.read_bytes()).decode())[-1] < last:
             write_compressed(table, rows(name, folder))

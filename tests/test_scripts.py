@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +16,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 ROOT = Path(__file__).parents[1]
+SERIES = ROOT / "tests" / "data" / "series"
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 needs_fashion = pytest.mark.skipif(not FASHION.exists(), reason="the data set's package is not installed")
@@ -92,7 +96,38 @@ def test_the_suite_trains_and_goes_on(tmp_path: Path) -> None:
         assert seen[-1] > seen[-2]
     assert np.load(tmp_path / "runs" / "fashion-64" / "images.npz")["images"].shape == (64, 16, 16, 1)
     listed = run("train_suite.py", "--list", "--runs", "runs", cwd=tmp_path).splitlines()
-    assert len({line.split()[0] for line in listed}) == len(listed) == 20
+    assert len({line.split()[0] for line in listed}) == len(listed) == 19
+
+
+def test_the_suite_is_measured_as_tables_that_the_study_reads(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "fashion-64"
+    folder.mkdir(parents=True)
+    for name in ("snapshot-0051200.safetensors", "snapshot-0307200.safetensors"):
+        shutil.copy(SERIES / name, folder)
+    pixels = np.load(SERIES / "images.npz")
+    np.savez(folder / "images.npz", images=pixels["images"], y=np.zeros(64, np.uint8))
+    np.savez(folder / "held-out.npz", images=pixels["images"][:, ::-1], y=np.zeros(64, np.uint8))
+    for _ in range(2):
+        assert run("measure_suite.py", "fashion-64", "--runs", "runs", "--to", "to", cwd=tmp_path) == "fashion-64\n"
+    text = gzip.decompress((tmp_path / "to" / "fashion-64.csv.gz").read_bytes()).decode()
+    rows = list(csv.DictReader(text.splitlines()))
+    assert len(rows) == 2 * 4 * 5
+    assert float(rows[20]["loss_views"]) > 2 * float(rows[20]["loss"])  # by then it knows these images by heart
+    copies = list(csv.DictReader((tmp_path / "to" / "fashion-64-copies.csv").read_text().splitlines()))
+    assert [row["step"] for row in copies] == ["51200", "307200"]
+    assert float(copies[1]["share"]) > 0.2
+    assert float(copies[0]["share"]) < 0.02
+
+
+def test_the_study_of_the_alarm_is_that_of_the_stored_tables(tmp_path: Path) -> None:
+    lines = [line.strip("| ").split(" | ") for line in run("study_onset.py", "--runs", cwd=tmp_path).splitlines()]
+    by_run = {line[0]: line for line in lines}
+    assert by_run["fashion-64"][6:9] == ["96 k", "0.4 %", "48 k"]
+    assert by_run["fashion-60000"][6] == "–"
+    by_rule = run("study_onset.py", cwd=tmp_path)
+    page = (ROOT / "scripts" / "results" / "tracking.md").read_text("utf-8")
+    assert [line for line in by_rule.splitlines() if line.startswith("|") and line not in page] == []
+    assert [" | ".join(cells) for cells in by_run.values() if " | ".join(cells) not in page] == []
 
 
 def test_the_window_is_simulated(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ class Monitor:
         sigma_to_input: SigmaToInput | None = None,
         posterior_mean: PosteriorMean | None = None,
         rule: str = "auto",
-        share: float = 0.05,
+        share: float = 0.04,
         vae: str | None = None,
         **options: Any,
     ) -> None:
