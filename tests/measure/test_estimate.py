@@ -88,9 +88,12 @@ def test_a_run_of_snapshots(tmp_path: Path) -> None:
     # Beside held-out images both are seen twice, once for the loss; a level that is to be chosen takes a sweep more.
     held = open_track([str(SERIES)], source, chosen, Loading(), holdout=source)
     checked(held.estimate(), 4 * 16 * 64 * 3)
-    free = open_track([str(SERIES)], source, settings(), Loading()).estimate()
+    free = open_track([str(SERIES)], source, settings(), Loading(), rule="short").estimate()
     checked(free, 16 * 64 * 3 + 64 * 3 * 12)
     assert "sigmas" not in free.protocol
+    # The alarm's views, three levels, and as many images in two views for the loss, plain and augmented.
+    pooled = open_track([str(SERIES)], source, settings(augment="crop"), Loading()).estimate()
+    checked(pooled, 16 * 64 * 3 * (8 + 2 * 2))
     assert not list(tmp_path.glob("cache/*"))
 
 
