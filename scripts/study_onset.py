@@ -49,6 +49,11 @@ class Table:
         return self.name in MEMORIZING
 
     @property
+    def undecided(self) -> bool:
+        """Meant to memorize, and not seen to: an alarm is neither early nor false."""
+        return self.memorizes and max(self.copies.values(), default=0.0) < 0.01
+
+    @property
     def judging(self) -> bool:
         return not self.name.startswith("fashion")
 
@@ -231,7 +236,7 @@ def main() -> None:
 
 def by_rule(tables: Sequence[Table]) -> None:
     for judging in (False, True):
-        half = [table for table in tables if table.judging == judging]
+        half = [table for table in tables if table.judging == judging and not table.undecided]
         memorizing = [table for table in half if table.memorizes]
         others = [table for table in half if not table.memorizes]
         print(
@@ -272,7 +277,8 @@ def by_limit(tables: Sequence[Table]) -> None:
     """Both halves together: what a stricter or a looser limit of the loss would do."""
     print("| limit of the loss | limit of ICR | fires | copies then, median | most | false alarms |")
     print("| --- | --- | --- | --- | --- | --- |")
-    memorizing, others = ([table for table in tables if table.memorizes == kind] for kind in (True, False))
+    decided = [table for table in tables if not table.undecided]
+    memorizing, others = ([table for table in decided if table.memorizes == kind] for kind in (True, False))
     for loss in (0.02, 0.05, 0.10, 0.20, 0.40):
         for icr in (0.0, 0.01, 0.02, 0.05):
             # A limit below nothing leaves ICR out.
