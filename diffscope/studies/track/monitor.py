@@ -33,8 +33,9 @@ from diffscope.measure.snapshots import Snapshot
 from diffscope.options.settings import Loading, Settings
 from diffscope.results import OnsetRow, Result, Row
 from diffscope.sources import arrays
+from diffscope.studies.track.gauge import rows_of
 from diffscope.studies.track.onset import judge
-from diffscope.studies.track.track import Tracker, rows_of, watched_rule
+from diffscope.studies.track.track import Tracker, watched_rule
 
 Images = np.ndarray | Tensor | str | os.PathLike[str]
 """uint8 [N, H, W, C] or [N, H, W], or a path as `--data` takes it."""
@@ -147,12 +148,12 @@ class Monitor:
     @property
     def onset(self) -> OnsetRow:
         """What the run says so far, looking at nothing but the past; `state` is `unclear` before there is a row."""
-        settings = self._tracker.settings
-        if judged := self._tracker.judged():
-            return judged[0]
-        if self._tracker.alarmed:
-            return judge(None, None, (), self._tracker.rule, True)
-        return judge(settings.layer[0], settings.sigma[0], (), self._tracker.rule, True)
+        tracker = self._tracker
+        if onset := tracker.judged().onset:
+            return onset[0]
+        pooled = tracker.rule == "alarm"
+        layer, sigma = (None, None) if pooled else (tracker.settings.layer[0], tracker.settings.sigma[0])
+        return judge(layer, sigma, (), tracker.rule, True)
 
     def result(self) -> Result:
         """All rows and the verdict as `diffscope track` has them; CheckpointError before there is a row."""
@@ -177,10 +178,8 @@ class Monitor:
 
     def _row(self, step: int, measured: Taken) -> Row:
         """Of the layer and level, or of all that the alarm pools; a row of nulls where one of these has no ICR."""
-        rows = rows_of(measured)
-        if not self._tracker.alarmed:
-            return rows[0]
-        return next((row for row in self._tracker.result().shown_rows if row.step == step), rows[0].having(icr=None))
+        shown = (row for row in self._tracker.result().shown_rows if row.step == step)
+        return next(shown, rows_of(measured)[0].having(icr=None))
 
     def _nulls(self, denoiser: Denoiser, snapshot: Snapshot) -> Row:
         """The row of a network that could not be measured."""

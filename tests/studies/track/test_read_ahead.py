@@ -24,7 +24,7 @@ from diffscope.measure.read_ahead import ReadAhead
 from diffscope.measure.snapshots import Snapshot, find_snapshots
 from diffscope.options.settings import Loading, Settings
 from diffscope.sources.base import open_source
-from diffscope.studies.track import track as tracking
+from diffscope.studies.track import cell_gauge
 from diffscope.studies.track.track import Tracker
 
 SERIES = DATA / "series"
@@ -83,14 +83,14 @@ def tracker(folder: Path) -> Tracker:
 def while_measuring(patch: pytest.MonkeyPatch, do: Callable[[str], object]) -> list[str]:
     """Call `do` with the path in the midst of each measurement; the paths that were measured."""
     measured: list[str] = []
-    measure = tracking.measure
+    measure = cell_gauge.measure
 
     def measuring(job: Any, *arguments: Any, **named: Any) -> Any:
         measured.append(job.checkpoint.path)
         do(job.checkpoint.path)
         return measure(job, *arguments, **named)
 
-    patch.setattr(tracking, "measure", measuring)
+    patch.setattr(cell_gauge, "measure", measuring)
     return measured
 
 

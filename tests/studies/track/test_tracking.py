@@ -24,7 +24,7 @@ from diffscope.numerics import power_law
 from diffscope.options.settings import Loading, Settings
 from diffscope.results import Result, Row, dumps
 from diffscope.sources.base import open_source
-from diffscope.studies.track import track as tracking
+from diffscope.studies.track import cell_gauge
 from diffscope.studies.track.loss import denoising_loss, plain
 from diffscope.studies.track.track import Tracker
 
@@ -52,13 +52,13 @@ def text(result: Result) -> str:
 def counted(patch: pytest.MonkeyPatch) -> list[str]:
     """Paths of the checkpoints measured from now on."""
     measured: list[str] = []
-    measure = tracking.measure
+    measure = cell_gauge.measure
 
     def counting(job: Any, *arguments: Any, **named: Any) -> Any:
         measured.append(job.checkpoint.path)
         return measure(job, *arguments, **named)
 
-    patch.setattr(tracking, "measure", counting)
+    patch.setattr(cell_gauge, "measure", counting)
     return measured
 
 
