@@ -8,6 +8,7 @@ a CSV file an apostrophe stands before it, which `read_cell` takes off again.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 """C0 and C1 controls, marks and overrides of direction (Unicode Standard Annex 9), separators of lines, the BOM."""
@@ -67,3 +68,17 @@ def read_cell(text: str) -> str:
 
 def _escape(number: int) -> str:
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
+def first_few(names: Sequence[str], limit: int = 5) -> str:
+    """Lists names, of many the first.
+
+    Args:
+        names: Those that a sentence speaks of.
+        limit: How many are spelt out.
+
+    Returns:
+        "a, b, c", or "a, b and 7 more".
+    """
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")

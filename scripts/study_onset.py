@@ -16,6 +16,7 @@ import argparse
 import csv
 import gzip
 import io
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,6 +152,59 @@ def of_gap(of: str, gap: float) -> Rule:
     return rule
 
 
+def of_cusum(column: str, allowance: float = 0.5, threshold: float = 5.0) -> Rule:
+    """Page's CUSUM over steps from snapshot to snapshot, in units of their own scatter so far.
+
+    Page, "Continuous inspection schemes", 1954, https://doi.org/10.1093/biomet/41.1-2.100.
+    """
+
+    def rule(table: Table) -> int | None:
+        total = 0.0
+        for t, z in _standardised(table, column):
+            total = max(0.0, total + z - allowance)
+            if total > threshold:
+                return t
+        return None
+
+    return rule
+
+
+def of_e_detector(column: str, bet: float = 0.5, level: float = 0.05) -> Rule:
+    """Shiryaev and Roberts' sum of e-processes, one begun at each snapshot, against "does not rise".
+
+    Shin, Ramdas and Rinaldo, "E-detectors", 2022, https://arxiv.org/abs/2203.03532: its expectation grows by one a
+    snapshot at most, so that it exceeds T/`level` in T snapshots with probability `level`.
+    """
+
+    def rule(table: Table) -> int | None:
+        total = 0.0
+        for t, z in _standardised(table, column):
+            total = (total + 1) * math.exp(bet * z - bet**2 / 2)
+            if total > len(table.steps) / level:
+                return t
+        return None
+
+    return rule
+
+
+def _standardised(table: Table, column: str) -> list[tuple[int, float]]:
+    """(t, z): steps of the pooled quantity up to t over their scatter so far and their paired error, the larger."""
+    layers = table.pooled_layers if column == "icr" else table.layers[:1]
+    one = table.pooled(column, layers, LEVELS)
+    steps = np.diff(one.y)
+    found = []
+    for t in range(FROM, len(steps)):
+        before = steps[max(0, t - 10) : t]
+        scatter = 1.4826 * float(np.median(np.abs(before - np.median(before))))
+        error = one.rise(t, t + 1).se
+        found.append((t + 1, float(steps[t]) / max(scatter, error, 1e-12)))
+    return found
+
+
+FROM = 5
+"""Steps from snapshot to snapshot before their scatter is known."""
+
+
 def of_cell(layer: int, sigma: float, preset: str) -> Rule:
     """One cell, as `--layer --sigma` takes it."""
 
@@ -211,6 +265,11 @@ RULES: dict[str, Rule] = {
     "held-out loss above training loss, 10 %": of_gap("loss_holdout", 0.1),
     "held-out loss above training loss, 20 %": of_gap("loss_holdout", 0.2),
     "held-out loss above training loss, 50 %": of_gap("loss_holdout", 0.5),
+    "CUSUM of ICR (allowance .5, threshold 5)": of_cusum("icr"),
+    "CUSUM of the loss on views": of_cusum("loss_views"),
+    "CUSUM of the loss on views, threshold 20": of_cusum("loss_views", threshold=20),
+    "e-detector of ICR, 5 % a run": of_e_detector("icr"),
+    "e-detector of the loss on views": of_e_detector("loss_views"),
     "CHOSEN, ICR alone": chosen(None),
     "CHOSEN, with the loss on views": chosen(),
     "CHOSEN, with --holdout": chosen(alarm.GAP),

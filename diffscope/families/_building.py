@@ -22,6 +22,7 @@ from diffscope.checkpoints.reader import one_line
 from diffscope.errors import CheckpointError, WeightsMismatch
 from diffscope.families.base import InputSpace, Layer
 from diffscope.families.networks.walk import OUTPUT, WalkedNetwork
+from diffscope.names import first_few
 
 MAX_TENSORS = 10_000
 """Most tensors of one network; published ones have up to 3,000. What follows takes time for each."""
@@ -167,16 +168,17 @@ def _check_fit(network: nn.Module, tensors: Mapping[str, Tensor], path: str) -> 
     ]
     parts = []
     if missing:
-        parts.append(f"missing: {_few(missing)}")
+        parts.append(f"missing: {first_few(missing)}")
     if surplus:
-        parts.append(f"not expected: {_few(surplus)}")
+        parts.append(f"not expected: {first_few(surplus)}")
     if shaped:
         parts.append(
-            "other shape: " + _few([f"{n} {list(tensors[n].shape)} instead of {list(expected[n])}" for n in shaped])
+            "other shape: "
+            + first_few([f"{n} {list(tensors[n].shape)} instead of {list(expected[n])}" for n in shaped])
         )
     if typed:
         kinds = [f"{n} {str(tensors[n].dtype).removeprefix('torch.')}" for n in typed]
-        parts.append(f"not floating-point numbers: {_few(kinds)}")
+        parts.append(f"not floating-point numbers: {first_few(kinds)}")
     if parts:
         advice = "; say what differs with `config=KEY=VALUE`" if missing or surplus or shaped else ""
         raise WeightsMismatch(
@@ -197,11 +199,6 @@ def _placed(tensor: Tensor) -> Tensor:
 def _short(error: Exception) -> str:
     """Its first words, fit for a terminal: they may quote the file."""
     return one_line(" ".join(str(error).split())[:120] or type(error).__name__)
-
-
-def _few(names: list[str], limit: int = 4) -> str:
-    rest = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def shapes_of(path: str, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

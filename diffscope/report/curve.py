@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from diffscope.report.text import lowest, number, share
-from diffscope.report.words import training
+from diffscope.report.words import series
 from diffscope.results import OnsetRow, Row, WindowRow
 
 HEIGHT = 9
@@ -41,7 +41,7 @@ class Across:
 
 
 LEVELS = Across(lambda row: math.log(row.sigma), lambda row: number(row.sigma, 2), "σ")
-STEPS = Across(training.step, lambda row: training.short(training.step(row)), "step")
+STEPS = Across(series.step, lambda row: series.short(series.step(row)), "step")
 
 
 def over_levels(rows: Sequence[Row], window: WindowRow | None, best: Row | None) -> list[str]:
@@ -57,7 +57,7 @@ def over_steps(rows: Sequence[Row], onset: OnsetRow | None) -> list[str]:
         return _draw(rows, STEPS, lambda row: False, lowest(rows))
     fired = next((row for row in rows if row.step == onset.fired_at), None)
     return _draw(
-        rows, STEPS, lambda row: minimum.low_step <= training.step(row) <= minimum.high_step, lowest(rows), fired
+        rows, STEPS, lambda row: minimum.low_step <= series.step(row) <= minimum.high_step, lowest(rows), fired
     )
 
 

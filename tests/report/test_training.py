@@ -8,7 +8,7 @@ from typing import Any
 import made_results
 import pytest
 
-from diffscope.report.words import training
+from diffscope.report.words import series, training
 from diffscope.results import OverlayAgainst, Result
 
 
@@ -121,7 +121,7 @@ def test_a_new_snapshot_is_one_line() -> None:
 
 def test_series_are_named_by_what_tells_them_apart() -> None:
     def names(result: Result) -> list[str]:
-        return list(training.by_series(result.rows))
+        return list(series.by_series(result.rows))
 
     assert names(made_results.track()) == ["enc.8x8_block3, σ = 0.3"]
     assert names(made_results.track_of_layers(2)) == ["blocks.0", "blocks.1"]
@@ -130,7 +130,7 @@ def test_series_are_named_by_what_tells_them_apart() -> None:
 
 
 def test_rows_in_any_order_are_shown_by_rising_step() -> None:
-    [rows] = training.by_series(made_results.track().rows[::-1]).values()
+    [rows] = series.by_series(made_results.track().rows[::-1]).values()
     assert rows == list(made_results.track().rows)
 
 
@@ -146,8 +146,8 @@ def test_rows_in_any_order_are_shown_by_rising_step() -> None:
 )
 def test_files_have_as_many_folders_as_it_takes(paths: list[str], names: list[str], run: str) -> None:
     made = made_results.track().having(checkpoints=tuple({"path": path} for path in paths))
-    found = training.file_names(made)
-    assert training.run_name(made) == run
+    found = series.file_names(made)
+    assert series.run_name(made) == run
     assert len(set(found.values())) == len(paths)
     if names[0] != "/x/1.pt":
         assert list(found.values()) == names
@@ -157,4 +157,4 @@ def test_files_have_as_many_folders_as_it_takes(paths: list[str], names: list[st
     ("value", "text"), [(0, "0"), (512, "512"), (92_160, "92.16 k"), (200_000_000, "200 M"), (1.25e6, "1.25 M")]
 )
 def test_short_steps(value: float, text: str) -> None:
-    assert training.short(value) == text
+    assert series.short(value) == text

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from diffscope.report.figures import canvas
-from diffscope.report.words import training
+from diffscope.report.words import series
 from diffscope.results import Alarm, AlarmLimit, Result, Row
 
 LEADING = 3
@@ -32,19 +32,19 @@ def panels(alarm: Alarm | None) -> list[AlarmLimit]:
 def draw_cells(axes: canvas.Axes, result: Result, rows: Sequence[Row]) -> None:
     """ICR of the cells that rose most surely, thin, and around the pooled one the error that its rise has."""
     assert result.alarm is not None
-    steps = [training.step(row) for row in rows]
+    steps = [series.step(row) for row in rows]
     low, high = ([row["icr"] * math.exp(side * ERRORS * row["icr_rise_se"]) for row in rows] for side in (-1, 1))
     axes.fill_between(steps, low, high, color=canvas.PALETTE[0], alpha=0.35, linewidth=0)
     for i, cell in enumerate(result.alarm.cells[:LEADING], start=2):
         own = [row for row in result.rows if (row.layer, row.sigma) == (cell.layer, cell.sigma)]
-        canvas.line(axes, own, training.step, "icr", color=canvas.PALETTE[i], linestyle=canvas.DASHES[i], **THIN)
+        canvas.line(axes, own, series.step, "icr", color=canvas.PALETTE[i], linestyle=canvas.DASHES[i], **THIN)
 
 
 def handles(alarm: Alarm) -> list[Any]:
     """Of what `draw_cells` and `draw_rise` draw."""
     cells = [
         canvas.Line2D([], [], color=canvas.PALETTE[i], linestyle=canvas.DASHES[i], linewidth=0.9,
-                      label=canvas.literal(training.place(cell)))
+                      label=canvas.literal(series.place(cell)))
         for i, cell in enumerate(alarm.cells[:LEADING], start=2)
     ]  # fmt: skip
     return [

@@ -14,7 +14,7 @@ from diffscope.report.figures import canvas
 from diffscope.report.figures.traces import measured, traces_figure
 from diffscope.report.figures.window_map import window_map
 from diffscope.report.text import best_first, lowest, number, share
-from diffscope.report.words import training
+from diffscope.report.words import series, training
 from diffscope.results import OnsetRow, Overlay, OverlayAgainst, Result, Row
 
 MARKED = 40
@@ -80,9 +80,9 @@ def figures(result: Result) -> dict[str, canvas.Figure]:
 
 
 def _run(result: Result, rows: Sequence[Row]) -> Run:
-    groups = training.by_series(rows)
+    groups = series.by_series(rows)
     ranked = best_first(groups)
-    onset = training.onset_of(result, groups[ranked[0]][0])
+    onset = series.onset_of(result, groups[ranked[0]][0])
     return Run(
         result,
         groups,
@@ -130,20 +130,20 @@ def _icr_figure(run: Run) -> canvas.Figure:
 
 def _icr_panel(axes: canvas.Axes, run: Run) -> None:
     for name in [name for name in run.groups if name not in run.shown]:
-        canvas.line(axes, run.groups[name], training.step, "icr", color=canvas.OTHERS, linewidth=0.8, zorder=1.5)
+        canvas.line(axes, run.groups[name], series.step, "icr", color=canvas.OTHERS, linewidth=0.8, zorder=1.5)
     alpha = 0.16 if len(run.shown) <= 3 else 0.08
     for i, name in enumerate(run.shown):
         rows, zorder = run.groups[name], 3 + 0.1 * (canvas.DISTINCT - i)
-        canvas.line(axes, rows, training.step, "icr", **run.style(i), markerfacecolor="white", zorder=zorder)
-        canvas.band(axes, rows, training.step, "icr", color=canvas.PALETTE[i], alpha=alpha)
+        canvas.line(axes, rows, series.step, "icr", **run.style(i), markerfacecolor="white", zorder=zorder)
+        canvas.band(axes, rows, series.step, "icr", color=canvas.PALETTE[i], alpha=alpha)
         _alone(axes, rows, i)
         _held_out(axes, run, rows, i, alpha)
-        _lowest_point(axes, rows, i, training.onset_of(run.result, rows[0]))
+        _lowest_point(axes, rows, i, series.onset_of(run.result, rows[0]))
     if run.result.alarm:
         pooled.draw_cells(axes, run.result, run.marked)
     kept = _kept(run)
     if kept is not None:
-        axes.plot([training.step(kept)], [kept["icr"]], **RING, zorder=6, clip_on=False)
+        axes.plot([series.step(kept)], [kept["icr"]], **RING, zorder=6, clip_on=False)
     axes.set_ylabel(canvas.ICR)
     if lowest(run.result.rows) is None:
         canvas.say_no_icr(axes)
@@ -154,7 +154,7 @@ def _alone(axes: canvas.Axes, rows: Sequence[Row], i: int) -> None:
     known = [row.get("icr_low") is not None and row.get("icr_high") is not None for row in rows]
     for before, row, is_known, after in zip([False, *known], rows, known, [*known[1:], False], strict=False):
         if is_known and not before and not after:
-            steps = [training.step(row)] * 2
+            steps = [series.step(row)] * 2
             axes.plot(steps, [row["icr_low"], row["icr_high"]], color=canvas.PALETTE[i], linewidth=1.2, zorder=2)
 
 
@@ -171,9 +171,9 @@ RING: dict[str, Any] = {
 
 def _held_out(axes: canvas.Axes, run: Run, rows: Sequence[Row], i: int, alpha: float) -> None:
     """Thinner and lighter than what it stands beside; its band only where it is the only one."""
-    canvas.line(axes, rows, training.step, "icr_holdout", **{**run.style(i), **HELD_OUT}, zorder=2.5)
+    canvas.line(axes, rows, series.step, "icr_holdout", **{**run.style(i), **HELD_OUT}, zorder=2.5)
     if run.one:
-        canvas.band(axes, rows, training.step, "icr_holdout", color=canvas.PALETTE[i], alpha=alpha / 2)
+        canvas.band(axes, rows, series.step, "icr_holdout", color=canvas.PALETTE[i], alpha=alpha / 2)
 
 
 def _lowest_point(axes: canvas.Axes, rows: Sequence[Row], i: int, onset: OnsetRow | None) -> None:
@@ -181,7 +181,7 @@ def _lowest_point(axes: canvas.Axes, rows: Sequence[Row], i: int, onset: OnsetRo
     best = next((row for row in rows if minimum and row.step == minimum.step), None) or lowest(rows)
     if best is not None:
         axes.plot(
-            [training.step(best)],
+            [series.step(best)],
             [canvas.gap(best.get("icr"))],
             **canvas.curve_style(i),
             zorder=5,
@@ -203,7 +203,7 @@ def _loss_panel(axes: canvas.Axes, run: Run) -> None:
         rows = [row for row in run.marked if row.get(key) is not None]
         if not rows:
             continue
-        steps = [training.step(row) for row in rows]
+        steps = [series.step(row) for row in rows]
         errors = [1.96 * (row.get(f"{key}_se") or 0.0) for row in rows]
         low, high = ([row[key] + side * e for row, e in zip(rows, errors, strict=True)] for side in (-1, 1))
         marker = None if run.dense else "o"
@@ -229,7 +229,7 @@ def _overlay_panel(axes: canvas.Axes, run: Run, column: Overlay) -> None:
     if column.turn_step is not None:
         value = dict(column.points)[column.turn_step]
         axes.plot([column.turn_step], [value], **TURN, zorder=5, clip_on=False)
-        turn = f"turns at {training.short(column.turn_step)}"
+        turn = f"turns at {series.short(column.turn_step)}"
     known = [a for a in column.against if (a.layer, a.sigma) == (run.marked[0].layer, run.marked[0].sigma)]
     parts = [turn, *(part for against in known for part in _against(against))]
     _small_title(axes, f"{canvas.shortened(column.column, 20)}: {', '.join(parts)}")
@@ -257,12 +257,12 @@ def _traces_figure(run: Run) -> canvas.Figure:
     few = "" if len(run.groups) == len(run.shown) else f" ({len(run.shown)} of {len(run.groups)} series)"
 
     def dress(axes: canvas.Axes) -> None:
-        axes.update_datalim([(training.step(run.marked[0]), 0.0)])  # the margin above is then one of the whole height
+        axes.update_datalim([(series.step(run.marked[0]), 0.0)])  # the margin above is then one of the whole height
         _mark_run(axes, run)
         _steps(axes, run)
 
     name = _subject(run) + few
-    return traces_figure(run.groups, run.shown, training.step, dress, name, not run.dense, _rule_handles(run))
+    return traces_figure(run.groups, run.shown, series.step, dress, name, not run.dense, _rule_handles(run))
 
 
 def _companions_figure(run: Run) -> canvas.Figure:
@@ -275,9 +275,9 @@ def _companions_figure(run: Run) -> canvas.Figure:
     for i, key in enumerate(keys, start=1):
         axes = figure.add_subplot(lines, min(2, len(keys)), i)
         for name in [name for name in run.groups if name not in run.shown]:
-            canvas.line(axes, run.groups[name], training.step, key, color=canvas.OTHERS, linewidth=0.8, zorder=1.5)
+            canvas.line(axes, run.groups[name], series.step, key, color=canvas.OTHERS, linewidth=0.8, zorder=1.5)
         for j, name in enumerate(run.shown):
-            canvas.line(axes, run.groups[name], training.step, key, **run.style(j), markerfacecolor="white", zorder=3)
+            canvas.line(axes, run.groups[name], series.step, key, **run.style(j), markerfacecolor="white", zorder=3)
         axes.set_title(COMPANIONS[key], fontsize=9.5)
         _mark_run(axes, run)
         _steps(axes, run)
@@ -309,14 +309,14 @@ def _rule_handles(run: Run) -> list[Any]:
     minimum, fired_at = run.onset.minimum, run.onset.fired_at
     handles: list[Any] = []
     if minimum is not None and minimum.low_step < minimum.high_step:
-        reach = f"{training.short(minimum.low_step)} to {training.short(minimum.high_step)}"
+        reach = f"{series.short(minimum.low_step)} to {series.short(minimum.high_step)}"
         handles.append(
             canvas.Patch(
                 color=canvas.SHADE, label=canvas.literal(f"not distinguishable from the lowest ICR: {reach}{run.of}")
             )
         )
     if fired_at is not None:
-        label = f"memorization onset fired at {training.short(fired_at)}{run.of}"
+        label = f"memorization onset fired at {series.short(fired_at)}{run.of}"
         handles.append(canvas.Line2D([], [], **canvas.RULE, label=canvas.literal(label)))
     return handles
 
@@ -330,7 +330,7 @@ def _curve_handles(run: Run) -> list[Any]:
             [], [], **{**run.style(0), **HELD_OUT}, label="ICR, held-out images (bands: 95 % intervals)"
         )
         return [curve, thin] if held_out else [curve]
-    names = [f"{name}{_state(training.onset_of(run.result, run.groups[name][0]))}" for name in run.shown]
+    names = [f"{name}{_state(series.onset_of(run.result, run.groups[name][0]))}" for name in run.shown]
     curves = canvas.curve_handles(names, len(run.groups) - len(run.shown), "series")
     curves.append(canvas.Patch(color=canvas.INK, alpha=0.15, linewidth=0, label="bands: 95 % intervals"))
     return (
@@ -343,7 +343,7 @@ def _curve_handles(run: Run) -> list[Any]:
 def _state(onset: OnsetRow | None) -> str:
     if onset is None:
         return ""
-    return f": {onset.state}" + ("" if onset.fired_at is None else f", fired at {training.short(onset.fired_at)}")
+    return f": {onset.state}" + ("" if onset.fired_at is None else f", fired at {series.short(onset.fired_at)}")
 
 
 def _mark_handles(run: Run) -> list[Any]:
@@ -352,13 +352,13 @@ def _mark_handles(run: Run) -> list[Any]:
     minimum = None if run.onset is None else run.onset.minimum
     if minimum is not None:
         look: dict[str, Any] = {"color": canvas.PALETTE[0] if run.one else canvas.INK, "marker": "o", "markersize": 7}
-        label = f"lowest ICR {share(minimum.icr)} at {training.short(minimum.step)}{run.of}"
+        label = f"lowest ICR {share(minimum.icr)} at {series.short(minimum.step)}{run.of}"
         handles.append(canvas.Line2D([], [], **look, linestyle="none", label=canvas.literal(label)))
     handles += _rule_handles(run)
     kept = _kept(run)
     if kept is not None:
-        name = training.file_names(run.result).get(kept.checkpoint or "", kept.checkpoint or "")
-        label = f"keep {canvas.shortened(name, 40)}, step {training.short(training.step(kept))}{run.of}"
+        name = series.file_names(run.result).get(kept.checkpoint or "", kept.checkpoint or "")
+        label = f"keep {canvas.shortened(name, 40)}, step {series.short(series.step(kept))}{run.of}"
         handles.append(canvas.Line2D([], [], **{**RING, "markersize": 10}, label=canvas.literal(label)))
     return handles
 
@@ -367,7 +367,7 @@ def _title(run: Run) -> str:
     onset = run.onset
     if onset is None:
         return _subject(run)
-    keep = "" if onset.keep_step is None else f"keep step {training.short(onset.keep_step)}"
+    keep = "" if onset.keep_step is None else f"keep step {series.short(onset.keep_step)}"
     told = {
         "fired": f"turned: {keep}",
         "retrospective": f"turned, seen looking back: {keep}",
@@ -380,13 +380,13 @@ def _title(run: Run) -> str:
 
 
 def _subject(run: Run) -> str:
-    return canvas.title(training.run_name(run.result), training.shared(run.result.rows))
+    return canvas.title(series.run_name(run.result), series.shared(run.result.rows))
 
 
 def _steps(axes: canvas.Axes, run: Run, others: Sequence[int] = ()) -> None:
-    steps = [*(training.step(row) for row in run.result.rows), *others]
+    steps = [*(series.step(row) for row in run.result.rows), *others]
     margin = 0.03 * (max(steps) - min(steps)) or max(1.0, 0.5 * max(steps))
     axes.set_xlim(min(steps) - margin, max(steps) + margin)
     axes.xaxis.set_major_locator(canvas.MaxNLocator(nbins=6, integer=True))
-    axes.xaxis.set_major_formatter(canvas.FuncFormatter(lambda value, _: training.short(value)))
-    axes.set_xlabel(training.steps_count(run.result))
+    axes.xaxis.set_major_formatter(canvas.FuncFormatter(lambda value, _: series.short(value)))
+    axes.set_xlabel(series.steps_count(run.result))

@@ -8,13 +8,13 @@ import numpy as np
 
 from diffscope.report.figures import canvas
 from diffscope.report.text import number
-from diffscope.report.words import training
+from diffscope.report.words import moving_window, series
 from diffscope.results import Result, Row, WindowRow
 
 
 def window_map(result: Result) -> canvas.Figure:
     """A map for each layer; the recommended level of every snapshot that has a window, and how far that reaches."""
-    layers = training.swept_layers(result)
+    layers = moving_window.swept_layers(result)
     handles = [
         canvas.Line2D([], [], color="white", marker="o", markeredgecolor=canvas.INK, label="recommended σ"),
         canvas.Line2D([], [], color="white", linewidth=0.9, linestyle=(0, (4, 2)), label="ends of the window"),
@@ -29,25 +29,26 @@ def window_map(result: Result) -> canvas.Figure:
         _trace(axes, [window for window in result.window if window.layer == layer])
         axes.set_title(canvas.literal(layer), fontsize=9.5)
         axes.set_ylabel("noise level σ")
-    figure.axes[0].figure.suptitle(canvas.title(training.run_name(result)), fontsize=10)
-    figure.axes[0].set_xlabel(training.steps_count(result))
+        if place == len(layers):
+            axes.set_xlabel(series.steps_count(result))
+    figure.suptitle(canvas.title(series.run_name(result)), fontsize=10)
     canvas.legend(figure, handles)
     return figure
 
 
 def _map(figure: canvas.Figure, axes: canvas.Axes, rows: Sequence[Row]) -> None:
-    steps = sorted({training.step(row) for row in rows})
+    steps = sorted({series.step(row) for row in rows})
     levels = sorted({row.sigma for row in rows})
     values = np.full((len(levels), len(steps)), np.nan)
     for row in rows:
-        values[levels.index(row.sigma), steps.index(training.step(row))] = canvas.gap(row.get("icr"))
+        values[levels.index(row.sigma), steps.index(series.step(row))] = canvas.gap(row.get("icr"))
     x, y = _edges(np.array(steps, float)), np.exp(_edges(np.log(levels)))
     drawn = axes.pcolormesh(x, y, np.clip(values, None, 1.0), cmap="viridis", rasterized=True)
     axes.set_yscale("log")
     axes.grid(False)
     canvas.plain_numbers(axes.yaxis, levels[-1] / levels[0])
     axes.xaxis.set_major_locator(canvas.MaxNLocator(nbins=6, integer=True))
-    axes.xaxis.set_major_formatter(canvas.FuncFormatter(lambda value, _: training.short(value)))
+    axes.xaxis.set_major_formatter(canvas.FuncFormatter(lambda value, _: series.short(value)))
     bar = figure.colorbar(drawn, ax=axes, pad=0.02)
     bar.set_label("ICR", fontsize=9)
     bar.ax.yaxis.set_major_formatter(canvas.FuncFormatter(lambda value, _: number(value)))

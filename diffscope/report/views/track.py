@@ -9,6 +9,7 @@ from diffscope.report import curve
 from diffscope.report.parts import Columns, Notes, Part, Plots, Table, Text, few, rest, table
 from diffscope.report.text import NULL, TOLD, best_first, number, share
 from diffscope.report.views.base import View
+from diffscope.report.words import moving_window, series
 from diffscope.report.words import training as words
 from diffscope.report.words import window as of_window
 from diffscope.results import Result, Row
@@ -37,7 +38,7 @@ class _View(View[Result]):
     labels = ("sigma", "step")
 
     def parts(self, shown: Result, pictured: bool = False) -> Iterator[Part]:
-        groups, notes = words.by_series(shown.shown_rows), Notes(shown.shown_rows)
+        groups, notes = series.by_series(shown.shown_rows), Notes(shown.shown_rows)
         if shown.window:
             yield from _windows(shown)
         else:
@@ -49,12 +50,12 @@ class _View(View[Result]):
         yield from _verdicts(shown, notes)
 
     def where(self, shown: Result) -> str:
-        return f"{words.run_name(shown)} on {shown.data['path']}"
+        return f"{series.run_name(shown)} on {shown.data['path']}"
 
     def verdict(self, shown: Result) -> str:
         for onset in words.by_urgency(shown.onset)[:1]:
             keep = "" if onset.keep_step is None else f", keep step {onset.keep_step:,}"
-            return f"{words.place(onset)}: {words.HEADLINE[words.verdict(onset)]}{keep}"
+            return f"{series.place(onset)}: {words.HEADLINE[words.verdict(onset)]}{keep}"
         return "no verdict yet"
 
     def figures(self, shown: Result) -> dict[str, Figure]:
@@ -72,11 +73,11 @@ def _snapshots(result: Result, groups: Mapping[str, Sequence[Row]], notes: Notes
     names = list(groups) if len(groups) <= TOLD else best_first(groups)[:TOLD]
     for name in names:
         whole = groups[name]
-        rows = words.selection(whole, words.onset_of(result, whole[0]))
+        rows = words.selection(whole, series.onset_of(result, whole[0]))
         less = rest(len(rows), len(whole), "snapshots")
         if name == names[-1]:
             less = [*less, *rest(len(names), len(groups), "series"), *notes.footnotes()]
-        title = words.place(whole[0]) if len(groups) > 1 else ""
+        title = series.place(whole[0]) if len(groups) > 1 else ""
         left = ["checkpoint", "mark", "notes"]
         yield table(columns, rows, left=left, dropped_first=DROPPED_FIRST, beneath=less, title=title)
 
@@ -93,20 +94,22 @@ WINDOWS: Columns = {
 
 def _windows(result: Result) -> Iterator[Part]:
     """Where the window lies at each snapshot, and how it moved."""
-    columns = {name: fill for name, fill in WINDOWS.items() if name != "layer" or len(words.swept_layers(result)) > 1}
-    shown = [window for window in result.window if words.is_told(result, window)]
+    columns = {
+        name: fill for name, fill in WINDOWS.items() if name != "layer" or len(moving_window.swept_layers(result)) > 1
+    }
+    shown = [window for window in result.window if moving_window.is_told(result, window)]
     less = rest(len(shown), len(result.window), "windows")
     yield table(columns, shown, left=["layer", "shape"], dropped_first=[["window"]], beneath=less)
-    yield Text(words.window_lines(result))
+    yield Text(moving_window.window_lines(result))
 
 
 def _courses(result: Result, groups: Mapping[str, Sequence[Row]]) -> Iterator[Plots]:
     """ICR over steps for each series, of many for the best few."""
     shown = best_first(groups)[:TOLD] if len(groups) > TOLD else list(groups)
-    over = f"ICR over {words.steps_count(result)}"
+    over = f"ICR over {series.steps_count(result)}"
     drawn = {
-        f"{words.place(groups[name][0])}: {over}": curve.over_steps(
-            groups[name], words.onset_of(result, groups[name][0])
+        f"{series.place(groups[name][0])}: {over}": curve.over_steps(
+            groups[name], series.onset_of(result, groups[name][0])
         )
         for name in shown
     }
@@ -123,7 +126,7 @@ def _verdicts(result: Result, notes: Notes) -> Iterator[Part]:
         yield table(SERIES, shown, left=["layer", "verdict"], dropped_first=[["at step"], ["lowest ICR"]], beneath=less)
     told = onsets[: 1 if result.window else TOLD]
     for onset in told:
-        heading = f"{words.place(onset)}: {words.HEADLINE[words.verdict(onset)]}."
+        heading = f"{series.place(onset)}: {words.HEADLINE[words.verdict(onset)]}."
         yield Text([" ".join([words.finding(result, onset), *notes.new(onset.notes)])], heading)
     verdicts = list(dict.fromkeys(words.verdict(onset) for onset in told))
     for name in verdicts:

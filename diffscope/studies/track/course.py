@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from diffscope.names import first_few
 from diffscope.numerics import jackknife_se, student_quantile
 from diffscope.results import Alarm, AlarmCell, AlarmLimit, AlarmPoint, OnsetRow, Row
 from diffscope.studies.track.alarm import (
@@ -76,7 +77,7 @@ def course_of(snapshots: Sequence[tuple[int, str, Sequence[Row]]]) -> Course | N
     elif found[0][cells[0]].get(VIEWS) is not None:
         watched, loss = VIEWS, _pooled(found, levels, VIEWS, f"{VIEWS}_replicates")
         rises[VIEWS] = loss.rises()
-    said = ", ".join(map(str, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+    said = first_few([str(step) for step in missing])
     note = f"snapshots_skipped: no ICR in all cells at step {said}; the alarm is that of the others"
     return Course(
         steps=tuple(step for step, _, _ in used),

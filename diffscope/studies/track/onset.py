@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike
 
 from diffscope.errors import UsageError
 from diffscope.measure.difference import Difference, paired_difference
+from diffscope.names import first_few
 from diffscope.numerics import FloatArray, jackknife_se, student_quantile
 from diffscope.results import Minimum, OnsetRow
 
@@ -276,20 +277,15 @@ def _usable(snapshots: Sequence[Snapshot]) -> tuple[list[Snapshot], list[str]]:
     missing = [str(snapshot.step) for snapshot in ordered if not _blocks(snapshot)]
     if missing:
         notes.append(
-            f"snapshots_skipped: no ICR with replicates at step {_few(missing)}; the verdict is that of the others"
+            f"snapshots_skipped: no ICR with replicates at step {first_few(missing)}; the verdict is that of the others"
         )
     others = [str(snapshot.step) for snapshot in ordered if _blocks(snapshot) not in (0, most)]
     if others:
         notes.append(
-            f"blocks_differ: not {most} block replicates at step {_few(others)}, left out as they cannot be "
+            f"blocks_differ: not {most} block replicates at step {first_few(others)}, left out as they cannot be "
             "paired; measure all snapshots with one number of blocks"
         )
     return [snapshot for snapshot in ordered if most and _blocks(snapshot) == most], notes
-
-
-def _few(steps: Sequence[str], limit: int = 5) -> str:
-    more = len(steps) - limit
-    return ", ".join(steps[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
 def _blocks(snapshot: Snapshot) -> int:
