@@ -99,7 +99,7 @@ class Settings(Declared):
         tuple[float, ...],
         Option(f"Noise level in the model's own variable {REPEATABLE}.", metavar="T", shown=""),
     ] = ()
-    num_levels: Annotated[int | None, Option(LEVELS_HELP, metavar="K", least=1, shown="12")] = None
+    num_levels: Annotated[int | None, Option(LEVELS_HELP, metavar="K", least=1, shown="12 in a sweep")] = None
     input: Annotated[
         str,
         Option(

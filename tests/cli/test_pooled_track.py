@@ -44,6 +44,7 @@ def test_the_series_of_the_tests_gives_its_alarm_at_this_snapshot(record: Any) -
     assert (alarm["fired_at"], alarm["persist"]) == (FIRED, 2)
     assert [limit["quantity"] for limit in alarm["limits"]] == ["icr", "loss_views"]
     assert [point["step"] for point in alarm["points"]] == [25_600 * k for k in range(1, 7)]
+    assert alarm["false_alarms"] == verdict["false_alarms"] == 0.001
     assert alarm["passes"] == 6 * 25_600 / 64
     cells = {(cell["layer"], cell["sigma"]) for cell in alarm["cells"]}
     assert cells == {(row["layer"], row["sigma"]) for row in record["rows"]}
@@ -107,6 +108,7 @@ def test_cells_can_be_chosen() -> None:
     ran = diffscope("track", *SNAPSHOTS[:2], *IMAGES, "--rule", "alarm", "--sigma", "0.3,1", "--json")
     assert {row["sigma"] for row in ran.json["rows"]} == {0.3, 1.0}
     assert len(ran.json["alarm"][0]["cells"]) == 6
+    assert ran.json["alarm"][0]["false_alarms"] is ran.json["onset"][0]["false_alarms"] is None  # were not simulated
     one = diffscope("track", *SNAPSHOTS[:2], *IMAGES, "--sigma", 0.3, "--json")
     assert "alarm" not in one.json
     assert one.json["onset"][0]["sigma"] == 0.3
@@ -124,3 +126,10 @@ def test_levels_at_each_snapshot_show_the_window_over_training(tmp_path: Path) -
     assert "window" in ran.out
     assert (tmp_path / "window.png").stat().st_size > 10_000
     assert "alarm" not in record
+
+
+def test_a_sweep_of_each_snapshot_is_no_alarm() -> None:
+    ran = diffscope("track", SERIES, *IMAGES, "--rule", "alarm", "--num-levels", 4)
+    assert (ran.code, ran.out) == (2, "")
+    assert "--num-levels 4" in ran.err
+    assert "leave out one of the two" in ran.err

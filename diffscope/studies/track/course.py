@@ -99,12 +99,13 @@ def _pooled(rows: Sequence[Mapping[Cell, Row]], cells: Sequence[Cell], key: str,
     )
 
 
-def judged(course: Course, passes: float | None) -> tuple[OnsetRow, Alarm]:
+def judged(course: Course, passes: float | None, false_alarms: float | None = FALSE_ALARMS) -> tuple[OnsetRow, Alarm]:
     """The verdict of a run, and what it rests on; the alarm at a snapshot is that of a run that ends there.
 
     Args:
         course: At least one snapshot.
         passes: Over the training images, up to the last snapshot, where that is known.
+        false_alarms: Share of runs in which it fires for nothing, where that is known.
     """
     limits, icr = limits_of(course.watched), course.icr
     fired = fires(course.rises, limits, PERSIST, fallen=course.watched is None)
@@ -115,11 +116,11 @@ def judged(course: Course, passes: float | None) -> tuple[OnsetRow, Alarm]:
         for step, path, n, y, blocks in zip(course.steps, course.checkpoints, course.n, icr.y, icr.blocks, strict=True)
     ]
     verdict = judge(None, None, snapshots, "alarm", online=True, alarm=(fired, keep))
-    return replace(verdict, notes=(*course.notes, *verdict.notes), false_alarms=FALSE_ALARMS), Alarm(
+    return replace(verdict, notes=(*course.notes, *verdict.notes), false_alarms=false_alarms), Alarm(
         fired_at=None if fired is None else course.steps[fired],
         persist=PERSIST,
         limits=tuple(AlarmLimit(name, limit.rise, limit.errors) for name, limit in limits.items()),
-        false_alarms=FALSE_ALARMS,
+        false_alarms=false_alarms,
         points=tuple(_point(course, t) for t in range(len(course.steps))),
         cells=_cells(course, keep, last),
         passes=passes,

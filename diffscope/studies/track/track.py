@@ -16,7 +16,7 @@ from typing import Any
 
 from diffscope import __version__
 from diffscope.checkpoints import read as read_checkpoint
-from diffscope.errors import CheckpointError, EstimationError
+from diffscope.errors import CheckpointError, EstimationError, UsageError
 from diffscope.measure.estimate import Estimate, estimate
 from diffscope.measure.job import Job
 from diffscope.measure.opening import open_job
@@ -63,7 +63,8 @@ class Tracker(Series):
         super().__post_init__()
         held = None if self.holdout is None else HeldOut(self.holdout, self.num_holdout)
         if self.rule == "alarm":
-            self.gauge = AlarmGauge(held, len(self.source))
+            own_cells = self.settings.layer == ("mid",) and not self._has_levels
+            self.gauge = AlarmGauge(held, len(self.source), own_cells)
         else:
             kind = CellGauge if self.settings.num_levels is None or self._has_levels else WindowGauge
             self.gauge = kind(held, self.rule, self.online)
@@ -245,6 +246,11 @@ def chosen_rule(rule: str, settings: Settings) -> str:
         rule = "alarm"
     if rule != "alarm":
         onset.preset(rule, 0)
+    elif settings.num_levels is not None:
+        raise UsageError(
+            f"`num_levels={settings.num_levels}`: sweeps each snapshot for its window, and the alarm has levels of its "
+            "own; leave out one of the two"
+        )
     return rule
 
 
