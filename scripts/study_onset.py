@@ -32,7 +32,8 @@ from diffscope.studies.track.onset import Snapshot, fluctuation, judge
 
 TABLES = Path(__file__).parent / "results" / "suite"
 MEMORIZING = ("fashion-64", "fashion-128", "fashion-64-cosine", "fashion-64-classes", "fashion-256", "fashion-512",
-              "cifar-64", "cifar-128", "cifar-256", "sit-64", "sit-128", "fine-tuned-128", "fine-tuned-64")  # fmt: skip
+              "cifar-64", "cifar-128", "cifar-256", "sit-64", "sit-128", "fine-tuned-128", "fine-tuned-64",
+              "fine-tuned-cifar-64")  # fmt: skip
 BLOCKS = 16
 
 

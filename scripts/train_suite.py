@@ -88,6 +88,7 @@ RUNS = {
     "fashion-64-classes": Run("fashion", 64, 384_000, network="conditional"),
     "fine-tuned-128": Run("fashion", 128, start="fashion-60000"),
     "fine-tuned-64": Run("fashion", 64, 240_000, start="fashion-60000"),
+    "fine-tuned-cifar-64": Run("cifar-grey", 64, 240_000, start="fashion-60000"),
     # many
     "fashion-60000": Run("fashion", 60_000),
     "fashion-10000": Run("fashion", 10_000, 192_000),
@@ -100,7 +101,8 @@ RUNS = {
 ORDER = (
     *("fashion-64", "fashion-60000", "cifar-64", "fine-tuned-128", "cifar-4500", "fashion-128", "sit-64", "sit-60000"),
     *("fine-tuned-4500", "fashion-64-classes", "fashion-60000-drop", "fashion-64-cosine", "fashion-10000"),
-    *("cifar-128", "fine-tuned-64", "fashion-60000-cosine", "fashion-256", "sit-128", "cifar-256", "fashion-512"),
+    *("cifar-128", "fine-tuned-64", "fine-tuned-cifar-64", "fashion-60000-cosine"),
+    *("fashion-256", "sit-128", "cifar-256", "fashion-512"),
 )
 """Both kinds from the beginning, the longest last."""
 
