@@ -65,6 +65,8 @@ class NoiseConvention(ABC):
     sigma_min: float
     sigma_max: float
     discrete: ClassVar[bool] = False
+    spacing: float = 1
+    """Of discrete levels: how far what the network is fed rises from one to the next."""
     trained: ClassVar[tuple[float, float]] = (0.0, math.inf)
     """The levels that such networks are trained at, where the range allows more."""
 
