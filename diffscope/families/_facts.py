@@ -98,13 +98,15 @@ class Facts:
             The value; a user may spell it true, yes or 1, false, no or 0.
         """
 
-        def parse(text: str) -> bool | None:
-            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(text.lower())
+        def parse(text: str) -> bool:
+            if (word := text.lower()) not in ("true", "yes", "1", "false", "no", "0"):
+                raise ValueError(text)
+            return word in ("true", "yes", "1")
 
         def accept(value: object) -> bool | None:
             return value if isinstance(value, bool) else None
 
-        return bool(self._read(key, default, parse, accept, "true or false"))
+        return self._read(key, default, parse, accept, "true or false")
 
     def choice(self, key: str, default: str, choices: Collection[str]) -> str:
         """Reads one of several words.

@@ -60,7 +60,7 @@ class InputSpace:
 class NoiseConvention(ABC):
     """The mapping between sigma, the noise-to-signal ratio, and what the network is told of it."""
 
-    native: ClassVar[str]
+    native: str
     """What the network is fed, in words, with its direction."""
     sigma_min: float
     sigma_max: float

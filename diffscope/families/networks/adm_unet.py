@@ -124,7 +124,7 @@ class ADMUNet(WalkedNetwork):
         Yields:
             (name, activation (B, C', H, W)), then the output (B, out_channels, S, S).
         """
-        x = x.to(self.out[2].weight.dtype)
+        x = x.to(next(self.out.parameters()).dtype)
         condition = F.silu(self.embed(time, label)).to(x.dtype)
         skips: list[Tensor] = []
         for i, block in enumerate(self.input_blocks):
@@ -153,7 +153,8 @@ class ADMUNet(WalkedNetwork):
         if self.label_emb is None:
             return embedding
         assert label is not None
-        return embedding + self.label_emb(label)
+        embedding = embedding + self.label_emb(label)
+        return embedding
 
 
 class Block(nn.ModuleList):
@@ -210,7 +211,7 @@ class ResBlock(nn.Module):
         Returns:
             (B, C', H', W').
         """
-        h = self.in_layers["0"](x, silu=True)
+        h: Tensor = self.in_layers["0"](x, silu=True)
         if self.resample is not None:
             x, h = _resampled(x, self.resample), _resampled(h, self.resample)
         h = self.in_layers["2"](h)
