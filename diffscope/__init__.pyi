@@ -76,7 +76,7 @@ def bench(
         workers: Threads that decode images ahead.
         max_memory: For the moments, such as 8GB; more are measured in portions.
         compile: On CUDA, compile the network's blocks first; pays on long runs.
-        family: Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
@@ -123,7 +123,7 @@ def convert(
     Args:
         checkpoint: Checkpoint file, diffusers folder, hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8.
         out: The file to write.
-        family: Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         dtype: Store as float32, float16 or bfloat16.
@@ -197,7 +197,7 @@ def features(
         workers: Threads that decode images ahead.
         max_memory: For the moments, such as 8GB; more are measured in portions.
         compile: On CUDA, compile the network's blocks first; pays on long runs.
-        family: Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
@@ -275,7 +275,7 @@ def icr(
         max_memory: For the moments, such as 8GB; more are measured in portions.
         compile: On CUDA, compile the network's blocks first; pays on long runs.
         self_check: Also from half of the images; the two must agree.
-        family: Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
@@ -301,7 +301,7 @@ def inspect(
 
     Args:
         checkpoint: Checkpoint file, diffusers folder, hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8.
-        family: Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         sha256: Hash the file too: seconds for gigabytes.
@@ -375,7 +375,7 @@ def memorization(
         strict: An unreadable image or checkpoint is an error, not left out.
         step_from: Where a path tells the training step, as one group, such as 'ckpt-(\d+)'.
         save_samples: Also write all samples to `out`, as samples.npz or samples-STEP.npz.
-        family: Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
@@ -484,7 +484,7 @@ def neighbors(
         k: Neighbours of each query.
         num_queries: Images whose neighbours' classes are counted.
         clusters: Also the views of the queries in the plane of their largest variance.
-        family: Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
@@ -580,7 +580,7 @@ def probe(
         ensemble: Also the mean probabilities of N neighbouring levels, N odd.
         posterior: Also probe the denoised images.
         rank: Directions of a class's subspace, for CSNR.
-        family: Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
@@ -664,7 +664,7 @@ def sweep(
         self_check: Also from half of the images; the two must agree.
         accuracy: Such as 2%: give more images only to noise levels that still decide where ICR is lowest, until it
             and the level are known so well.
-        family: Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
@@ -755,7 +755,7 @@ def track(
         column: Of `overlay`, this column, or a list of them.
         rule: Of the onset: alarm (pools layers and levels, watches the loss), or of each layer and level alone long
             (from 30 snapshots on) or short; auto: alarm where no layer and level is chosen.
-        family: Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].

@@ -24,6 +24,7 @@ from diffscope.checkpoints.diffusers_folder import read_folder
 from diffscope.checkpoints.hub import locate
 from diffscope.checkpoints.machine import DAMAGE, Machine
 from diffscope.checkpoints.plain import Plain, arguments_of, attributes_of, network_of
+from diffscope.checkpoints.run_files import run_file
 from diffscope.checkpoints.safetensors_file import read_safetensors
 from diffscope.checkpoints.standins import Namespace
 from diffscope.checkpoints.steps import step_of
@@ -144,7 +145,7 @@ def _read_file(file: BinaryIO, path: str, options: ReadOptions) -> Checkpoint:
     archive = Archive(file, size, options.downloaded) if kind == "zip" else None
     checksums = archive.verify_all() if archive and options.verify else 0
     top, is_plain_pickle = _read_objects(file, size, archive)
-    choice = choose(top, options.weights)
+    choice = choose(top, options.weights, run_file(path))
     module = choice.taken.module
     step, unit = step_of(top, path)
     plain = Plain()

@@ -17,6 +17,7 @@ import safetensors
 import torch
 
 from diffscope.checkpoints.base import Checkpoint
+from diffscope.checkpoints.run_files import run_file
 from diffscope.checkpoints.steps import step_of_header
 from diffscope.checkpoints.storages import OUTLINE_BYTES, refuse_complex
 from diffscope.checkpoints.weights import checked_names
@@ -47,9 +48,11 @@ def read_safetensors(path: str, outline: bool) -> Checkpoint:
         tensors = {name: tensor_of(file, name, outline) for name in names_in(file)}
     if not tensors:
         raise CheckpointError("a safetensors file without tensors")
-    known = metadata.get("weights")
+    known, named = metadata.get("weights"), run_file(path)
     if known in ("ema", "model"):
         reason = f"the file holds one set of weights and its header says that it is '{known}'"
+    elif named is not None:
+        known, reason = named.weights, f"the file's name says {named.kind}"
     else:
         known, reason = "model", "the file holds one set of weights and does not say whether it is an EMA"
     step, unit = step_of_header(metadata, path)

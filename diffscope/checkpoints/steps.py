@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from diffscope.checkpoints.run_files import run_file
 from diffscope.errors import CheckpointError
 
 SUFFIX = r"\.(?:pkl|pt|safetensors)"
@@ -79,6 +80,8 @@ def _step_of_name(path: str) -> Step:
         (step, "steps" or "images"), or (None, None) where the name does not tell.
     """
     name = os.path.basename(path)
+    if (named := run_file(name)) is not None:
+        return named.step, "steps"
     if found := DUMP.fullmatch(name):
         return int(found[1]), "steps"
     if found := SNAPSHOT.fullmatch(name):

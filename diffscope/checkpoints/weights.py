@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from diffscope.checkpoints.run_files import RunFile
 from diffscope.checkpoints.standins import Module
 from diffscope.checkpoints.storages import StoredTensor
 from diffscope.errors import CheckpointError
@@ -47,12 +48,13 @@ class Choice:
     reason: str
 
 
-def choose(top: Any, wanted: str) -> Choice:
+def choose(top: Any, wanted: str, named: RunFile | None = None) -> Choice:
     """Chooses a set of weights of a file's top object.
 
     Args:
         top: A dict of sets, a state dict, or a network object.
         wanted: "ema" or "model"; of a file that holds one set, that set is taken.
+        named: What the file's name says of a bare state dict.
 
     Returns:
         The set and the reason.
@@ -68,10 +70,36 @@ def choose(top: Any, wanted: str) -> Choice:
     if ema is None and model is None:
         ema, model = _flat_sets(top)
     if ema is None and model is None:
+        if top.keys() == {"state", "param_groups"}:
+            raise CheckpointError("holds an optimiser's state alone, and no weights; give the file of the weights")
         raise CheckpointError(
             f"holds no weights: a state dict, or a dict with 'ema' or 'model', was expected; found {_keys_of(top)}"
         )
+    if ema is None and model is not None and not model.key and named is not None:
+        return _as_named(model, named, wanted)
     return _with_reason(ema, model, wanted)
+
+
+def _as_named(bare: WeightSet, named: RunFile, wanted: str) -> Choice:
+    """Takes a bare state dict for what its file's name says.
+
+    Args:
+        bare: The set.
+        named: The name.
+        wanted: "ema" or "model".
+
+    Returns:
+        The set and the reason.
+
+    Raises:
+        CheckpointError: If the model's own are wanted and the name says an EMA.
+    """
+    if wanted == "model" and named.weights == "ema":
+        raise CheckpointError(
+            f"its name says that it holds {named.kind}, not the model's own weights; give model{named.step:06d}.pt, or "
+            "use `weights=ema`"
+        )
+    return Choice(bare, named.weights, _sentence(f"the file's name says {named.kind}", bare))
 
 
 def _with_reason(ema: WeightSet | None, model: WeightSet | None, wanted: str) -> Choice:

@@ -30,7 +30,7 @@ def follow(session: Session, tracker: Any) -> None:
     watching = session.arguments["watching"]
     session.ready(tracker, session.out)
     tracker.listener, tracker.folder = session.listener(session.out), session.out
-    watch = Watch(watching.watch, watching.every)
+    watch = Watch(watching.watch, watching.every, session.arguments["loading"].weights)
     terminal.note(
         f"watching {watch.folder}: a snapshot is measured when it has not changed for {watch.every:g} s; "
         "end with Ctrl-C"

@@ -18,6 +18,8 @@ __all__ = ["LiveNetwork", "PosteriorMean", "SigmaToInput", "device_of", "live_re
 PREFIXES = ("module.", "_orig_mod.", "net.", "model.", "network.", "unet.", "diffusion_model.")
 """What wrappers and training loops put before a network's own names."""
 MAX_PREFIXES = 4
+LATENT_PREFIX = "diffusion_model."
+"""Before CompVis's U-Nets, which work on latents and are otherwise named as those on pixels: not taken off there."""
 
 
 def load(checkpoint: Checkpoint, family: str | None = None, config: Mapping[str, str] | None = None) -> Denoiser:
@@ -74,7 +76,7 @@ def _unwrapped(checkpoint: Checkpoint) -> Iterator[tuple[Checkpoint, str]]:
     yield checkpoint, ""
     for _ in range(MAX_PREFIXES):
         prefix = next((p for p in PREFIXES if any(name.startswith(p) for name in checkpoint.tensors)), None)
-        if prefix is None:
+        if prefix is None or (prefix == LATENT_PREFIX and prefix + "input_blocks.0.0.weight" in checkpoint.tensors):
             return
         inside = {n.removeprefix(prefix): t for n, t in checkpoint.tensors.items() if n.startswith(prefix)}
         checkpoint = replace(checkpoint, tensors=inside)

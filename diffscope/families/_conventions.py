@@ -45,29 +45,43 @@ class DiscreteSteps(NoiseConvention):
 
     Args:
         sigmas: Noise-to-signal ratio of each step, rising, above 0.
+        spacing: What the network is fed is the step times this number.
     """
 
     native = "whole step from 0, rising with noise"
     discrete = True
 
-    def __init__(self, sigmas: Sequence[float]) -> None:
-        self.sigmas = list(sigmas)
+    def __init__(self, sigmas: Sequence[float], spacing: float = 1) -> None:
+        self.sigmas, self.spacing = list(sigmas), spacing
         self._logs = np.log(self.sigmas)
         self.sigma_min, self.sigma_max = self.sigmas[0], self.sigmas[-1]
 
-    def to_native(self, sigma: float) -> float:
-        """Gives the step whose ln sigma is nearest, from 0 to N-1."""
+    def step(self, sigma: float) -> int:
+        """Finds the step whose ln sigma is nearest.
+
+        Args:
+            sigma: Noise-to-signal ratio, above 0.
+
+        Returns:
+            A step, from 0 to N-1.
+        """
         return int(np.argmin(np.abs(self._logs - math.log(sigma))))
 
+    def to_native(self, sigma: float) -> float:
+        """Gives the step whose ln sigma is nearest, times `spacing`."""
+        return self.step(sigma) * self.spacing
+
     def to_sigma(self, t: float) -> float:
-        """Gives sigma[t]; NoiseLevelError where `t` is no whole step from 0 to N-1."""
-        if t != round(t) or not 0 <= t < len(self.sigmas):
-            raise NoiseLevelError(f"t {t:g}: expected a whole step from 0 to {len(self.sigmas) - 1}")
-        return self.sigmas[round(t)]
+        """Gives the sigma of a step; NoiseLevelError where `t` is not what the network is fed at one."""
+        last, step = len(self.sigmas) - 1, round(t / self.spacing)
+        if not math.isclose(t, step * self.spacing, rel_tol=1e-6) or not 0 <= step <= last:
+            whole = "whole step" if self.spacing == 1 else f"multiple of {self.spacing:g}"
+            raise NoiseLevelError(f"t {t:g}: expected a {whole} from 0 to {last * self.spacing:g}")
+        return self.sigmas[step]
 
     def nearest(self, sigma: float) -> float:
         """Gives the sigma of the step nearest to `sigma`."""
-        return self.sigmas[int(self.to_native(sigma))]
+        return self.sigmas[self.step(sigma)]
 
     def input_scale(self, sigma: float) -> float:
         """Gives 1/√(1 + sigma²)."""

@@ -87,6 +87,27 @@ class Facts:
         words += "; or inf" if math.isinf(high) else f" {'up to' if above else 'to'} {high:g}"
         return self._read(key, default, float, accept, f"a number {words}")
 
+    def boolean(self, key: str, default: bool) -> bool:
+        """Reads a yes or no.
+
+        Args:
+            key: Name of the fact.
+            default: If nobody says it.
+
+        Returns:
+            The value; a user may spell it true, yes or 1, false, no or 0.
+        """
+
+        def parse(text: str) -> bool:
+            if (word := text.lower()) not in ("true", "yes", "1", "false", "no", "0"):
+                raise ValueError(text)
+            return word in ("true", "yes", "1")
+
+        def accept(value: object) -> bool | None:
+            return value if isinstance(value, bool) else None
+
+        return self._read(key, default, parse, accept, "true or false")
+
     def choice(self, key: str, default: str, choices: Collection[str]) -> str:
         """Reads one of several words.
 

@@ -26,6 +26,15 @@ _KINDS: tuple[tuple[str, str], ...] = (
         "diffscope.wrap(module, side=…, channels=…, sigma_to_input=…)",
     ),
     (
+        r"(^|\.)diffusion_model\.input_blocks\.",
+        "a latent diffusion network as CompVis saves it, which no family here is: convert it with diffusers and give "
+        "the folder",
+    ),
+    (
+        r"^out\.2\.(positional_embedding$|qkv_proj\.|c_proj\.)",
+        "a classifier of noisy images (guided-diffusion), which denoises nothing: give the diffusion network",
+    ),
+    (
         r"text_model\.encoder\.|^transformer\.resblocks\.|^encoder\.block\.\d+\.layer\.|^model\.layers\.\d+\.self_attn\.",
         "a text encoder or language model, which denoises nothing: give the pipeline's denoising network",
     ),

@@ -60,11 +60,13 @@ class InputSpace:
 class NoiseConvention(ABC):
     """The mapping between sigma, the noise-to-signal ratio, and what the network is told of it."""
 
-    native: ClassVar[str]
+    native: str
     """What the network is fed, in words, with its direction."""
     sigma_min: float
     sigma_max: float
     discrete: ClassVar[bool] = False
+    spacing: float = 1
+    """Of discrete levels: how far what the network is fed rises from one to the next."""
     trained: ClassVar[tuple[float, float]] = (0.0, math.inf)
     """The levels that such networks are trained at, where the range allows more."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from diffscope.checkpoints import Checkpoint, read
+from diffscope.checkpoints.run_files import is_optimiser, run_file
 from diffscope.checkpoints.sniff import EXPECTED
 from diffscope.errors import (
     CheckpointError,
@@ -79,7 +80,7 @@ def find_snapshots(
     pattern = step_pattern(step_from)
     found: list[Snapshot] = []
     left_out: list[LeftOut] = []
-    for path in expanded(paths):
+    for path in expanded(paths, weights):
         try:
             found.append(snapshot_of(path, pattern, weights))
         except CheckpointError as error:
@@ -96,7 +97,7 @@ def find_series(
     paths: Sequence[str], step_from: str | None = None, weights: str = "ema"
 ) -> tuple[list[Snapshot], list[LeftOut]]:
     """`find_snapshots`, but that a single checkpoint need not say its step."""
-    if step_from is None and len(single := expanded(paths)) == 1:
+    if step_from is None and len(single := expanded(paths, weights)) == 1:
         checkpoint = read(single[0], weights, outline=True)
         return [Snapshot(single[0], checkpoint.step, checkpoint.step_unit)], []
     return find_snapshots(paths, step_from, weights)
@@ -117,18 +118,19 @@ def step_pattern(step_from: str | None) -> re.Pattern[str] | None:
     return pattern
 
 
-def expanded(paths: Sequence[str]) -> list[str]:
+def expanded(paths: Sequence[str], weights: str = "ema") -> list[str]:
     """Folders replaced by the checkpoints in them; a diffusers folder is one checkpoint."""
     found: list[str] = []
     for path in paths:
-        found += in_folder(path) if os.path.isdir(path) and not _is_diffusers(path) else [path]
+        found += in_folder(path, weights) if os.path.isdir(path) and not _is_diffusers(path) else [path]
     return list(dict.fromkeys(found))
 
 
-def in_folder(folder: str) -> list[str]:
+def in_folder(folder: str, weights: str = "ema") -> list[str]:
     """Checkpoints of a folder by name, unfinished ones (hidden, or with another suffix) not among them.
 
-    Where NVIDIA's snapshots lie beside the larger training states, the snapshots are taken.
+    Where NVIDIA's snapshots lie beside the larger training states, the snapshots are taken; where OpenAI's averages lie
+    beside the weights in training, those that `weights` says. CheckpointError where the averages have several rates.
     """
     try:
         names = sorted(os.listdir(folder))
@@ -139,6 +141,20 @@ def in_folder(folder: str) -> list[str]:
     taken += [p for p in paths if os.path.isdir(p) and _is_diffusers(p)]
     if any(os.path.basename(p).startswith("network-snapshot-") for p in taken):
         taken = [p for p in taken if not os.path.basename(p).startswith("training-state-")]
+    return _of_one_kind(folder, [p for p in taken if not is_optimiser(p)], weights)
+
+
+def _of_one_kind(folder: str, paths: list[str], weights: str) -> list[str]:
+    """Without the raw weights beside averages, or the other way round."""
+    named = {path: file for path in paths if (file := run_file(path)) is not None}
+    wanted = [path for path, file in named.items() if file.weights == weights]
+    taken = [path for path in paths if path in wanted or path not in named] if wanted else paths
+    rates = sorted({str(file.rate) for path, file in named.items() if path in taken and file.rate is not None})
+    if len(rates) > 1:
+        globs = " or ".join(os.path.join(folder, f"ema_{rate}_*") for rate in rates)
+        raise CheckpointError(
+            f"{folder}: averages (EMA) of the rates {' and '.join(rates)} side by side; a series has one: give {globs}"
+        )
     return taken
 
 
@@ -175,6 +191,15 @@ def _step_in_name(checkpoint: Checkpoint) -> int:
 
 def check_series(snapshots: Sequence[Snapshot]) -> None:
     """Whether these can be one run, ordered by its steps."""
+    kinds: dict[str, str] = {}
+    for snapshot in snapshots:
+        if (file := run_file(snapshot.path)) is not None:
+            kinds.setdefault(file.kind, snapshot.path)
+    if len(kinds) > 1:
+        named = "; ".join(f"{path}: {kind}" for kind, path in kinds.items())
+        raise CheckpointError(
+            f"different weights of a run in one series: {named}; give one kind (such as 'ema_0.9999_*'), or the folder"
+        )
     for before, after in pairwise(snapshots):
         if before.step == after.step:
             raise CheckpointError(

@@ -206,7 +206,7 @@ class Loading(Declared):
     family: Annotated[
         str | None,
         Option(
-            "Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.",
+            "Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, diffusers.",
             shown="",
             completes="families",
         ),

@@ -50,9 +50,9 @@ $ diffscope icr photo.png --data images --sigma 0.5
 $ diffscope inspect model/config.json
 [1] a JSON file ... give the folder
 $ diffscope inspect mine.safetensors
-[1] no family knows its 2 tensors (encoder.0.weight, ... supported: diffusers, dit, edm ... diffscope.wrap(module
+[1] no family knows its 2 tensors (encoder.0.weight, ... supported: adm, diffusers, dit, edm ... diffscope.wrap(module
 $ diffscope sweep mine.pt --data images
-[1] no family knows its 2 tensors (encoder.0.weight, ... supported: diffusers, dit, edm ... diffscope.wrap(module
+[1] no family knows its 2 tensors (encoder.0.weight, ... supported: adm, diffusers, dit, edm ... diffscope.wrap(module
 $ diffscope inspect kohya.safetensors
 [1] a LoRA, which only changes another network's weights ... merge it into its base ... and give that
 $ diffscope inspect peft.safetensors

@@ -43,6 +43,20 @@ EXAMPLES: dict[str, Example] = {
     "ncsn++ ve": Example("edm", lambda: bare("x.pt", weights("edm/ncsnpp_uncond_ve")), {"precond": "VEPrecond"}),
     "ddpm++ vp": Example("edm", lambda: bare("baseline-x-vp.pkl", weights("edm/ddpmpp_cond_vp"))),
     "adm iddpm": Example("edm", lambda: bare("x.pt", weights("edm/adm_cond_iddpm"))),
+    "adm": Example(
+        "adm", lambda: read(str(DATA / "adm" / "adm_cond.pt")), {"image_size": "8", "num_head_channels": "16"}
+    ),
+    "adm rescaled": Example(
+        "adm",
+        lambda: read(str(DATA / "adm" / "iddpm.pt")),
+        {
+            "image_size": "8",
+            "num_heads": "4",
+            "noise_schedule": "cosine",
+            "diffusion_steps": "4000",
+            "rescale_timesteps": "true",
+        },
+    ),
     "sit dump": Example("sit", lambda: read(str(DATA / "sit" / "train_dump.pt")), {"num_heads": "3"}),
     "sit gvp": Example(
         "sit", lambda: bare("my-SiT.pt", weights("sit/sit_patch4")), {"num_heads": "4", "path_type": "GVP"}

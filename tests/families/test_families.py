@@ -331,7 +331,7 @@ def test_a_family_that_the_weights_are_not() -> None:
 
 
 def test_a_family_that_does_not_exist() -> None:
-    with pytest.raises(UsageError, match="'sitt' is not one of diffusers, dit, edm"):
+    with pytest.raises(UsageError, match="'sitt' is not one of adm, diffusers, dit, edm"):
         families.load(bare("weights.pt", weights(SIT)), "sitt")
 
 

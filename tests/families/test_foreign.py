@@ -83,6 +83,8 @@ def test_the_metadata_s_family_takes_prefixes_off_too() -> None:
              "first_stage_model.quant_conv.weight"],
             "conditioned on text",
         ),
+        (["model.diffusion_model.input_blocks.1.0.in_layers.0.weight"], "a latent diffusion network as CompVis"),
+        (["out.2.positional_embedding", "input_blocks.0.0.weight"], "a classifier of noisy images"),
         (["down_blocks.0.resnets.0.conv1.weight"], "give the folder with both"),
         (["layer1.0.conv1.weight"], r"no family knows its 1 tensors.*diffscope\.wrap\(module"),
     ],

@@ -48,6 +48,8 @@ def test_what_the_file_says_counts_more_than_its_name(tmp_path: Path) -> None:
         ("epoch=3-step=1200", 1200),
         ("run2_step_77", 77),
         ("model-50", 50),
+        ("model050000", 50_000),
+        ("ema_0.9999_050000", 50_000),
     ],
 )
 def test_names_that_tell_the_step(name: str, step: int, tmp_path: Path) -> None:
@@ -104,3 +106,35 @@ def test_training_states_beside_snapshots_are_not_taken(tmp_path: Path) -> None:
     for name in ("network-snapshot-000001", "training-state-000001"):
         weights(tmp_path / f"{name}.safetensors")
     assert len(find_snapshots([str(tmp_path)])[0]) == 1
+
+
+def run_of_openai(folder: Path, *rates: str) -> Path:
+    """Raw weights, averages and optimisers of two steps."""
+    for step in ("000010", "000020"):
+        for kind in ("model", *(f"ema_{rate}_" for rate in rates)):
+            weights(folder / f"{kind}{step}.safetensors")
+        (folder / f"opt{step}.pt").write_bytes(b"no weights")
+    return folder
+
+
+@pytest.mark.parametrize(("asked", "kind"), [("ema", "ema_0.9999_"), ("model", "model")])
+def test_of_raw_weights_and_averages_the_ones_asked_for_are_taken(asked: str, kind: str, tmp_path: Path) -> None:
+    snapshots, left_out = find_snapshots([str(run_of_openai(tmp_path, "0.9999"))], weights=asked)
+    assert [Path(s.path).name for s in snapshots] == [f"{kind}000010.safetensors", f"{kind}000020.safetensors"]
+    assert left_out == []
+
+
+def test_raw_weights_alone_are_taken(tmp_path: Path) -> None:
+    assert [s.step for s in find_snapshots([str(run_of_openai(tmp_path))])[0]] == [10, 20]
+
+
+def test_averages_of_two_rates_are_not_mixed(tmp_path: Path) -> None:
+    run_of_openai(tmp_path, "0.999", "0.9999")
+    with pytest.raises(CheckpointError, match=r"rates 0\.999 and 0\.9999 side by side.* give .*/ema_0\.999_\* or "):
+        find_snapshots([str(tmp_path)])
+    assert len(find_snapshots([str(tmp_path)], weights="model")[0]) == 2
+    first, second = tmp_path / "ema_0.999_000010.safetensors", tmp_path / "ema_0.9999_000020.safetensors"
+    with pytest.raises(CheckpointError, match=r"different weights .*EMA\) of rate 0\.999.*EMA\) of rate 0\.9999"):
+        find_snapshots([str(first), str(second)])
+    with pytest.raises(CheckpointError, match=r"different weights .*raw weights"):
+        find_snapshots([str(first), str(tmp_path / "model000020.safetensors")])

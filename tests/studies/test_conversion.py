@@ -17,6 +17,7 @@ DATA = Path(__file__).parents[1] / "data"
 FILES = {
     "edm pickle": ("containers/edm_ddpmpp.pkl", None, {}),
     "edm fourier": ("containers/edm_ncsnpp_cond.pkl", None, {}),
+    "adm": ("adm/adm_new_order.pt", None, {"image_size": "8", "num_heads": "4", "use_new_attention_order": "true"}),
     "sit bare": ("containers/sit_bare.pt", "sit", {"num_heads": "4", "path_type": "GVP"}),
     "sit dump": ("sit/train_dump.pt", None, {"num_heads": "3"}),
     "repa dump": ("sit/repa_dump.pt", None, {"num_heads": "2"}),

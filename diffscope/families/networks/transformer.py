@@ -138,14 +138,27 @@ class TimeEmbedding(nn.Module):
         Returns:
             (B, hidden_size), float32.
         """
-        half = self.frequency_size // 2
-        steps = torch.arange(half, dtype=torch.float32)
-        # Float32 at every step, as the checkpoints were trained: at times near 999 another rounding shows. The float32
-        # exponential differs from processor to processor, so that it is rounded from the float64 one.
-        frequencies = torch.exp((-math.log(10000) * steps / half).double()).float()
-        angles = time.float()[:, None] * frequencies.to(time.device)
-        embedding: Tensor = self.mlp(torch.cat([angles.cos(), angles.sin()], dim=1))
+        embedding: Tensor = self.mlp(sinusoids(time, self.frequency_size))
         return embedding
+
+
+def sinusoids(time: Tensor, size: int) -> Tensor:
+    """Computes cosines, then sines, of the time at geometric frequencies from 1 to almost 1/10000.
+
+    Args:
+        time: (B,).
+        size: Number of both together, even.
+
+    Returns:
+        (B, size), float32.
+    """
+    half = size // 2
+    steps = torch.arange(half, dtype=torch.float32)
+    # Float32 at every step, as the checkpoints were trained: at times near 999 another rounding shows. The float32
+    # exponential differs from processor to processor, so that it is rounded from the float64 one.
+    frequencies = torch.exp((-math.log(10000) * steps / half).double()).float()
+    angles = time.float()[:, None] * frequencies.to(time.device)
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
 class LabelEmbedding(nn.Module):

@@ -157,8 +157,8 @@ def noise_table(noise: NoiseConvention, sigmas: Sequence[float]) -> dict[str, An
     """The model's own noise variable over the levels: all steps between them, or points of a smooth curve."""
     low, high = min(sigmas), max(sigmas)
     if noise.discrete:
-        steps = sorted((noise.to_native(low), noise.to_native(high)))
-        t = list(range(int(steps[0]), int(steps[1]) + 1))
+        first, last = (round(t / noise.spacing) for t in sorted((noise.to_native(low), noise.to_native(high))))
+        t = [step * noise.spacing for step in range(first, last + 1)]
         sigma = [noise.to_sigma(step) for step in t]
         return {"discrete": True, "ratio": _by_ratio(noise, sigma), "sigma": sigma, "t": t}
     sigma = [float(s) for s in (np.geomspace(low, high, TABLE) if high > low else [low])]

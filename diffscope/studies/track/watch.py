@@ -27,16 +27,18 @@ class Watch:
     Attributes:
         folder: Where they appear.
         every: Seconds between two looks.
+        weights: Which are read of a run that has several: ema or model.
     """
 
     folder: str
     every: float
+    weights: str = "ema"
     _seen: dict[str, Stamp] = field(default_factory=dict, init=False)
     _given: dict[str, Stamp] = field(default_factory=dict, init=False)
 
     def look(self) -> list[str]:
         """Checkpoints that are whole now and were not given before, or have changed since; by name."""
-        now = {path: _stamp(path) for path in in_folder(self.folder)}
+        now = {path: _stamp(path) for path in in_folder(self.folder, self.weights)}
         whole = [path for path, stamp in now.items() if stamp and (stamp == self._seen.get(path) or self._old(stamp))]
         fresh = [path for path in whole if now[path] != self._given.get(path)]
         self._seen = now

@@ -18,9 +18,10 @@ from diffscope.families.dit import DDPMSteps
 from diffscope.studies.sweep.shards import from_table, noise_table
 
 COARSE = DiscreteSteps([0.01, 0.02, 0.5, 3.0, 80.0])
+SPACED = DiscreteSteps(np.geomspace(0.003, 300, 3000).tolist(), 1000 / 3000)
 CONVENTIONS: list[NoiseConvention] = [
     PlainSigma(), EDMPrecond(), VPPrecond(), VEPrecond(), iDDPMPrecond(), sit.Linear(), sit.GVP(), sit.VP(),
-    repa.linear(), repa.cosine(), DDPMSteps(), COARSE,
+    repa.linear(), repa.cosine(), DDPMSteps(), COARSE, SPACED,
 ]  # fmt: skip
 
 
