@@ -14,7 +14,7 @@ from diffscope.checkpoints.standins import Module
 from diffscope.checkpoints.storages import StoredTensor
 from diffscope.errors import CheckpointError
 
-EMA_KEYS = ("ema", "model_ema", "ema_model", "ema_state_dict", "ema_model_state_dict")
+EMA_KEYS = ("ema", "model_ema", "model_ema1", "model_ema2", "ema_model", "ema_state_dict", "ema_model_state_dict")
 MODEL_KEYS = ("model", "net", "state_dict", "model_state_dict", "module")
 EMA_PREFIX = "ema_model."  # one flat dict for both sets, as the ema-pytorch package saves it
 MODEL_PREFIXES = ("online_model.", "model.")

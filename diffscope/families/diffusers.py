@@ -27,6 +27,7 @@ from diffscope.families._facts import MAX_LIST, Facts, file_arguments, shown
 from diffscope.families.base import Classes, Denoiser, Match, input_space
 from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.families.networks.hooked import HookedNetwork
+from diffscope.families.networks.latents import LatentScale
 from diffscope.families.networks.library import diffusers_class
 
 LATENT_SCALE = 0.18215  # default scaling_factor of diffusers' AutoencoderKL
@@ -170,7 +171,7 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Di
             "class": facts["class"], "network": arguments, "schedule": schedule, "latent_scale": latent_scale,
         },
         warnings=tuple(warnings),
-        latent_scale=latent_scale,
+        latent_scale=None if latent_scale is None else LatentScale((latent_scale,)),
         vae=checkpoint.attributes.get("vae"),
     )  # fmt: skip
 
