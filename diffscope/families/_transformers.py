@@ -18,8 +18,8 @@ from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import CheckpointError, UsageError
 from diffscope.families._building import build_on_meta, dry_walk, load_weights, shapes_of
 from diffscope.families._facts import Facts, file_arguments
+from diffscope.families._latents import LatentScale
 from diffscope.families.base import VAE_FACTOR, Classes, Denoiser, InputSpace, Layer, input_space
-from diffscope.families.networks.latents import LatentScale
 from diffscope.families.networks.transformer import DiffusionTransformer
 
 LATENT_SCALE = 0.18215

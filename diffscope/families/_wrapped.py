@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import UnknownLayer, UsageError
 from diffscope.families._conventions import PlainSigma
+from diffscope.families._latents import LatentScale
 from diffscope.families.base import Classes, Denoiser, Layer, input_space
 from diffscope.families.networks.hooked import HookedNetwork, watched
-from diffscope.families.networks.latents import LatentScale
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 """They return what their last part returns, or are never called."""

@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 
 from diffscope.errors import CheckpointError, UnknownLayer
+from diffscope.families._latents import LatentScale, read_statistics
 from diffscope.families._noise import NoiseConvention as NoiseConvention
 from diffscope.families.networks.autoencoder import Autoencoder
-from diffscope.families.networks.latents import LatentScale, read_statistics
 from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
 
 VAE_FACTOR = 8

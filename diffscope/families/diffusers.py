@@ -24,10 +24,10 @@ from diffscope.errors import CheckpointError, UsageError
 from diffscope.families._building import MAX_SIDE, build_on_meta, dry_walk, load_weights, shapes_of
 from diffscope.families._conventions import DiscreteSteps
 from diffscope.families._facts import MAX_LIST, Facts, file_arguments, shown
+from diffscope.families._latents import LatentScale
 from diffscope.families.base import Classes, Denoiser, Match, input_space
 from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.families.networks.hooked import HookedNetwork
-from diffscope.families.networks.latents import LatentScale
 from diffscope.families.networks.library import diffusers_class
 
 LATENT_SCALE = 0.18215  # default scaling_factor of diffusers' AutoencoderKL

@@ -17,11 +17,11 @@ from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import CheckpointError
 from diffscope.families._building import build_on_meta, dry_walk, load_weights, shapes_of
 from diffscope.families._facts import Facts, file_arguments
+from diffscope.families._latents import LatentScale
 from diffscope.families._preconditioned import PreconditionedDenoiser, mid_of_unet, null_class_warnings
 from diffscope.families._preconditioners import EDMPrecond
 from diffscope.families.base import Classes, Match, input_space
 from diffscope.families.networks.edm2_unet import EDM2UNet
-from diffscope.families.networks.latents import LatentScale
 
 LATENT_CHANNELS = 4
 

@@ -83,9 +83,15 @@ class JiTDenoiser(TransformerDenoiser):
 
 def recognise(checkpoint: Checkpoint) -> Match | None:
     """Claims files whose tensors have the names of JiT's transformer."""
-    if all(name in checkpoint.tensors for name in _MARKS):
+    if all(name in _native_names(checkpoint.tensors) for name in _MARKS):
         return Match(True, "the tensors have the names of JiT's transformer")
     return None
+
+
+def _native_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The transformer's own names, which the file has within a wrapper; without projectors that serve training."""
+    own = {name.removeprefix("net."): tensor for name, tensor in tensors.items()}
+    return {name: tensor for name, tensor in own.items() if not name.startswith("projectors.")}
 
 
 def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> JiTDenoiser:
@@ -105,7 +111,7 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Ji
         UsageError: If `config` has an unknown key or value.
     """
     path, facts = checkpoint.path, facts_of(checkpoint, config, _SETTINGS)
-    tensors = {name: tensor for name, tensor in checkpoint.tensors.items() if not name.startswith("projectors.")}
+    tensors = _native_names(checkpoint.tensors)
     shape = infer_shape(path, tensors)
     start, scale = _start(shape, facts), _scale(shape, facts)
     network = build_on_meta(lambda: ImageTransformer(**shape, in_context_start=start), path, tensors)

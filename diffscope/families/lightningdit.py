@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.families._facts import Facts, file_arguments
 from diffscope.families._interpolants import PATHS, SETTINGS, Interpolant, InterpolantDenoiser, build_interpolant
+from diffscope.families._latents import NORMALISED, LatentScale
 from diffscope.families._transformers import HEADS, VAE, is_trunk, later_part, output_ratio
 from diffscope.families.base import Match
-from diffscope.families.networks.latents import NORMALISED, LatentScale
 
 _SIZES = {**HEADS, (24, 1536): 24, (28, 1792): 28}
 _FACTOR = 16

@@ -21,9 +21,9 @@ from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import CheckpointError
 from diffscope.families._conventions import unit_time
 from diffscope.families._interpolants import SETTINGS, Interpolant, InterpolantDenoiser, build_interpolant
+from diffscope.families._latents import scale_of
 from diffscope.families._transformers import VAE, facts_of, is_transformer, output_ratio, usual_vae
 from diffscope.families.base import Match
-from diffscope.families.networks.latents import scale_of
 
 
 class linear(Interpolant):
