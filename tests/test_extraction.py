@@ -29,6 +29,7 @@ from diffscope.extraction import (
     resolve_precision,
     target_of,
 )
+from diffscope.families._latents import LatentScale
 from diffscope.families.base import Denoiser
 from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.sources.base import Source, Target, open_source

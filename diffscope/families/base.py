@@ -131,8 +131,10 @@ class Denoiser(ABC):
                 raise CheckpointError(f"`vae={path}`: this model works on pixels and takes no image encoder")
             return
         if path is None and encoder is None:
+            channels = self.space.channels
+            kind = "sd-vae-ft-ema" if channels == 4 else f"an AutoencoderKL of {channels} channels"
             raise CheckpointError(
-                "this model works on VAE latents: give its image encoder, a diffusers folder of sd-vae-ft-ema, "
+                f"this model works on VAE latents: give its image encoder, a diffusers folder of {kind}, "
                 "with `vae=PATH`, or latents made beforehand (.npz) as `data=`"
             )
         encoder = encoder or Autoencoder(str(path))

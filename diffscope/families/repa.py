@@ -128,7 +128,12 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> RE
         )
     vae = _vae(checkpoint, {name: tensors.pop(name) for name in [*tensors] if name.startswith("bn.")})
     facts = facts_of(checkpoint, config, SETTINGS)
-    return build_interpolant(REPADenoiser, checkpoint, tensors, facts, match, vae=vae)
+    denoiser = build_interpolant(REPADenoiser, checkpoint, tensors, facts, match, vae=vae)
+    if "bn.running_mean" in checkpoint.tensors:
+        denoiser.warnings += (
+            "latents must be those of REPA-E's own VAE, which was trained with the network, not of the original one",
+        )
+    return denoiser
 
 
 def _vae(checkpoint: Checkpoint, norm: Mapping[str, Tensor]) -> VAE | None:
