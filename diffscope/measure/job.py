@@ -61,6 +61,7 @@ class Job:
         """Reads and hashes checkpoint and images, once: seconds for gigabytes."""
         plan, denoiser = self.plan, self.denoiser
         chosen = dict(protocol_values((self.settings, *self.options)))
+        scale = denoiser.latent_scale if denoiser.given_scale else None
         return Protocol(
             checkpoint=self.checkpoint.sha256(),
             weights=self.checkpoint.weights,
@@ -81,7 +82,7 @@ class Job:
             **{name: value for name, value in chosen.items() if name in Protocol.__dataclass_fields__},
             more={
                 **{name: value for name, value in chosen.items() if name not in Protocol.__dataclass_fields__},
-                **({"latent_scale": asdict(denoiser.latent_scale)} if denoiser.given_scale else {}),
+                **({} if scale is None else {"latent_scale": asdict(scale)}),
             },
         )
 

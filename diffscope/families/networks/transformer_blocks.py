@@ -227,5 +227,5 @@ def turned(x: Tensor, rotary: Rotary) -> Tensor:
     """
     cos, sin = rotary
     whole = x.float()
-    first, second = whole.unflatten(-1, (-1, 2)).unbind(-1)
+    first, second = whole.reshape(*whole.shape[:-1], -1, 2).unbind(-1)
     return (whole * cos + torch.stack([-second, first], dim=-1).flatten(-2) * sin).to(x.dtype)
