@@ -26,9 +26,12 @@ from torch import Tensor
 
 from diffscope.errors import CheckpointError, UnknownLayer
 from diffscope.families._latents import LatentScale, read_statistics
-from diffscope.families._noise import NoiseConvention as NoiseConvention
+from diffscope.families._ldm_encoder import open_encoder
+from diffscope.families._noise import NoiseConvention
 from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
+
+__all__ = ["Classes", "Denoiser", "InputSpace", "Layer", "Match", "NoiseConvention", "input_space"]
 
 VAE_FACTOR = 8
 """Image side over latent side, of the VAE with four channels that most published models share."""
@@ -119,7 +122,7 @@ class Denoiser(ABC):
         """Reads the VAE of a latent model, or takes one that was read before; models on pixels take none.
 
         Args:
-            path: A diffusers folder or Hub reference of an AutoencoderKL.
+            path: A diffusers folder or Hub reference of an AutoencoderKL, or a file of the code of latent diffusion.
             encoder: The same VAE, read before.
 
         Raises:
@@ -137,7 +140,7 @@ class Denoiser(ABC):
                 f"this model works on VAE latents: give its image encoder, a diffusers folder of {kind}, "
                 "with `vae=PATH`, or latents made beforehand (.npz) as `data=`"
             )
-        encoder = encoder or Autoencoder(str(path))
+        encoder = encoder or open_encoder(str(path))
         side = self.space.side * encoder.factor
         if encoder.latent_channels != self.space.channels:
             raise CheckpointError(
