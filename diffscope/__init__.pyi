@@ -41,6 +41,7 @@ def bench(
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
     vae: str | Path | None = None,
+    latent_stats: str | Path | None = None,
     data: str | Path | None = None,
     out: str | Path | None = None,
 ) -> Record:
@@ -76,10 +77,12 @@ def bench(
         workers: Threads that decode images ahead.
         max_memory: For the moments, such as 8GB; more are measured in portions.
         compile: On CUDA, compile the network's blocks first; pays on long runs.
-        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
+            normalised.
         data: Images: folder, .zip, .npy, .npz (latents: .npz with mean), .parquet, hf://datasets/OWNER/NAME,
             synthetic:count=N,seed=S.
         out: Write result.json, result.csv and figures there.
@@ -123,7 +126,7 @@ def convert(
     Args:
         checkpoint: Checkpoint file, diffusers folder, hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8.
         out: The file to write.
-        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         dtype: Store as float32, float16 or bfloat16.
@@ -163,6 +166,7 @@ def features(
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
     vae: str | Path | None = None,
+    latent_stats: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -197,10 +201,12 @@ def features(
         workers: Threads that decode images ahead.
         max_memory: For the moments, such as 8GB; more are measured in portions.
         compile: On CUDA, compile the network's blocks first; pays on long runs.
-        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
+            normalised.
         out: The .safetensors file to write.
         overwrite: Replace features of another protocol, or another file, in FILE.
         progress: Show a bar, in terminals and notebooks.
@@ -239,6 +245,7 @@ def icr(
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
     vae: str | Path | None = None,
+    latent_stats: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -275,10 +282,12 @@ def icr(
         max_memory: For the moments, such as 8GB; more are measured in portions.
         compile: On CUDA, compile the network's blocks first; pays on long runs.
         self_check: Also from half of the images; the two must agree.
-        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
+            normalised.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
         progress: Show a bar, in terminals and notebooks.
@@ -301,7 +310,7 @@ def inspect(
 
     Args:
         checkpoint: Checkpoint file, diffusers folder, hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8.
-        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         sha256: Hash the file too: seconds for gigabytes.
@@ -341,6 +350,7 @@ def memorization(
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
     vae: str | Path | None = None,
+    latent_stats: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -375,10 +385,12 @@ def memorization(
         strict: An unreadable image or checkpoint is an error, not left out.
         step_from: Where a path tells the training step, as one group, such as 'ckpt-(\d+)'.
         save_samples: Also write all samples to `out`, as samples.npz or samples-STEP.npz.
-        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
+            normalised.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
         progress: Show a bar, in terminals and notebooks.
@@ -442,6 +454,7 @@ def neighbors(
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
     vae: str | Path | None = None,
+    latent_stats: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -484,10 +497,12 @@ def neighbors(
         k: Neighbours of each query.
         num_queries: Images whose neighbours' classes are counted.
         clusters: Also the views of the queries in the plane of their largest variance.
-        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
+            normalised.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
         progress: Show a bar, in terminals and notebooks.
@@ -533,6 +548,7 @@ def probe(
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
     vae: str | Path | None = None,
+    latent_stats: str | Path | None = None,
     test: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -580,10 +596,12 @@ def probe(
         ensemble: Also the mean probabilities of N neighbouring levels, N odd.
         posterior: Also probe the denoised images.
         rank: Directions of a class's subspace, for CSNR.
-        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
+            normalised.
         test: Labelled images to test on.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
@@ -625,6 +643,7 @@ def sweep(
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
     vae: str | Path | None = None,
+    latent_stats: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -664,10 +683,12 @@ def sweep(
         self_check: Also from half of the images; the two must agree.
         accuracy: Such as 2%: give more images only to noise levels that still decide where ICR is lowest, until it
             and the level are known so well.
-        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
+            normalised.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
         progress: Show a bar, in terminals and notebooks.
@@ -712,6 +733,7 @@ def track(
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
     vae: str | Path | None = None,
+    latent_stats: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -755,10 +777,12 @@ def track(
         column: Of `overlay`, this column, or a list of them.
         rule: Of the onset: alarm (pools layers and levels, watches the loss), or of each layer and level alone long
             (from 30 snapshots on) or short; auto: alarm where no layer and level is chosen.
-        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
+            normalised.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
         progress: Show a bar, in terminals and notebooks.

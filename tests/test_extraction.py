@@ -29,6 +29,7 @@ from diffscope.extraction import (
     resolve_precision,
     target_of,
 )
+from diffscope.families._latents import LatentScale
 from diffscope.families.base import Denoiser
 from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.sources.base import Source, Target, open_source
@@ -535,7 +536,12 @@ def test_a_family_that_scales_otherwise_encodes_anew(tmp_path: Path, encoded: li
             return encoded
 
     parts = {field.name: getattr(mine, field.name) for field in dataclasses.fields(mine)}
-    kinds: list[Any] = [mine, dataclasses.replace(mine, latent_scale=1.0), Shifted(**parts), Brighter(**parts)]
+    kinds: list[Any] = [
+        mine,
+        dataclasses.replace(mine, latent_scale=LatentScale((1.0,))),
+        Shifted(**parts),
+        Brighter(**parts),
+    ]
     found = [signals(kind, source, plan(mine)) for kind in kinds]
     assert sum(encoded) == 8 * COUNT
     assert not any(torch.allclose(found[0], other) for other in found[1:])

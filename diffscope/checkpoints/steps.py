@@ -15,7 +15,7 @@ SUFFIX = r"\.(?:pkl|pt|safetensors)"
 SNAPSHOT = re.compile(rf"(?:(?:network-snapshot|training-state)-(\d{{6,7}})(?:-\d\.\d+)?|.+-(\d{{7}})-\d\.\d+){SUFFIX}")
 DUMP = re.compile(rf"(\d{{7}}){SUFFIX}")  # SiT, DiT and REPA count steps
 KEYS = ("steps", "step", "global_step")
-UNITS = ("steps", "images")
+UNITS = ("steps", "images", "epochs")
 MAX_STEP = 2**53  # so that every program reads it alike from JSON
 
 Step = tuple[int | None, str | None]
@@ -29,7 +29,7 @@ def step_of(top: Any, path: str) -> Step:
         path: Of the file.
 
     Returns:
-        (step, "steps" or "images"), or (None, None).
+        (step, one of UNITS), or (None, None).
 
     Raises:
         CheckpointError: If the file says a number beyond 2^53.
@@ -41,7 +41,10 @@ def step_of(top: Any, path: str) -> Step:
         state = top.get("state")
         if isinstance(state, dict) and type(state.get("cur_nimg")) is int:  # EDM2's training state
             return _checked("cur_nimg", state["cur_nimg"]), "images"
-    return _step_of_name(path)
+    named = _step_of_name(path)
+    if named[0] is None and isinstance(top, dict) and type(top.get("epoch")) is int:  # JiT counts nothing finer
+        return _checked("epoch", top["epoch"]), "epochs"
+    return named
 
 
 def step_of_header(metadata: Mapping[str, str], path: str) -> Step:
@@ -54,7 +57,7 @@ def step_of_header(metadata: Mapping[str, str], path: str) -> Step:
         path: Of the file.
 
     Returns:
-        (step, "steps" or "images"), or (None, None).
+        (step, one of UNITS), or (None, None).
 
     Raises:
         CheckpointError: If a header of ours says something that is no step.
@@ -64,8 +67,8 @@ def step_of_header(metadata: Mapping[str, str], path: str) -> Step:
         return _checked("step", int(step)), unit
     if step and "diffscope" in metadata:
         raise CheckpointError(
-            f"its header says step '{step[:40]}', counted in '{unit[:40]}'; a number up to 2^53 of steps or images was "
-            "expected"
+            f"its header says step '{step[:40]}', counted in '{unit[:40]}'; a number up to 2^53 of {', '.join(UNITS)} "
+            "was expected"
         )
     return _step_of_name(path)
 

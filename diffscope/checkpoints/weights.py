@@ -15,7 +15,7 @@ from diffscope.checkpoints.standins import Module
 from diffscope.checkpoints.storages import StoredTensor
 from diffscope.errors import CheckpointError
 
-EMA_KEYS = ("ema", "model_ema", "ema_model", "ema_state_dict", "ema_model_state_dict")
+EMA_KEYS = ("ema", "model_ema", "model_ema1", "model_ema2", "ema_model", "ema_state_dict", "ema_model_state_dict")
 MODEL_KEYS = ("model", "net", "state_dict", "model_state_dict", "module")
 EMA_PREFIX = "ema_model."  # one flat dict for both sets, as the ema-pytorch package saves it
 MODEL_PREFIXES = ("online_model.", "model.")
@@ -66,7 +66,7 @@ def choose(top: Any, wanted: str, named: RunFile | None = None) -> Choice:
         top = {"net": top}
     if not isinstance(top, dict):
         raise CheckpointError(f"a {type(top).__name__} was found where a dict of weights was expected")
-    ema, model = _first_set(top, EMA_KEYS), _first_set(top, MODEL_KEYS)
+    ema, model = _first_average(top), _first_set(top, MODEL_KEYS)
     if ema is None and model is None:
         ema, model = _flat_sets(top)
     if ema is None and model is None:
@@ -143,6 +143,21 @@ def _sentence(reason: str, taken: WeightSet) -> str:
 
 
 # From a file's objects to flat dicts
+
+
+def _first_average(top: dict[Any, Any]) -> WeightSet | None:
+    """Finds the first EMA, and names those that are left out beside it: JiT keeps two, the slower one first.
+
+    Args:
+        top: The file's top object.
+
+    Returns:
+        The set; None where there is none.
+    """
+    found = [average for key in EMA_KEYS if (average := _set_of(key, top.get(key))) is not None]
+    if len(found) > 1:
+        found[0].remarks.append(f"{listed([repr(other.key) for other in found[1:]])} left out")
+    return found[0] if found else None
 
 
 def _first_set(top: dict[Any, Any], keys: tuple[str, ...]) -> WeightSet | None:

@@ -37,6 +37,23 @@ class PlainSigma(NoiseConvention):
         return 1.0
 
 
+def unit_time(t: float) -> float:
+    """Checks a time of a path from noise to data.
+
+    Args:
+        t: The network's own time.
+
+    Returns:
+        The same, in [0, 1].
+
+    Raises:
+        NoiseLevelError: If it is outside.
+    """
+    if not 0 <= t <= 1:
+        raise NoiseLevelError(f"t {t:g}: expected from 0 to 1")
+    return t
+
+
 class DiscreteSteps(NoiseConvention):
     """Variance-preserving steps 0 … N-1; the nearest step in ln sigma stands for a noise level.
 

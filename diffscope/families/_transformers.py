@@ -1,57 +1,61 @@
-"""What SiT, DiT and REPA share: one transformer, whose constructor is read from its weights, and interpolants.
+"""What SiT, DiT, REPA and LightningDiT share: one transformer, whose constructor is read from its weights.
 
-Heads, classes and time conventions stand in no tensor; what a file does not say of them is asked for.
+Heads and classes stand in no tensor; what a file does not say of them is asked for.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffscope.checkpoints.base import Checkpoint
-from diffscope.errors import CheckpointError, NoiseLevelError, UsageError
+from diffscope.errors import CheckpointError, UsageError
 from diffscope.families._building import build_on_meta, dry_walk, load_weights, shapes_of
 from diffscope.families._facts import Facts, file_arguments
-from diffscope.families.base import Classes, Denoiser, InputSpace, Layer, Match, NoiseConvention, input_space
+from diffscope.families._latents import LatentScale
+from diffscope.families.base import VAE_FACTOR, Classes, Denoiser, InputSpace, Layer, input_space
 from diffscope.families.networks.transformer import DiffusionTransformer
 
 LATENT_SCALE = 0.18215
-"""The published models see latents times this number."""
+"""The published models of four channels see latents times this number."""
+LATENT_CHANNELS = 4
 
 _Q_NORM = "blocks.0.attn.q_norm.weight"
+_ROTARY = "feat_rope.freqs_cos"
 
-# Published sizes, by (depth, width); heads cannot be read off any tensor.
-_HEADS = {(12, 384): 6, (12, 768): 12, (24, 1024): 16, (28, 1152): 16}
+HEADS = {(12, 384): 6, (12, 768): 12, (24, 1024): 16, (28, 1152): 16}
+"""Published sizes, by (depth, width); heads cannot be read off any tensor."""
 
 
-class Interpolant(NoiseConvention):
-    """Noisy data x_t = alpha(t)·data + beta(t)·noise, with beta = sigma·alpha; the network is fed t as it is."""
+@dataclass(frozen=True)
+class VAE:
+    """What is known of the image encoder whose latents a model takes."""
 
-    sigma_min = 0.0
-    sigma_max = math.inf
+    scale: LatentScale | None
+    """What the model makes of its latents; None where it is yet to be given."""
+    factor: int
+    """Image side over latent side."""
 
-    @abstractmethod
-    def velocity(self, t: float) -> tuple[float, float]:
-        """Gives the slopes of the path, for the posterior mean.
 
-        Args:
-            t: Time, in [0, 1].
+def usual_vae(channels: int) -> VAE:
+    """Tells the VAE of a model whose file says nothing of it.
 
-        Returns:
-            (d alpha/dt, d beta/dt) at time t.
-        """
+    Args:
+        channels: Of its latents.
 
-    def _checked(self, t: float) -> float:
-        if not 0 <= t <= 1:
-            raise NoiseLevelError(f"t {t:g}: expected from 0 to 1")
-        return t
+    Returns:
+        Of four channels, the one of all published models; other encoders mostly shrink images by 16, and what is made
+        of their latents must be given.
+    """
+    if channels == LATENT_CHANNELS:
+        return VAE(LatentScale((LATENT_SCALE,)), VAE_FACTOR)
+    return VAE(None, 2 * VAE_FACTOR)
 
 
 @dataclass
@@ -78,42 +82,6 @@ class TransformerDenoiser(Denoiser):
         return torch.full((1,), self.classes.count, device=device)
 
 
-@dataclass
-class InterpolantDenoiser(TransformerDenoiser):
-    """A transformer on an interpolant, which predicts the velocity d x_t/dt."""
-
-    def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
-        """Solves x and the predicted velocity, two linear equations, for the data.
-
-        Args:
-            x: (B, C, H, W), in the network's input space.
-            sigma: Noise-to-signal ratio, (B,) or (1,).
-            label: From `label`.
-
-        Returns:
-            The posterior mean, (B, C, H, W).
-
-        Raises:
-            CheckpointError: If the network predicts something else than the velocity.
-        """
-        prediction = self.constructor["prediction"]
-        if prediction not in ("velocity", "v"):
-            raise CheckpointError(f"denoising from a {prediction} model is not supported, only from velocity")
-        assert isinstance(self.noise, Interpolant)
-        levels = sigma.flatten().double().tolist()
-        slopes = [self.noise.velocity(self.noise.to_native(s)) for s in levels]
-        signal, noise, level = (
-            x.new_tensor(values)[:, None, None, None] for values in (*map(list, zip(*slopes, strict=True)), levels)
-        )
-        velocity = self.predict(x, sigma, label)
-        # x = data + sigma·noise and velocity = signal·data + noise'·noise are two equations for the data.
-        data: Tensor = (velocity * level - noise * x) / (signal * level - noise)
-        return data
-
-
-InterpolantDenoiserT = TypeVar("InterpolantDenoiserT", bound=InterpolantDenoiser)
-
-
 @dataclass(frozen=True)
 class BuiltTransformer:
     """The network with its weights, and what was found out about it."""
@@ -125,6 +93,7 @@ class BuiltTransformer:
     default_layer: str
     constructor: dict[str, Any]
     evidence: tuple[str, ...]
+    latent_scale: LatentScale | None
 
     def fields(self) -> dict[str, Any]:
         """Gives the arguments of a `Denoiser`, except for those that the family decides."""
@@ -134,12 +103,24 @@ class BuiltTransformer:
             "classes": self.classes,
             "layers": self.layers,
             "default_layer": self.default_layer,
-            "latent_scale": LATENT_SCALE if self.space.kind == "latents" else None,
+            "latent_scale": self.latent_scale,
         }
 
 
 def is_transformer(checkpoint: Checkpoint) -> bool:
-    """Tells whether the tensors are named like those of DiT and its relatives.
+    """Tells whether the tensors are named like those of DiT and SiT, without a later part.
+
+    Args:
+        checkpoint: As it was read.
+
+    Returns:
+        True if the patch embedding, the first attention and the table of positions are there.
+    """
+    return is_trunk(checkpoint) and later_part(checkpoint) is None
+
+
+def is_trunk(checkpoint: Checkpoint) -> bool:
+    """Tells whether the tensors are named like those of DiT and its relatives, whatever else they have.
 
     Args:
         checkpoint: As it was read.
@@ -148,6 +129,30 @@ def is_transformer(checkpoint: Checkpoint) -> bool:
         True if the patch embedding, the first attention and the table of positions are there.
     """
     return all(n in checkpoint.tensors for n in ("x_embedder.proj.weight", "blocks.0.attn.qkv.weight", "pos_embed"))
+
+
+def later_part(checkpoint: Checkpoint) -> str | None:
+    """Finds a part that LightningDiT has and DiT, SiT and REPA have not.
+
+    Args:
+        checkpoint: One for which `is_trunk` is true.
+
+    Returns:
+        The part's name; None where there is none.
+    """
+    tensors = checkpoint.tensors
+    modulation = tensors.get("blocks.0.adaLN_modulation.1.weight")
+    found = {
+        "rotary positions": _ROTARY in tensors,
+        "RMS norms": "blocks.0.norm1.weight" in tensors,
+        "SwiGLU": "blocks.0.mlp.w12.weight" in tensors,
+        "modulation without shift": modulation is not None and _is_unshifted(tuple(modulation.shape)),
+    }
+    return next((name for name, there in found.items() if there), None)
+
+
+def _is_unshifted(modulation: tuple[int, ...]) -> bool:
+    return len(modulation) == 2 and modulation[0] == 4 * modulation[1]
 
 
 def output_ratio(checkpoint: Checkpoint) -> float | None:
@@ -180,12 +185,19 @@ def facts_of(checkpoint: Checkpoint, config: Mapping[str, str], settings: tuple[
     return Facts(checkpoint.path, said, config, settings)
 
 
-def build_transformer(tensors: Mapping[str, Tensor], facts: Facts) -> BuiltTransformer:
+def build_transformer(
+    tensors: Mapping[str, Tensor],
+    facts: Facts,
+    sizes: Mapping[tuple[int, int], int] = HEADS,
+    vae: VAE | None = None,
+) -> BuiltTransformer:
     """Builds the transformer and gives it its weights.
 
     Args:
         tensors: Under the transformer's own names.
         facts: From `facts_of`.
+        sizes: Heads of the family's published sizes, by (depth, width).
+        vae: Of a model on latents; if None, that of the published models.
 
     Returns:
         The network and what was found out about it.
@@ -196,67 +208,28 @@ def build_transformer(tensors: Mapping[str, Tensor], facts: Facts) -> BuiltTrans
         UsageError: If `--config` contradicts them.
     """
     path, shape = facts.path, infer_shape(facts.path, tensors)
-    heads, why_heads = _heads(shape, tensors.get(_Q_NORM), facts)
+    heads, why_heads = _heads(shape, _head_width(tensors), facts, sizes)
     classes, why_classes = _classes(shape["label_rows"], facts)
     network = build_on_meta(lambda: DiffusionTransformer(**shape, num_heads=heads), path, tensors)
     channels, side = shape["in_channels"], shape["input_size"]
     latent = channels not in (1, 3)
-    space = input_space(channels, side, latent, "adm")
+    vae = vae or usual_vae(channels)
+    space = input_space(channels, side, latent, "adm", vae.factor)
     layers = dry_walk(network, space, torch.zeros(1, dtype=torch.int64, device="meta"), path)
     load_weights(network, tensors, path)
     default = f"blocks.{max(0, shape['depth'] // 2 - 1)}"
     constructor = {**shape, "num_heads": heads, "num_classes": classes.count}
-    return BuiltTransformer(network, space, classes, layers, default, constructor, (why_heads, why_classes))
+    evidence = why_heads, why_classes
+    scale = vae.scale if latent else None
+    return BuiltTransformer(network, space, classes, layers, default, constructor, evidence, scale)
 
 
-_SETTINGS = ("path_type", "prediction", "num_classes", "num_heads")
-PREDICTIONS = ("velocity", "v", "noise", "score")
-"""What the network predicts, as training codes spell it; only the first two give the posterior mean."""
-
-
-def build_interpolant(
-    make: type[InterpolantDenoiserT],
-    paths: Mapping[str, type[Interpolant]],
-    default_path: str,
-    default_prediction: str,
-    checkpoint: Checkpoint,
-    tensors: Mapping[str, Tensor],
-    config: Mapping[str, str],
-    match: Match,
-) -> InterpolantDenoiserT:
-    """Builds a denoiser on one of a family's paths; a path that nobody names is assumed, with a warning.
-
-    Args:
-        make: The family's denoiser class.
-        paths: Name → noise convention.
-        default_path: Name of the path that is assumed.
-        default_prediction: What the network predicts where nobody says it, one of PREDICTIONS.
-        checkpoint: As it was read.
-        tensors: Its tensors, under the transformer's own names.
-        config: The user's `--config`.
-        match: The family's claim, for the evidence.
-
-    Returns:
-        The denoiser, its network on the CPU.
-
-    Raises:
-        CheckpointError: If the weights are not whole or do not say enough.
-    """
-    facts = facts_of(checkpoint, config, _SETTINGS)
-    path_type = facts.choice("path_type", default_path, paths)
-    prediction = facts.choice("prediction", default_prediction, PREDICTIONS)
-    built = build_transformer(tensors, facts)
-    others = " or ".join(name for name in paths if name != default_path)
-    assumed = not facts.says("path_type")
-    warnings = [f"the path is assumed to be {default_path} (`config=path_type={others}`)"] if assumed else []
-    return make(
-        network_class=f"{make.__name__.removesuffix('Denoiser')}({path_type}, {prediction})",
-        noise=paths[path_type](),
-        evidence="; ".join([match.why, *built.evidence]),
-        constructor={**built.constructor, "path_type": path_type, "prediction": prediction},
-        warnings=(*warnings, *early_average(checkpoint)),
-        **built.fields(),
-    )
+def _head_width(tensors: Mapping[str, Tensor]) -> tuple[int, str] | None:
+    """Width of a head, and the tensor that tells it."""
+    for name in (_Q_NORM, _ROTARY):
+        if name in tensors:
+            return tensors[name].shape[-1], name.rpartition(".")[0].rpartition(".")[2]
+    return None
 
 
 def infer_shape(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -280,11 +253,11 @@ def infer_shape(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         out = shapes["final_layer.linear.weight"][0] / patch**2
         frequency = shapes["t_embedder.mlp.0.weight"][1]
         rows, _ = shapes["y_embedder.embedding_table.weight"]
-        mlp = shapes["blocks.0.mlp.fc1.weight"][0] / width
-        if qk_norm := _Q_NORM in shapes:
-            (head,) = shapes[_Q_NORM]
-            if width % head:
-                raise CheckpointError(f"{path}: {_Q_NORM} has {head} numbers, of which {width} is no multiple")
+        swiglu, qk_norm, rotary = (n in shapes for n in ("blocks.0.mlp.w12.weight", _Q_NORM, _ROTARY))
+        mlp = (shapes["blocks.0.mlp.w12.weight"][0] // 2 if swiglu else shapes["blocks.0.mlp.fc1.weight"][0]) / width
+        for name in (_Q_NORM, _ROTARY):
+            if name in shapes and width % (head := shapes[name][-1]):
+                raise CheckpointError(f"{path}: {name} has {head} numbers, of which {width} is no multiple")
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(
             f"{path}: not a whole diffusion transformer: {error} is missing or of another shape"
@@ -310,28 +283,34 @@ def infer_shape(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         "mlp_ratio": mlp,
         "qk_norm": qk_norm,
         "frequency_size": frequency,
+        "rms_norm": "blocks.0.norm1.weight" in shapes,
+        "swiglu": swiglu,
+        "rotary": rotary,
+        "shift": not _is_unshifted(shapes.get("blocks.0.adaLN_modulation.1.weight", ())),
     }
 
 
-def _heads(shape: Mapping[str, Any], q_norm: Tensor | None, facts: Facts) -> tuple[int, str]:
+def _heads(
+    shape: Mapping[str, Any], told: tuple[int, str] | None, facts: Facts, sizes: Mapping[tuple[int, int], int]
+) -> tuple[int, str]:
     width, depth = shape["hidden_size"], shape["depth"]
     said = facts.integer("num_heads", 1, high=width) if facts.says("num_heads") else None
     of_user = "num_heads" in facts.config
     if of_user and said is not None and width % said:
         raise UsageError(f"`config=num_heads={said}`: the width {width} is not a multiple of it")
-    if q_norm is not None:
-        head = len(q_norm)
+    if told is not None:
+        head, tensor = told
         if of_user and said != width // head:
-            raise UsageError(f"`config=num_heads={said}` contradicts the q_norm weights, which say {width // head}")
-        return width // head, f"{width // head} heads from the length of q_norm"
+            raise UsageError(f"`config=num_heads={said}` contradicts the {tensor} weights, which say {width // head}")
+        return width // head, f"{width // head} heads from the length of {tensor}"
     if said is not None:
         if width % said:
             raise CheckpointError(
                 f"{facts.path}: it says {said} heads, but the width {width} is not a multiple of that"
             )
         return said, f"{said} heads {'as given' if of_user else 'from the file'}"
-    if (depth, width) in _HEADS or width == 1152:
-        heads = _HEADS.get((depth, width), 16)
+    if (depth, width) in sizes or width == 1152:
+        heads = sizes.get((depth, width), 16)
         return heads, f"{heads} heads, the published size of {depth} blocks of width {width}"
     raise CheckpointError(
         f"{facts.path}: {depth} blocks of width {width} are no published size, and the number of attention heads "

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import UnknownLayer, UsageError
 from diffscope.families._conventions import PlainSigma
+from diffscope.families._latents import LatentScale
 from diffscope.families.base import Classes, Denoiser, Layer, input_space
 from diffscope.families.networks.hooked import HookedNetwork, watched
 
@@ -79,7 +80,7 @@ def wrap(
         default_layer=default_layer or found[(len(found) - 1) // 2].name,
         evidence="a live network",
         constructor={"side": side, "channels": channels},
-        latent_scale=latent_scale,
+        latent_scale=None if latent_scale is None else LatentScale((latent_scale,)),
         posterior_mean=posterior_mean,
     )  # fmt: skip
     return denoiser

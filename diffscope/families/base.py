@@ -24,12 +24,17 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from diffscope.errors import CheckpointError, NoiseLevelError, UnknownLayer
+from diffscope.errors import CheckpointError, UnknownLayer
+from diffscope.families._latents import LatentScale, read_statistics
+from diffscope.families._ldm_encoder import open_encoder
+from diffscope.families._noise import NoiseConvention
 from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
 
+__all__ = ["Classes", "Denoiser", "InputSpace", "Layer", "Match", "NoiseConvention", "input_space"]
+
 VAE_FACTOR = 8
-"""Image side over latent side, of the VAE that the published models share."""
+"""Image side over latent side, of the VAE with four channels that most published models share."""
 
 
 @dataclass(frozen=True)
@@ -55,85 +60,6 @@ class InputSpace:
     image_side: int
     resize: Literal["lanczos", "adm"]
     """How the family's own data preparation brings an image to its size (`sources/base.py`)."""
-
-
-class NoiseConvention(ABC):
-    """The mapping between sigma, the noise-to-signal ratio, and what the network is told of it."""
-
-    native: str
-    """What the network is fed, in words, with its direction."""
-    sigma_min: float
-    sigma_max: float
-    discrete: ClassVar[bool] = False
-    spacing: float = 1
-    """Of discrete levels: how far what the network is fed rises from one to the next."""
-    trained: ClassVar[tuple[float, float]] = (0.0, math.inf)
-    """The levels that such networks are trained at, where the range allows more."""
-
-    @abstractmethod
-    def to_native(self, sigma: float) -> float:
-        """Converts a noise level to what the network is fed.
-
-        Args:
-            sigma: Noise-to-signal ratio, in [sigma_min, sigma_max].
-
-        Returns:
-            The network's own time or step.
-        """
-
-    @abstractmethod
-    def to_sigma(self, t: float) -> float:
-        """Converts what the network is fed to a noise level: the inverse of `to_native`.
-
-        Args:
-            t: The network's own time or step.
-
-        Returns:
-            Noise-to-signal ratio.
-
-        Raises:
-            NoiseLevelError: If `t` is outside the network's range, where that has bounds.
-        """
-
-    @abstractmethod
-    def input_scale(self, sigma: float) -> float:
-        """Gives the factor in the network's input, input_scale · (data + sigma · noise).
-
-        Args:
-            sigma: Noise-to-signal ratio.
-
-        Returns:
-            The factor, above 0.
-        """
-
-    def nearest(self, sigma: float) -> float:
-        """Gives the noise level that is used where another one is asked for.
-
-        Args:
-            sigma: Noise-to-signal ratio.
-
-        Returns:
-            `sigma` itself; of discrete levels the nearest.
-        """
-        return sigma
-
-    def check(self, sigma: float) -> float:
-        """Gives the noise level that is used for `sigma`, if the model has it.
-
-        Args:
-            sigma: Noise-to-signal ratio that was asked for.
-
-        Returns:
-            `nearest(sigma)`.
-
-        Raises:
-            NoiseLevelError: If it is outside [sigma_min, sigma_max], or not above 0.
-        """
-        if not (math.isfinite(sigma) and self.sigma_min <= sigma <= self.sigma_max and sigma > 0):
-            low = "above 0" if self.sigma_min == 0 else f"from {self.sigma_min:.6g}"
-            high = "without upper limit" if math.isinf(self.sigma_max) else f"up to {self.sigma_max:.6g}"
-            raise NoiseLevelError(f"sigma {sigma:g} is outside this model's range: {low}, {high}")
-        return self.nearest(sigma)
 
 
 @dataclass(frozen=True)
@@ -185,8 +111,10 @@ class Denoiser(ABC):
     constructor: dict[str, Any] = field(default_factory=dict)
     """What the network was built with: enough to build it again."""
     warnings: tuple[str, ...] = ()
-    latent_scale: float | None = None
-    """What a latent model multiplies the VAE's latents with; None for models on pixels."""
+    latent_scale: LatentScale | None = None
+    """What a latent model makes of the VAE's latents; None for models on pixels, and where it is yet to be given."""
+    given_scale: bool = False
+    """Whether the user gave it, rather than the file."""
     encoder: Autoencoder | None = None
     """A latent model's own image encoder, from `use_encoder`."""
 
@@ -194,23 +122,25 @@ class Denoiser(ABC):
         """Reads the VAE of a latent model, or takes one that was read before; models on pixels take none.
 
         Args:
-            path: A diffusers folder or Hub reference of an AutoencoderKL.
+            path: A diffusers folder or Hub reference of an AutoencoderKL, or a file of the code of latent diffusion.
             encoder: The same VAE, read before.
 
         Raises:
             CheckpointError: If it is missing, cannot be read, has another number of channels than the model, or is
                 given for a model on pixels.
         """
-        if self.latent_scale is None:
+        if self.space.kind == "pixels":
             if path is not None:
                 raise CheckpointError(f"`vae={path}`: this model works on pixels and takes no image encoder")
             return
         if path is None and encoder is None:
+            channels = self.space.channels
+            kind = "sd-vae-ft-ema" if channels == 4 else f"an AutoencoderKL of {channels} channels"
             raise CheckpointError(
-                "this model works on VAE latents: give its image encoder, a diffusers folder of sd-vae-ft-ema, "
+                f"this model works on VAE latents: give its image encoder, a diffusers folder of {kind}, "
                 "with `vae=PATH`, or latents made beforehand (.npz) as `data=`"
             )
-        encoder = encoder or Autoencoder(str(path))
+        encoder = encoder or open_encoder(str(path))
         side = self.space.side * encoder.factor
         if encoder.latent_channels != self.space.channels:
             raise CheckpointError(
@@ -218,6 +148,21 @@ class Denoiser(ABC):
             )
         self.encoder = encoder
         self.space = replace(self.space, image_channels=encoder.image_channels, image_side=side)
+
+    def use_statistics(self, path: str) -> None:
+        """Reads the statistics of the latents, which then hold in place of what the model's file says.
+
+        Args:
+            path: As for `read_statistics`.
+
+        Raises:
+            CheckpointError: If there are none in it, of another number of channels, or the model works on pixels.
+        """
+        if self.space.kind == "pixels":
+            raise CheckpointError(
+                f"`latent_stats={path}`: this model works on pixels and takes no statistics of latents"
+            )
+        self.latent_scale, self.given_scale = read_statistics(path, self.space.channels), True
 
     @property
     def denoises(self) -> bool:
@@ -302,7 +247,7 @@ class Denoiser(ABC):
             Scaled latents (B, c, s, s).
         """
         assert self.latent_scale is not None
-        return self.latent_scale * (mean if noise is None else torch.addcmul(mean, std, noise))
+        return self.latent_scale.apply(mean if noise is None else torch.addcmul(mean, std, noise))
 
     def decode(self, x: Tensor) -> Tensor:
         """Brings points of the network's input space back to images: `encode` backwards.
@@ -326,7 +271,7 @@ class Denoiser(ABC):
             Unscaled latents (B, c, s, s).
         """
         assert self.latent_scale is not None
-        return x / self.latent_scale
+        return self.latent_scale.undo(x)
 
     def walk(self, x: Tensor, sigma: float, label: Tensor | None, until: Collection[str] | None = None) -> Walk:
         """Runs the network on x = data + sigma · noise, one layer at a time.
@@ -371,18 +316,21 @@ class Denoiser(ABC):
         raise UnknownLayer(f"no layer '{name}'; {hint}all layers: diffscope inspect CKPT")
 
 
-def input_space(channels: int, side: int, latent: bool, resize: Literal["lanczos", "adm"]) -> InputSpace:
-    """Describes the input of a model on pixels, or on latents of the VAE that the published models share.
+def input_space(
+    channels: int, side: int, latent: bool, resize: Literal["lanczos", "adm"], factor: int = VAE_FACTOR
+) -> InputSpace:
+    """Describes the input of a model on pixels, or on latents of a VAE.
 
     Args:
         channels: Of the network's input.
         side: Of the network's input, in pixels or latents.
-        latent: Whether it takes latents; images then have three channels and `VAE_FACTOR` times the side.
+        latent: Whether it takes latents; images then have three channels and `factor` times the side.
         resize: How the family's own data preparation brings an image to its size.
+        factor: Image side over latent side, until the VAE itself says it.
 
     Returns:
         The input space.
     """
     if latent:
-        return InputSpace("latents", channels, side, 3, side * VAE_FACTOR, resize)
+        return InputSpace("latents", channels, side, 3, side * factor, resize)
     return InputSpace("pixels", channels, side, channels, side, resize)

@@ -24,6 +24,7 @@ from diffscope.errors import CheckpointError, UsageError
 from diffscope.families._building import MAX_SIDE, build_on_meta, dry_walk, load_weights, shapes_of
 from diffscope.families._conventions import DiscreteSteps
 from diffscope.families._facts import MAX_LIST, Facts, file_arguments, shown
+from diffscope.families._latents import LatentScale
 from diffscope.families.base import Classes, Denoiser, Match, input_space
 from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.families.networks.hooked import HookedNetwork
@@ -170,7 +171,7 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Di
             "class": facts["class"], "network": arguments, "schedule": schedule, "latent_scale": latent_scale,
         },
         warnings=tuple(warnings),
-        latent_scale=latent_scale,
+        latent_scale=None if latent_scale is None else LatentScale((latent_scale,)),
         vae=checkpoint.attributes.get("vae"),
     )  # fmt: skip
 

@@ -70,7 +70,7 @@ def recognise(checkpoint: Checkpoint) -> Match | None:
         return Match(True, "the training arguments name a DiT and no path") if is_dit else None
     if output_ratio(checkpoint) != 2:
         return None  # DiT always learns the variance
-    if "DiT" in checkpoint.name:
+    if "DiT" in checkpoint.name.replace("LightningDiT", ""):
         return Match(True, "the file's name says DiT")
     if "SiT" in checkpoint.name:
         return None

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import CheckpointError
 from diffscope.families._building import build_on_meta, dry_walk, load_weights, shapes_of
 from diffscope.families._facts import Facts, file_arguments
+from diffscope.families._latents import LatentScale
 from diffscope.families._preconditioned import PreconditionedDenoiser, mid_of_unet, null_class_warnings
 from diffscope.families._preconditioners import EDMPrecond
 from diffscope.families.base import Classes, Match, input_space
@@ -25,10 +25,10 @@ from diffscope.families.networks.edm2_unet import EDM2UNet
 
 LATENT_CHANNELS = 4
 
-# The latents' mean and standard deviation over ImageNet, and what EDM2 brings the latter to.
-_RAW_MEAN = (5.81, 3.25, 0.12, -2.15)
-_RAW_STD = (4.17, 4.62, 3.71, 3.28)
-_FINAL_STD = 0.5
+# The latents' mean and standard deviation over ImageNet; EDM2 brings the latter to ½.
+_MEAN = (5.81, 3.25, 0.12, -2.15)
+_STD = (4.17, 4.62, 3.71, 3.28)
+LATENT_SCALE = LatentScale(tuple(0.5 / std for std in _STD), _MEAN)
 
 
 @dataclass
@@ -49,21 +49,6 @@ class EDM2Denoiser(PreconditionedDenoiser):
         """
         return super().encode(images if self.encoder is None else (images + 1) / 2, noise)
 
-    def scale_latents(self, mean: Tensor, std: Tensor, noise: Tensor | None) -> Tensor:
-        """Shifts and scales each channel to mean 0 and standard deviation ½.
-
-        Args:
-            mean: (B, 4, s, s).
-            std: Standard deviation, (B, 4, s, s).
-            noise: Standard normal, (B, 4, s, s); None takes the mean.
-
-        Returns:
-            Scaled latents (B, 4, s, s).
-        """
-        latents = mean if noise is None else torch.addcmul(mean, std, noise)
-        raw_mean, raw_std = self._raw(latents)
-        return (latents - raw_mean) * (_FINAL_STD / raw_std)
-
     def decode(self, x: Tensor) -> Tensor:
         """Brings latents back to images; the VAE's pixels are in [0, 1] here as well.
 
@@ -74,24 +59,6 @@ class EDM2Denoiser(PreconditionedDenoiser):
             Images (B, C, S, S), meant to lie in [-1, 1].
         """
         return x if self.encoder is None else 2 * super().decode(x) - 1
-
-    def unscale_latents(self, x: Tensor) -> Tensor:
-        """Undoes `scale_latents` without noise.
-
-        Args:
-            x: Scaled latents (B, 4, s, s).
-
-        Returns:
-            Unscaled latents (B, 4, s, s).
-        """
-        raw_mean, raw_std = self._raw(x)
-        return x * (raw_std / _FINAL_STD) + raw_mean
-
-    @staticmethod
-    def _raw(like: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each channel, (C, 1, 1), where and as precise as `like`."""
-        mean, std = (like.new_tensor(values)[:, None, None] for values in (_RAW_MEAN, _RAW_STD))
-        return mean, std
 
 
 def recognise(checkpoint: Checkpoint) -> Match | None:
@@ -151,7 +118,7 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> ED
         evidence=match.why,
         constructor={**arguments, "sigma_data": sigma_data},
         warnings=null_class_warnings(classes),
-        latent_scale=_FINAL_STD if latent else None,
+        latent_scale=LATENT_SCALE if latent else None,
     )
 
 

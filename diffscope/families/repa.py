@@ -2,7 +2,9 @@
 
 Yu et al., "Representation Alignment for Generation: Training Diffusion Transformers Is Easier Than You Think", 2024,
 https://arxiv.org/abs/2410.06940. Time runs from data (0) to noise (1), against SiT's direction. The projectors serve
-training alone and are left out.
+training alone and are left out, iREPA's too. REPA-E trains the VAE as well and normalises its latents by a batch norm
+in the network's file: Leng et al., "REPA-E: Unlocking VAE for End-to-End Tuning with Latent Diffusion Transformers",
+2025, https://arxiv.org/abs/2504.10483.
 """
 
 from __future__ import annotations
@@ -10,19 +12,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor
 
 from diffscope.checkpoints.base import Checkpoint
-from diffscope.families._transformers import (
-    Interpolant,
-    InterpolantDenoiser,
-    build_interpolant,
-    is_transformer,
-    output_ratio,
-)
+from diffscope.errors import CheckpointError
+from diffscope.families._conventions import unit_time
+from diffscope.families._interpolants import SETTINGS, Interpolant, InterpolantDenoiser, build_interpolant
+from diffscope.families._latents import scale_of
+from diffscope.families._transformers import VAE, facts_of, is_transformer, output_ratio, usual_vae
 from diffscope.families.base import Match
 
 
@@ -37,7 +37,7 @@ class linear(Interpolant):
 
     def to_sigma(self, t: float) -> float:
         """Gives t/(1 - t); NoiseLevelError outside of [0, 1]."""
-        return self._checked(t) / (1 - t) if t < 1 else math.inf
+        return unit_time(t) / (1 - t) if t < 1 else math.inf
 
     def input_scale(self, sigma: float) -> float:
         """Gives alpha = 1/(1 + sigma)."""
@@ -59,7 +59,7 @@ class cosine(Interpolant):
 
     def to_sigma(self, t: float) -> float:
         """Gives tan(πt/2); NoiseLevelError outside of [0, 1]."""
-        return math.tan(math.pi / 2 * self._checked(t)) if t < 1 else math.inf
+        return math.tan(math.pi / 2 * unit_time(t)) if t < 1 else math.inf
 
     def input_scale(self, sigma: float) -> float:
         """Gives alpha = 1/√(1 + sigma²)."""
@@ -71,6 +71,8 @@ class cosine(Interpolant):
 
 
 PATHS: dict[str, type[Interpolant]] = {path.__name__: path for path in (linear, cosine)}
+_OF_CLASS_TOKENS = ("cls_projectors2.weight", "wg_norm.weight", "final_layer.linear_cls.weight")
+"""What REG adds: Wu et al., "Representation Entanglement for Generation", 2025, https://arxiv.org/abs/2507.01467."""
 
 
 @dataclass
@@ -78,6 +80,8 @@ class REPADenoiser(InterpolantDenoiser):
     """A REPA checkpoint as a denoiser."""
 
     family: ClassVar[str] = "repa"
+    paths: ClassVar[Mapping[str, type[Interpolant]]] = PATHS
+    predicts: ClassVar[str] = "v"
 
 
 def recognise(checkpoint: Checkpoint) -> Match | None:
@@ -86,11 +90,15 @@ def recognise(checkpoint: Checkpoint) -> Match | None:
         return None
     if any(n.startswith("projectors.") for n in checkpoint.tensors):
         return Match(True, "the file holds REPA's projectors")
+    if "bn.running_mean" in checkpoint.tensors:
+        return Match(True, "the file holds REPA-E's batch norm of the latents")
+    if any(n in checkpoint.tensors for n in _OF_CLASS_TOKENS):
+        return Match(True, "the file holds REG's class token")
     if any(n.startswith("decoder_blocks.") for n in checkpoint.tensors):
         return Match(True, "the file holds REPA's older decoder_blocks")
     if checkpoint.training_args:
-        is_repa = "encoder_depth" in checkpoint.training_args
-        return Match(True, "the training arguments have REPA's encoder_depth") if is_repa else None
+        named = next((key for key in ("encoder_depth", "projection_layer_type") if key in checkpoint.training_args), "")
+        return Match(True, f"the training arguments have REPA's {named}") if named else None
     if output_ratio(checkpoint) != 1 or "SiT" in checkpoint.name:
         return None  # REPA never learns the variance
     return Match(False, "the weights fit, stripped of projectors")
@@ -113,7 +121,41 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> RE
         UsageError: If `config` has an unknown key or value.
     """
     tensors = _native_names(checkpoint.tensors)
-    return build_interpolant(REPADenoiser, PATHS, "linear", "v", checkpoint, tensors, config, match)
+    if odd := next((name for name in _OF_CLASS_TOKENS if name in tensors), None):
+        raise CheckpointError(
+            f"{checkpoint.path}: a REG network ({odd}), which is fed the noised class token of a DINOv2 beside each "
+            "image and was never trained without; no such token is made here: give a REPA or SiT checkpoint"
+        )
+    vae = _vae(checkpoint, {name: tensors.pop(name) for name in [*tensors] if name.startswith("bn.")})
+    facts = facts_of(checkpoint, config, SETTINGS)
+    denoiser = build_interpolant(REPADenoiser, checkpoint, tensors, facts, match, vae=vae)
+    if "bn.running_mean" in checkpoint.tensors:
+        denoiser.warnings += (
+            "latents must be those of REPA-E's own VAE, which was trained with the network, not of the original one",
+        )
+    return denoiser
+
+
+def _vae(checkpoint: Checkpoint, norm: Mapping[str, Tensor]) -> VAE | None:
+    """What the file says of its VAE: REPA-E's batch norm of the latents, and the side of images in training."""
+    patches, positions = checkpoint.tensors["x_embedder.proj.weight"], checkpoint.tensors["pos_embed"]
+    if patches.dim() != 4 or positions.dim() != 3:
+        return None  # refused where the network's shape is read
+    channels, side = patches.shape[1], math.isqrt(positions.shape[1]) * patches.shape[2]
+    vae = usual_vae(channels)
+    resolution = checkpoint.training_args.get("resolution")
+    if type(resolution) is int and side and resolution >= side and resolution % side == 0:
+        vae = replace(vae, factor=resolution // side)
+    if not norm:
+        return vae
+    mean, variance = (norm.get(f"bn.running_{name}") for name in ("mean", "var"))
+    if mean is None or variance is None or not mean.shape == variance.shape == (channels,):
+        raise CheckpointError(
+            f"{checkpoint.path}: a batch norm of the latents that is not whole; expected bn.running_mean and "
+            f"bn.running_var of {channels} numbers, as the network takes {channels} channels"
+        )
+    factor = variance.double().rsqrt().nan_to_num(math.inf).tolist()
+    return replace(vae, scale=scale_of(checkpoint.path, mean.double().tolist(), factor))
 
 
 def _native_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

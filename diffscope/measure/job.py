@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from diffscope import seeding
 from diffscope.checkpoints import Checkpoint
-from diffscope.errors import DataError, NoiseLevelError, UnknownLayer, UsageError
+from diffscope.errors import CheckpointError, DataError, NoiseLevelError, UnknownLayer, UsageError
 from diffscope.extraction import Plan, resolve_device, resolve_precision
 from diffscope.families.base import Denoiser, Layer, NoiseConvention
 from diffscope.options.option import Declared, protocol_values
@@ -61,6 +61,7 @@ class Job:
         """Reads and hashes checkpoint and images, once: seconds for gigabytes."""
         plan, denoiser = self.plan, self.denoiser
         chosen = dict(protocol_values((self.settings, *self.options)))
+        scale = denoiser.latent_scale if denoiser.given_scale else None
         return Protocol(
             checkpoint=self.checkpoint.sha256(),
             weights=self.checkpoint.weights,
@@ -79,7 +80,10 @@ class Job:
             generator=seeding.GENERATOR,
             max_pixels=None if self.settings.max_pixels == MAX_PIXELS else self.settings.max_pixels,
             **{name: value for name, value in chosen.items() if name in Protocol.__dataclass_fields__},
-            more={name: value for name, value in chosen.items() if name not in Protocol.__dataclass_fields__},
+            more={
+                **{name: value for name, value in chosen.items() if name not in Protocol.__dataclass_fields__},
+                **({} if scale is None else {"latent_scale": asdict(scale)}),
+            },
         )
 
 
@@ -169,8 +173,14 @@ def _sigma_of(noise: NoiseConvention, t: float) -> float:
 def _check_inputs(denoiser: Denoiser, source: Source, settings: Settings) -> None:
     if not len(source):
         raise DataError(f"{source.path}: no images in it")
-    if denoiser.latent_scale is None and source.kind == "latents":
+    if denoiser.space.kind == "pixels" and source.kind == "latents":
         raise DataError(f"`data={source.path}` holds latents, but this model works on pixels; give images")
+    if denoiser.space.kind == "latents" and denoiser.latent_scale is None:
+        raise CheckpointError(
+            "this model takes latents normalised by the mean and deviation of each channel, which its file does not "
+            "hold: give them with `latent_stats=FILE`, a latents_stats.pt, or `latent_stats=none` for latents that are "
+            "normalised already"
+        )
     if source.kind == "latents":
         _check_latents(denoiser, source)
     if source.kind == "latents" and settings.augment != "none":

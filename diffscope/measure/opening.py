@@ -62,4 +62,8 @@ def job_of(
     """What `open_job` gives, of a checkpoint that is loaded already."""
     if denoiser.encoder is None and (source.kind != "latents" or loading.vae is not None):
         denoiser.use_encoder(loading.vae, encoder)
+    if loading.latent_stats is not None:
+        denoiser.use_statistics(loading.latent_stats)
+    elif denoiser.latent_scale is None and denoiser.space.kind == "latents" and source.statistics is not None:
+        denoiser.use_statistics(source.statistics)
     return prepare(found, denoiser, source, settings, options)

@@ -206,7 +206,7 @@ class Loading(Declared):
     family: Annotated[
         str | None,
         Option(
-            "Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, diffusers.",
+            "Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.",
             shown="",
             completes="families",
         ),
@@ -227,6 +227,15 @@ class Loading(Declared):
             "Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].",
             metavar="DIR",
             shown="",
+            path=True,
+        ),
+    ] = None
+    latent_stats: Annotated[
+        str | None,
+        Option(
+            "Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are normalised.",
+            metavar="FILE",
+            shown="those beside the latents",
             path=True,
         ),
     ] = None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import posixpath
+import re
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from diffscope.formats import PICTURE_ENDINGS
 
 LABEL_FILE = "dataset.json"
 """EDM's name for the list of labels at the root of a data set."""
+_SHARD = re.compile(r"latents_rank\d+_shard\d+\.safetensors")
 LARGEST_LABEL = 2**31 - 1
 
 
@@ -28,6 +31,20 @@ def is_image(name: str) -> bool:
 def is_hidden(part: str) -> bool:
     """Whether a part of a name is hidden, or what macOS adds to zips."""
     return part.startswith(".") or part == "__MACOSX"
+
+
+def is_shard(name: str) -> bool:
+    """Whether a file's name is that of latents in shards (`shards.py`)."""
+    return _SHARD.fullmatch(name) is not None
+
+
+def has_shards(folder: str) -> bool:
+    """Whether a folder holds latents in shards; False where it cannot be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(is_shard(entry.name) for entry in entries)
+    except OSError:
+        return False
 
 
 def no_images(path: str, files: int) -> DataError:

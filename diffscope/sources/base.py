@@ -59,6 +59,8 @@ class Source(ABC):
     """int64 [count], or None where the source does not say."""
     class_names: list[str] | None = None
     """What the labels count, where the classes have names (folders)."""
+    statistics: str | None = None
+    """Of latents: the file beside them with the mean and deviation of each channel."""
     max_pixels: int = MAX_PIXELS
     """Of a stored picture; a larger one is unreadable."""
 
@@ -93,7 +95,7 @@ class Source(ABC):
         Returns:
             kind "images":  uint8 [channels, side, side].
             kind "floats":  float32 [channels, side, side], in the network's own data units.
-            kind "latents": float32 [2, 4, h, w], mean and standard deviation, unscaled (zero where unknown).
+            kind "latents": float32 [2, C, h, w], mean and standard deviation, unscaled (zero where unknown).
 
         Raises:
             DataError: The image cannot be read; the message names it.

@@ -1,4 +1,4 @@
-"""Latents made beforehand: `.npz` with `mean` [N, 4, h, w], if known `std` of the same shape, and labels as `y`.
+"""Latents made beforehand: `.npz` with `mean` [N, C, h, w], if known `std` of the same shape, and labels as `y`.
 
 Both are the VAE's posterior as it stands, unscaled: the family multiplies by its own factor.
 """
@@ -46,9 +46,9 @@ class LatentSource(Source):
     def __init__(self, path: str) -> None:
         self.path = path
         mean = _npz.member(path, "mean")
-        if mean is None or len(mean.shape) != 4 or mean.shape[1] != 4 or mean.dtype.kind != "f":
+        if mean is None or len(mean.shape) != 4 or mean.dtype.kind != "f":
             found = "nothing" if mean is None else f"{mean.dtype} {list(mean.shape)}"
-            raise DataError(f"{path} has {found} as mean. Expected floats [N, 4, h, w], unscaled; save them so.")
+            raise DataError(f"{path} has {found} as mean. Expected floats [N, C, h, w], unscaled; save them so.")
         std = _npz.member(path, "std")
         if std is not None and (std.shape != mean.shape or std.dtype.kind != "f"):
             raise DataError(
@@ -74,7 +74,7 @@ class LatentSource(Source):
             target: Does not apply: latents cannot be cropped or resized.
 
         Returns:
-            float32 [2, 4, h, w], mean and standard deviation, unscaled; the latter zero where the file has no `std`.
+            float32 [2, C, h, w], mean and standard deviation, unscaled; the latter zero where the file has no `std`.
 
         Raises:
             DataError: A value is not finite, or a standard deviation is below 0.

@@ -67,6 +67,16 @@ EXAMPLES: dict[str, Example] = {
     "dit": Example("dit", lambda: bare("my-DiT.pt", weights("sit/dit")), {"num_heads": "3"}),
     "repa dump": Example("repa", lambda: read(str(DATA / "sit" / "repa_dump.pt")), {"num_heads": "2"}),
     "repa cosine": Example("repa", lambda: bare("x.pt", weights("sit/repa_qk_norm")), {"path_type": "cosine"}),
+    "repa-e": Example("repa", lambda: read(str(DATA / "repae" / "0000400.pt")), {"num_heads": "2"}),
+    "lightningdit": Example("lightningdit", lambda: read(str(DATA / "lightningdit" / "0000100.pt"))),
+    "lightningdit layernorm": Example(
+        "lightningdit", lambda: read(str(DATA / "lightningdit" / "layernorm_qknorm.pt")), {"path_type": "GVP"}
+    ),
+    "lightningdit latents": Example("lightningdit", lambda: read(str(DATA / "lightningdit" / "latents.pt"))),
+    "jit": Example("jit", lambda: read(str(DATA / "jit" / "checkpoint-last.pt")), {"in_context_start": "2"}),
+    "jit noise2": Example(
+        "jit", lambda: read(str(DATA / "jit" / "noise2.pt")), {"in_context_start": "1", "noise_scale": "2"}
+    ),
     "diffusers unet": Example("diffusers", lambda: read(str(DATA / "sit" / "diffusers-unet"))),
     "diffusers dit": Example("diffusers", lambda: read(str(DATA / "sit" / "diffusers-dit"))),
     "edm2": Example("edm2", lambda: bare("x.pt", weights("edm/edm2_cond")), {"channels_per_head": "8"}),

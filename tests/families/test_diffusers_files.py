@@ -19,6 +19,7 @@ from torch import Tensor
 from diffscope import families
 from diffscope.checkpoints import Checkpoint, read
 from diffscope.errors import CheckpointError, WeightsMismatch
+from diffscope.families._latents import LatentScale
 from diffscope.families.diffusers import DiffusersDenoiser
 
 
@@ -53,7 +54,7 @@ def test_the_encoder_and_its_scale_are_the_pipeline_s(tmp_path: Path) -> None:
         assert isinstance(model, DiffusersDenoiser)
         model.use_encoder(None)
         assert model.encoder is not None
-        assert model.latent_scale == 0.5
+        assert model.latent_scale == LatentScale((0.5,))
         assert model.warnings == ()
         assert model.space.image_side == 64
     config.write_text(json.dumps({**json.loads(config.read_text()), "shift_factor": 0.5}))

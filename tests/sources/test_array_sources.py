@@ -85,7 +85,7 @@ def test_latents_are_mean_and_std_unscaled(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"mean": np.zeros((2, 3, 8, 8))}, r"float64 \[2, 3, 8, 8\] as mean\. Expected floats \[N, 4, h, w\]"),
+        ({"mean": np.zeros((2, 8, 8))}, r"float64 \[2, 8, 8\] as mean\. Expected floats \[N, C, h, w\]"),
         ({"mean": np.zeros((2, 4, 8, 8), int)}, "Expected floats"),
         ({"mean": np.zeros((2, 4, 8, 8)), "std": np.zeros((2, 4))}, r"\[2, 4\] as std"),
     ],

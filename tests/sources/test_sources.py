@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from huggingface_hub import constants
 from picture_files import GREY, RGB, pixels, tree, zipped
+from safetensors.numpy import save_file
 
 from diffscope import registry
 from diffscope.errors import DataError
@@ -47,6 +48,16 @@ def cached_data_set(folder: Path) -> str:
     return f"hf://datasets/owner/{folder.name}@{commit}"
 
 
+def shard_folder(folder: Path) -> str:
+    rng = np.random.default_rng(0)
+    (folder / "latents").mkdir()
+    for number, count in enumerate((2, 3)):
+        latents = rng.standard_normal((count, 4, 2, 2)).astype(np.float32)
+        tensors = {"latents": latents, "latents_flip": latents[..., ::-1].copy(), "labels": np.arange(count)}
+        save_file(tensors, folder / "latents" / f"latents_rank00_shard{number:03d}.safetensors")
+    return str(folder / "latents")
+
+
 EXAMPLES: dict[str, Callable[[Path], str]] = {
     "archive": lambda folder: str(zipped(tree(folder / "plain"), folder / "plain.zip")),
     "arrays": array_file,
@@ -54,6 +65,7 @@ EXAMPLES: dict[str, Callable[[Path], str]] = {
     "hub": cached_data_set,
     "latents": latent_file,
     "parquet": parquet_file,
+    "shards": shard_folder,
     "mixture": lambda folder: "mixture:count=7,classes=2,rank=2,seed=3",
     "synthetic": lambda folder: "synthetic:count=7,seed=3",
 }

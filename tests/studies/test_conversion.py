@@ -20,6 +20,9 @@ FILES = {
     "adm": ("adm/adm_new_order.pt", None, {"image_size": "8", "num_heads": "4", "use_new_attention_order": "true"}),
     "sit bare": ("containers/sit_bare.pt", "sit", {"num_heads": "4", "path_type": "GVP"}),
     "sit dump": ("sit/train_dump.pt", None, {"num_heads": "3"}),
+    "jit": ("jit/noise2.pt", None, {"in_context_start": "1", "noise_scale": "2"}),
+    "lightningdit": ("lightningdit/latents.pt", None, {"latent_multiplier": "0.5"}),
+    "repa-e": ("repae/0000400.pt", None, {"num_heads": "2"}),
     "repa dump": ("sit/repa_dump.pt", None, {"num_heads": "2"}),
 }
 
@@ -33,6 +36,7 @@ def test_a_converted_file_is_the_same_model(name: str, tmp_path: Path) -> None:
     after = families.load(read(str(tmp_path / "out.safetensors")))
     assert (after.family, after.constructor, after.layers) == (before.family, before.constructor, before.layers)
     assert (after.noise.native, after.classes) == (before.noise.native, before.classes)
+    assert (after.noise.to_native(0.5), after.latent_scale) == (before.noise.to_native(0.5), before.latent_scale)
     for key, tensor in before.network.state_dict().items():
         assert torch.equal(after.network.state_dict()[key], tensor), key
     assert read(str(tmp_path / "out.safetensors")).step == checkpoint.step

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,33 +27,14 @@ class Autoencoder:
 
     Args:
         path: A diffusers folder or Hub reference of an AutoencoderKL.
+        model: The same, where it was made of another kind of file.
 
     Raises:
         CheckpointError: If it is no AutoencoderKL, or its weights do not fit its config.json.
     """
 
-    def __init__(self, path: str) -> None:
-        folder = _folder(path)
-        kl = diffusers_class("AutoencoderKL")
-        try:
-            loaded = kl.from_pretrained(
-                folder,
-                output_loading_info=True,
-                low_cpu_mem_usage=False,
-                local_files_only=True,
-                torch_dtype=torch.float32,
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise CheckpointError(
-                f"{path}: cannot be read as an AutoencoderKL: {' '.join(str(error).split())}"
-            ) from None
-        model, info = loaded
-        # diffusers only logs these, and leaves missing weights uninitialised.
-        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
-            if info.get(kind):
-                raise CheckpointError(
-                    f"{path}: the VAE's weights do not fit its config.json: {kind} {list(info[kind])[:3]}"
-                )
+    def __init__(self, path: str, model: Any = None) -> None:
+        model = _from_folder(path) if model is None else model
         self.path = path
         self.factor = 2 ** (len(model.config.block_out_channels) - 1)
         self.image_channels, self.latent_channels = int(model.config.in_channels), int(model.config.latent_channels)
@@ -93,6 +75,30 @@ class Autoencoder:
         """
         images: Tensor = self.model.decode(latents).sample
         return images
+
+
+def _from_folder(path: str) -> Any:
+    """Reads a diffusers folder by the library, which is held to what it only logs."""
+    folder = _folder(path)
+    kl = diffusers_class("AutoencoderKL")
+    try:
+        loaded = kl.from_pretrained(
+            folder,
+            output_loading_info=True,
+            low_cpu_mem_usage=False,
+            local_files_only=True,
+            torch_dtype=torch.float32,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: cannot be read as an AutoencoderKL: {' '.join(str(error).split())}") from None
+    model, info = loaded
+    # diffusers only logs these, and leaves missing weights uninitialised.
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
+        if info.get(kind):
+            raise CheckpointError(
+                f"{path}: the VAE's weights do not fit its config.json: {kind} {list(info[kind])[:3]}"
+            )
+    return model
 
 
 def _folder(path: str) -> Path:

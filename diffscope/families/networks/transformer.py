@@ -1,4 +1,4 @@
-"""The transformer of DiT, SiT and REPA: patches, blocks modulated by time and class (adaLN-Zero), a linear head.
+"""The transformer of DiT, SiT, REPA and LightningDiT: patches, blocks modulated by time and class, a linear head.
 
 Peebles & Xie, "Scalable Diffusion Models with Transformers", 2023, https://arxiv.org/abs/2212.09748; Ma et al., "SiT",
 2024, https://arxiv.org/abs/2401.08740. Parameter names and shapes are those of the published checkpoints.
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffscope.families.networks.attention import attend
+from diffscope.families.networks.transformer_blocks import Block, modulation, rotary_table, token_norm
 from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
 
 
@@ -33,6 +33,10 @@ class DiffusionTransformer(WalkedNetwork):
         mlp_ratio: Hidden width of the MLPs, in token widths.
         qk_norm: Whether queries and keys are normalised.
         frequency_size: Number of sines and cosines that embed the time.
+        rms_norm: Whether norms divide by the root mean square and multiply by weights, rather than LayerNorm's.
+        swiglu: Whether the MLPs are gated.
+        rotary: Whether queries and keys are turned by their positions, by tables that are stored with the weights.
+        shift: Whether the blocks shift normalised tokens, rather than scale them alone.
     """
 
     trunk = ("x_embedder", "blocks", "final_layer")
@@ -50,6 +54,10 @@ class DiffusionTransformer(WalkedNetwork):
         mlp_ratio: float = 4.0,
         qk_norm: bool = False,
         frequency_size: int = 256,
+        rms_norm: bool = False,
+        swiglu: bool = False,
+        rotary: bool = False,
+        shift: bool = True,
     ) -> None:
         super().__init__()
         self.patch_size, self.out_channels, self.grid = patch_size, out_channels, input_size // patch_size
@@ -57,8 +65,12 @@ class DiffusionTransformer(WalkedNetwork):
         self.t_embedder = TimeEmbedding(frequency_size, hidden_size)
         self.y_embedder = LabelEmbedding(label_rows, hidden_size)
         self.pos_embed = nn.Parameter(position_table(hidden_size, self.grid), requires_grad=False)
-        self.blocks = nn.ModuleList(Block(hidden_size, num_heads, mlp_ratio, qk_norm) for _ in range(depth))
-        self.final_layer = FinalLayer(hidden_size, patch_size * patch_size * out_channels)
+        self.feat_rope = RotaryTable(self.grid, hidden_size // num_heads) if rotary else None
+        hidden = round(hidden_size * mlp_ratio)
+        self.blocks = nn.ModuleList(
+            Block(hidden_size, num_heads, hidden, qk_norm, rms_norm, swiglu, shift) for _ in range(depth)
+        )
+        self.final_layer = FinalLayer(hidden_size, patch_size * patch_size * out_channels, rms_norm)
 
     def walk(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Walk:
         """Yields the layers.
@@ -76,18 +88,14 @@ class DiffusionTransformer(WalkedNetwork):
         tokens = self.x_embedder(x.to(self.x_embedder.proj.weight.dtype))
         yield "x_embedder", tokens
         tokens = tokens + self.pos_embed.to(tokens.dtype)
-        modulation = F.silu(condition.to(tokens.dtype))
+        condition = F.silu(condition.to(tokens.dtype))
+        rotary = None if self.feat_rope is None else (self.feat_rope.freqs_cos, self.feat_rope.freqs_sin)
         for i, block in enumerate(self.blocks):
-            tokens = block(tokens, modulation)
+            tokens = block(tokens, condition, rotary)
             yield f"blocks.{i}", tokens
-        tokens = self.final_layer(tokens, modulation)
+        tokens = self.final_layer(tokens, condition)
         yield "final_layer", tokens
-        yield OUTPUT, self._unpatchify(tokens)
-
-    def _unpatchify(self, tokens: Tensor) -> Tensor:
-        p, g, c = self.patch_size, self.grid, self.out_channels
-        patches = tokens.view(tokens.shape[0], g, g, p, p, c)  # (grid row, grid column, row, column, channel)
-        return patches.permute(0, 5, 1, 3, 2, 4).reshape(tokens.shape[0], c, g * p, g * p)
+        yield OUTPUT, unpatchify(tokens, self.patch_size, self.out_channels)
 
 
 class PatchEmbedding(nn.Module):
@@ -186,114 +194,68 @@ class LabelEmbedding(nn.Module):
         return embedding
 
 
-class Attention(nn.Module):
-    """Self-attention over all tokens of an image.
-
-    Args:
-        width: Of a token.
-        num_heads: Attention heads; `width` is a multiple of it.
-        qk_norm: Whether queries and keys are normalised.
-    """
-
-    def __init__(self, width: int, num_heads: int, qk_norm: bool) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.q_norm = nn.LayerNorm(width // num_heads, eps=1e-5) if qk_norm else nn.Identity()
-        self.k_norm = nn.LayerNorm(width // num_heads, eps=1e-5) if qk_norm else nn.Identity()
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Mixes tokens (B, T, D) to tokens of the same shape."""
-        batch, count, width = tokens.shape
-        qkv = self.qkv(tokens).view(batch, count, 3, self.num_heads, width // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        mixed = attend(self.q_norm(q), self.k_norm(k), v)
-        out: Tensor = self.proj(mixed.transpose(1, 2).reshape(tokens.shape))
-        return out
-
-
-class Mlp(nn.Module):
-    """Two linear layers with a GELU, in its tanh form, between them.
-
-    Args:
-        width: Of a token.
-        hidden: Of the layer between.
-    """
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Maps tokens (B, T, D) to tokens of the same shape."""
-        out: Tensor = self.fc2(F.gelu(self.fc1(tokens), approximate="tanh"))
-        return out
-
-
-class Block(nn.Module):
-    """Attention and MLP on normalised tokens, each shifted, scaled and gated by the condition.
-
-    Args:
-        width: Of a token.
-        num_heads: Attention heads.
-        mlp_ratio: Hidden width of the MLP, in token widths.
-        qk_norm: Whether queries and keys are normalised.
-    """
-
-    def __init__(self, width: int, num_heads: int, mlp_ratio: float, qk_norm: bool) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.attn = Attention(width, num_heads, qk_norm)
-        self.norm2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.mlp = Mlp(width, round(width * mlp_ratio))
-        self.adaLN_modulation = _modulation(width, 6)
-
-    def forward(self, tokens: Tensor, modulation: Tensor) -> Tensor:
-        """Applies the block.
-
-        Args:
-            tokens: (B, T, D).
-            modulation: SiLU of the condition, (B or 1, D).
-
-        Returns:
-            (B, T, D).
-        """
-        parts = self.adaLN_modulation(modulation)[:, None].chunk(6, dim=-1)
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = parts
-        tokens = tokens + gate_a * self.attn(torch.addcmul(shift_a, self.norm1(tokens), 1 + scale_a))
-        out: Tensor = tokens + gate_m * self.mlp(torch.addcmul(shift_m, self.norm2(tokens), 1 + scale_m))
-        return out
-
-
 class FinalLayer(nn.Module):
     """A linear map of normalised tokens, shifted and scaled by the condition.
 
     Args:
         width: Of a token.
         out_features: Numbers of one patch of the output.
+        rms_norm: Whether its norm divides by the root mean square and multiplies by weights.
     """
 
-    def __init__(self, width: int, out_features: int) -> None:
+    def __init__(self, width: int, out_features: int, rms_norm: bool = False) -> None:
         super().__init__()
-        self.norm_final = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.norm_final = token_norm(width, rms_norm)
         self.linear = nn.Linear(width, out_features)
-        self.adaLN_modulation = _modulation(width, 2)
+        self.adaLN_modulation = modulation(width, 2)
 
-    def forward(self, tokens: Tensor, modulation: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
         """Applies the layer.
 
         Args:
             tokens: (B, T, D).
-            modulation: SiLU of the condition, (B or 1, D).
+            condition: SiLU of the condition, (B or 1, D).
 
         Returns:
             (B, T, out_features).
         """
-        shift, scale = self.adaLN_modulation(modulation)[:, None].chunk(2, dim=-1)
+        shift, scale = self.adaLN_modulation(condition)[:, None].chunk(2, dim=-1)
         out: Tensor = self.linear(torch.addcmul(shift, self.norm_final(tokens), 1 + scale))
         return out
+
+
+class RotaryTable(nn.Module):
+    """The tables of rotary positions, which such checkpoints store.
+
+    Args:
+        grid: Patches along one side.
+        width: Of a head, a multiple of 4.
+    """
+
+    freqs_cos: Tensor
+    freqs_sin: Tensor
+
+    def __init__(self, grid: int, width: int) -> None:
+        super().__init__()
+        cos, sin = rotary_table(grid, width)
+        self.register_buffer("freqs_cos", cos)
+        self.register_buffer("freqs_sin", sin)
+
+
+def unpatchify(tokens: Tensor, patch: int, channels: int) -> Tensor:
+    """Puts the patches of a square image back in their places.
+
+    Args:
+        tokens: (B, T, patch² · channels), row by row; within a patch row, column, then channel.
+        patch: Side of a patch.
+        channels: Of the image.
+
+    Returns:
+        (B, channels, S, S), with S = √T · patch.
+    """
+    batch, grid = len(tokens), math.isqrt(tokens.shape[1])
+    patches = tokens.view(batch, grid, grid, patch, patch, channels)
+    return patches.permute(0, 5, 1, 3, 2, 4).reshape(batch, channels, grid * patch, grid * patch)
 
 
 def position_table(width: int, grid: int) -> Tensor:
@@ -312,8 +274,3 @@ def position_table(width: int, grid: int) -> Tensor:
     angles = [np.outer(axis, frequencies) for axis in (columns, rows)]
     table = np.concatenate([f(a) for a in angles for f in (np.sin, np.cos)], axis=1)
     return torch.from_numpy(table).float()[None]
-
-
-def _modulation(width: int, parts: int) -> nn.Sequential:
-    # The checkpoints name the linear layer `adaLN_modulation.1`; the SiLU before it is applied once for all blocks.
-    return nn.Sequential(nn.Identity(), nn.Linear(width, parts * width))

@@ -10,6 +10,7 @@ import numpy as np
 from diffscope.report.figures import canvas
 from diffscope.report.text import number
 from diffscope.report.words import memorization
+from diffscope.report.words.series import AXIS
 from diffscope.results import Result
 
 Gallery = Mapping[str, np.ndarray]
@@ -169,7 +170,7 @@ def _share(result: Result) -> canvas.Figure:
     axes.set_ylabel("samples that are copies")
     units = {entry.get("step_unit") for entry in result.sections["checkpoints"] if "why" not in entry}
     unit = units.pop() if len(units) == 1 else None
-    axes.set_xlabel({"images": "training images seen", "steps": "training steps"}.get(str(unit), "training step"))
+    axes.set_xlabel(AXIS.get(str(unit), "training step"))
     axes.tick_params(color=canvas.INK)
     count = result.rows[0]["samples"]
     figure.suptitle(canvas.title(f"copies among {count:,} samples, with 95 % intervals"), fontsize=10)

@@ -11,7 +11,7 @@ from diffscope.results import AlarmCell, OnsetRow, OverlayAgainst, Result, Row
 
 POOLED = "layers and levels pooled"
 
-AXIS = {"images": "training images seen", "steps": "training steps"}
+AXIS = {"images": "training images seen", "steps": "training steps", "epochs": "training epochs"}
 
 ROWS = 30
 """Lines of a table that a reader still reads; of a longer series the first, the last and some between are shown."""
