@@ -164,11 +164,13 @@ def test_the_embedding_as_a_shift_is_a_bias_before_the_norm() -> None:
     torch.manual_seed(0)
     block, x = ResBlock(64, 64, 16, scale_shift=False).requires_grad_(False), torch.randn(2, 64, 4, 4)
     condition = torch.randn(1, 16)
-    shift = block.emb_layers["1"](condition)[0]
+    linear = block.emb_layers["1"]
+    assert isinstance(linear, torch.nn.Linear)
+    shift = linear(condition)[0]
     shifted = block(x, condition)
     assert gap(block(x, 0 * condition), shifted) > 1e-3
     block.in_layers["2"].bias += shift
-    torch.nn.init.zeros_(block.emb_layers["1"].bias)
+    linear.bias.zero_()
     assert gap(block(x, 0 * condition), shifted) < 1e-6
 
 
