@@ -61,6 +61,11 @@ def bare(path: str, tensors: Mapping[str, Tensor], **said: Any) -> Checkpoint:
     return Checkpoint(path, "state-dict", tensors, "model", "the file holds one set", **said)
 
 
+def embedded(model: Denoiser, time: Tensor, label: Tensor | None) -> Tensor:
+    assert isinstance(model.network, ADMUNet)
+    return model.network.embed(time, label)
+
+
 def gap(a: Tensor, b: Tensor) -> float:
     """max|a-b| / max|b|."""
     assert a.shape == b.shape
@@ -79,7 +84,7 @@ def test_network_values(name: str) -> None:
         with torch.inference_mode():
             values = dict(model.walk(x, sigma, found.label))
             values["x_in"] = x * model.noise.input_scale(sigma)
-            values["emb"] = model.network.embed(time, found.label)
+            values["emb"] = embedded(model, time, found.label)
             values["output"] = model.network(values["x_in"], time, found.label)
             values["denoised"] = model.denoise(x, torch.tensor([sigma]), found.label)
         for key in (key for key in found.tensors if key.startswith(f"s{k}/")):
@@ -149,7 +154,7 @@ def test_a_wrong_fact_is_told_apart(name: str, wrong: Mapping[str, str]) -> None
     x, time = found.tensors["in/x0"] + sigma * found.tensors["in/noise"], torch.tensor([model.noise.to_native(sigma)])
     with torch.inference_mode():
         middle = dict(model.walk(x, sigma, found.label))["middle_block"]
-        embedding = model.network.embed(time, found.label).expand(found.tensors["s1/emb"].shape)
+        embedding = embedded(model, time, found.label).expand(found.tensors["s1/emb"].shape)
     found_by = [gap(middle, found.tensors["s1/middle_block"]), gap(embedding, found.tensors["s1/emb"])]
     assert max(found_by) > 100 * TOLERANCE
 
@@ -159,11 +164,13 @@ def test_the_embedding_as_a_shift_is_a_bias_before_the_norm() -> None:
     torch.manual_seed(0)
     block, x = ResBlock(64, 64, 16, scale_shift=False).requires_grad_(False), torch.randn(2, 64, 4, 4)
     condition = torch.randn(1, 16)
-    shift = block.emb_layers["1"](condition)[0]
+    linear = block.emb_layers["1"]
+    assert isinstance(linear, torch.nn.Linear)
+    shift = linear(condition)[0]
     shifted = block(x, condition)
     assert gap(block(x, 0 * condition), shifted) > 1e-3
     block.in_layers["2"].bias += shift
-    block.emb_layers["1"].bias.zero_()
+    linear.bias.zero_()
     assert gap(block(x, 0 * condition), shifted) < 1e-6
 
 
