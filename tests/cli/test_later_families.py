@@ -6,6 +6,7 @@ import argparse
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def test_images_of_a_network_on_pixels(file: tuple[Any, ...], pictures: Path, tm
 def test_a_run_of_jit_by_epochs(pictures: Path, tmp_path: Path) -> None:
     """Its files count nothing finer."""
     for epoch in (40, 80):
-        changed(lambda content, epoch=epoch: content.update(epoch=epoch), tmp_path / f"checkpoint-{epoch}.pth", JIT[0])
+        changed(partial(dict.update, epoch=epoch), tmp_path / f"checkpoint-{epoch}.pth", JIT[0])
     ran = diffscope("track", tmp_path, *JIT[1:], "--data", pictures, *FEW)
     assert ran.code == 0, ran.err
     assert [(c["step"], c["step_unit"]) for c in ran.json["checkpoints"]] == [(40, "epochs"), (80, "epochs")]
