@@ -52,7 +52,7 @@ def load(
     Raises:
         CheckpointError: Where the file cannot be read, recognised or fitted; or one of its children.
     """
-    loading = Loading(family, key_values(config or {}), weights)
+    loading = Loading(family=family, config=key_values(config or {}), weights=weights)
     return opening.load(str(checkpoint), loading, outline, verify)
 
 
@@ -112,7 +112,7 @@ def annotation(entry: Entry) -> str:
     assert declared is not None
     assert option is not None
     if declared.is_mapping:
-        return "Mapping[str, str]"
+        return "Mapping[str, object] | str | Path" if option.path else "Mapping[str, str]"
     if declared.fixed:
         return f"tuple[{', '.join(['str | Path'] * declared.fixed)}] | None"
     one = "str | Path" if option.path else getattr(declared.item, "__name__", "str")

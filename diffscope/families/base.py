@@ -60,11 +60,11 @@ class InputSpace:
 class NoiseConvention(ABC):
     """The mapping between sigma, the noise-to-signal ratio, and what the network is told of it."""
 
-    native: ClassVar[str]
+    native: str
     """What the network is fed, in words, with its direction."""
     sigma_min: float
     sigma_max: float
-    discrete: ClassVar[bool] = False
+    discrete: bool = False
     trained: ClassVar[tuple[float, float]] = (0.0, math.inf)
     """The levels that such networks are trained at, where the range allows more."""
 
