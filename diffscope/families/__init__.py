@@ -10,18 +10,11 @@ from diffscope import registry
 from diffscope.checkpoints import Checkpoint
 from diffscope.errors import CheckpointError, UnknownFamily, UsageError
 from diffscope.families._foreign import kind_of
+from diffscope.families._interface import PosteriorMean, SigmaToInput
 from diffscope.families._outermost import outermost
 from diffscope.families._own import OwnNetwork
-from diffscope.families._predictions import posterior_mean, possible
-from diffscope.families._wrapped import (
-    LiveNetwork,
-    PosteriorMean,
-    SigmaToInput,
-    WrappedDenoiser,
-    device_of,
-    live_record,
-    wrap,
-)
+from diffscope.families._predictions import possible, posterior_mean
+from diffscope.families._wrapped import LiveNetwork, WrappedDenoiser, device_of, live_record, wrap
 from diffscope.families.base import Denoiser, Match
 
 __all__ = [
@@ -34,8 +27,8 @@ __all__ = [
     "live_record",
     "load",
     "outermost",
-    "posterior_mean",
     "possible",
+    "posterior_mean",
     "wrap",
 ]
 

@@ -148,7 +148,10 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: str) -
 
 
 def _check_fit(
-    network: nn.Module, tensors: Mapping[str, Tensor], path: str, advice: str = "; say what differs with `config=KEY=VALUE`"
+    network: nn.Module,
+    tensors: Mapping[str, Tensor],
+    path: str,
+    advice: str = "; say what differs with `config=KEY=VALUE`",
 ) -> None:
     """Compares a network's parameters and buffers with the tensors of a file.
 

@@ -133,7 +133,9 @@ def calling(text: str) -> Calling:
 def _classes(text: str, facts: str) -> tuple[Classes, int | None]:
     count, _, null = facts.partition(":")
     if not count.isdecimal() or not 1 <= int(count) <= MAX_CLASSES:
-        raise UsageError(f"`call={text}`: how many classes? y:10, and y:10:10 or y:10:none for what stands for no class")
+        raise UsageError(
+            f"`call={text}`: how many classes? y:10, and y:10:10 or y:10:none for what stands for no class"
+        )
     if not null:
         return Classes(int(count), null=False), None
     if null.lower() == "none":
@@ -149,7 +151,9 @@ def _constant(text: str, part: str, spelled: str) -> Any:
     except (ValueError, SyntaxError):
         value = text
     if value is not None and not isinstance(value, (bool, int, float)):
-        raise UsageError(f"`call={text}`: '{part}' is none of x, t, y:COUNT, None, True, False and a number; {EXPECTED}")
+        raise UsageError(
+            f"`call={text}`: '{part}' is none of x, t, y:COUNT, None, True, False and a number; {EXPECTED}"
+        )
     return value
 
 

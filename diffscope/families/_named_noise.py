@@ -48,6 +48,7 @@ _FACTS: dict[str, dict[str, float]] = {
     "flow": {"data": math.nan, "time_scale": 1},
 }
 """Facts of every kind with their defaults; NaN where there is none."""
+_PAIRS = (("beta_start", "beta_end"), ("beta_min", "beta_max"), ("sigma_min", "sigma_max"), ("start", "end"))
 NAMES = ", ".join(["edm", "ve", "vp", f"ddpm:{'|'.join(SCHEDULES)}", "flow:data=0 or flow:data=1"])
 
 
@@ -169,9 +170,14 @@ def _check(text: str, facts: Mapping[str, float]) -> None:
             require(key, 0 < value < math.inf, "a finite number above 0")
         elif key in ("start", "end"):
             require(key, math.isfinite(value), "a finite number")
-    for low, high in (("beta_start", "beta_end"), ("beta_min", "beta_max"), ("sigma_min", "sigma_max"), ("start", "end")):
+    for low, high in (
+        ("beta_start", "beta_end"),
+        ("beta_min", "beta_max"),
+        ("sigma_min", "sigma_max"),
+        ("start", "end"),
+    ):
         if low in facts:
-            require(high, facts[low] < facts[high], f"more than {low}, {facts[low]:g}")
+            require(high, facts[high] > facts[low], f"more than {low}, {facts[low]:g}")
     if "sigma_min" in facts:
         require("sigma_min", facts["sigma_min"] >= 0, "0 or more")
 
@@ -187,10 +193,10 @@ def _convention(name: str, kind: str, facts: Mapping[str, float], text: str) -> 
     signal = np.cumprod(1 - betas(kind.removeprefix("ddpm:"), facts))
     with np.errstate(divide="ignore"):
         levels = np.sqrt((1 - signal) / signal)
-    if not (0 < levels[0] and np.isfinite(levels).all() and (np.diff(levels) > 0).all()):
+    if not (levels[0] > 0 and np.isfinite(levels).all() and (np.diff(levels) > 0).all()):
         raise UsageError(
-            f"`noise={text}`: its noise levels run from {levels[0]:g} to {levels[-1]:g}; expected them to rise, above 0 "
-            "and finite"
+            f"`noise={text}`: its noise levels run from {levels[0]:g} to {levels[-1]:g}; expected them to rise, above "
+            "0 and finite"
         )
     return DiscreteSteps(levels.tolist())
 

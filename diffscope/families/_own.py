@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import CheckpointError, UsageError
 from diffscope.families._building import _check_fit, shapes_of
+from diffscope.families._interface import Interface, by_names
 from diffscope.families._own_code import Named, built, named
-from diffscope.families._wrapped import Interface, LiveNetwork, WrappedDenoiser, by_names, wrapped
+from diffscope.families._wrapped import LiveNetwork, WrappedDenoiser, wrapped
 from diffscope.families.base import VAE_FACTOR, Denoiser, Layer
 from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.families.networks.hooked import Call
@@ -192,7 +193,7 @@ def fitting(checkpoint: Checkpoint, names: list[str], weights: str) -> tuple[Che
     wanted = averages if (weights == "ema" and averages) or not plain else plain
     if len(wanted) > 1:
         raise CheckpointError(
-            f"{checkpoint.path}: weights of such a network stand under {first_few([p or 'no prefix' for p in wanted])}; "
+            f"{checkpoint.path}: weights of such a network under {first_few([p or 'no prefix' for p in wanted])}; "
             "expected one set: save the one to be measured alone"
         )
     (prefix,) = wanted

@@ -95,14 +95,19 @@ def built(network: Named, arguments: Mapping[str, Any]) -> tuple[nn.Module, dict
         module = _imported(network)
         make = getattr(module, network.name, None)
         if make is None:
-            names = [key for key, value in vars(module).items() if inspect.isclass(value) and issubclass(value, nn.Module)]
-            raise NetworkError(f"`network={network.text}`: no {network.name} in it; its networks: {', '.join(names[:8])}")
+            names = [
+                key for key, value in vars(module).items() if inspect.isclass(value) and issubclass(value, nn.Module)
+            ]
+            raise NetworkError(
+                f"`network={network.text}`: no {network.name} in it; its networks: {', '.join(names[:8])}"
+            )
         if not callable(make) or isinstance(make, nn.Module):
             raise NetworkError(f"`network={network.text}`: {network.name} is a {type(make).__name__}; {EXPECTED}")
-        found = _called(make, network, arguments)
+        found: object = _called(make, network, arguments)
     if not isinstance(found, nn.Module):
         raise NetworkError(f"`network={network.text}`: it returns a {type(found).__name__}; {EXPECTED}")
-    return found.eval().requires_grad_(False), _sources(module, found)
+    found.eval().requires_grad_(False)
+    return found, _sources(module, found)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ No weight is cast or moved, hooks are on during a forward pass alone, and every 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,22 +15,14 @@ from torch import Tensor, nn
 
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import DiffscopeError, NetworkError, UnknownLayer, UsageError
-from diffscope.families._calling import Calling, calling
-from diffscope.families._conventions import PlainSigma
-from diffscope.families._named_noise import NamedNoise, named_noise
+from diffscope.families._interface import Interface, PosteriorMean, SigmaToInput, by_functions, by_names
 from diffscope.families._outermost import central
 from diffscope.families._own_code import told
-from diffscope.families._predictions import check_prediction
-from diffscope.families._predictions import posterior_mean as posterior_mean_of
-from diffscope.families.base import Classes, Denoiser, Layer, NoiseConvention, input_space
+from diffscope.families.base import Classes, Denoiser, Layer, input_space
 from diffscope.families.networks.hooked import Call, HookedNetwork, watched
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 """They return what their last part returns, or are never called."""
-
-Inputs = tuple[Sequence[Any], Mapping[str, Any]]
-SigmaToInput = Callable[[Tensor, Tensor], Inputs]
-PosteriorMean = Callable[[Tensor, Tensor], Tensor]
 
 
 def wrap(
@@ -51,8 +43,8 @@ def wrap(
 ) -> Denoiser:
     """Makes a live network what `diffscope.sweep` and `diffscope.icr` take in place of a checkpoint's path.
 
-    How it is called and told of noise is said by the field's names (`noise`, `predicts`, `call`, as on the command line)
-    or by functions (`sigma_to_input`, `sigma_range`, `posterior_mean`).
+    How it is called and told of noise is said by the field's names (`noise`, `predicts`, `call`, as on the command
+    line) or by functions (`sigma_to_input`, `sigma_range`, `posterior_mean`).
 
     Args:
         module: The network; it is run where it is, as it is.
@@ -81,13 +73,14 @@ def wrap(
     """
     if noise is None:
         if predicts is not None or call is not None:
-            raise UsageError(f"`{'call' if predicts is None else 'predicts'}=` goes with `noise=`, such as noise='edm'")
+            name = "call" if predicts is None else "predicts"
+            raise UsageError(f"`{name}=` goes with `noise=`, such as noise='edm'")
         interface = by_functions(sigma_to_input, sigma_range, posterior_mean)
     else:
         if sigma_to_input is not None or posterior_mean is not None or sigma_range != (0.0, math.inf):
             raise UsageError(
-                "`noise=`, `predicts=` and `call=` say by names what sigma_to_input, posterior_mean and sigma_range say "
-                "by functions; expected one or the other"
+                "`noise=`, `predicts=` and `call=` say by names what sigma_to_input, posterior_mean and sigma_range "
+                "say by functions; expected one or the other"
             )
         interface = by_names(noise, predicts, call or "x,t")
     return wrapped(
@@ -100,67 +93,6 @@ def wrap(
         asked=layers,
         default_layer=default_layer,
     )
-
-
-@dataclass(frozen=True)
-class Interface:
-    """How a network is called, told of noise, and what follows from its output."""
-
-    noise: NoiseConvention
-    call: Call
-    mean: Callable[[Denoiser, Tensor, Tensor, Tensor | None], Tensor] | None
-    """(denoiser, x, sigma, label) → the posterior mean of the data; None where it is not known."""
-    calling: Calling | None = None
-    """Where names say it."""
-    named: NamedNoise | None = None
-    """Where names say it."""
-    predicts: str | None = None
-    """Where names say it."""
-
-
-def by_functions(
-    sigma_to_input: SigmaToInput | None, sigma_range: tuple[float, float], posterior_mean: PosteriorMean | None
-) -> Interface:
-    """Makes the interface that `wrap` has of its functions."""
-
-    def call(module: nn.Module, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
-        args, kwargs = ((x, sigma), {}) if sigma_to_input is None else sigma_to_input(x, sigma)
-        output: Tensor = module(*args, **kwargs)
-        return output
-
-    def mean(denoiser: Denoiser, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
-        assert posterior_mean is not None
-        return posterior_mean(x, sigma.flatten().expand(len(x)))
-
-    return Interface(PlainSigma(*sigma_range), call, None if posterior_mean is None else mean)
-
-
-def by_names(noise: str, predicts: str | None, call: str) -> Interface:
-    """Makes the interface of the field's names.
-
-    Args:
-        noise: As `named_noise` reads it.
-        predicts: One of PREDICTIONS, or None.
-        call: As `calling` reads it.
-
-    Returns:
-        The interface.
-
-    Raises:
-        UsageError: If one cannot be read, or they do not go together.
-    """
-    named, how = named_noise(noise), calling(call)
-    if predicts is not None:
-        check_prediction(predicts, named)
-
-    def run(module: nn.Module, x: Tensor, time: Tensor, label: Tensor | None) -> Tensor:
-        return how(module, x, time.round().long() if named.whole else time, label)
-
-    def mean(denoiser: Denoiser, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
-        assert predicts is not None
-        return posterior_mean_of(predicts, named, x, sigma, denoiser.predict(x, sigma, label))
-
-    return Interface(named.convention, run, None if predicts is None else mean, how, named, predicts)
 
 
 class LiveNetwork(HookedNetwork):

