@@ -190,8 +190,8 @@ def _convention(name: str, kind: str, facts: Mapping[str, float], text: str) -> 
         return Diffusion(facts["beta_min"], facts["beta_max"], facts["time_scale"])
     if name == "flow":
         return FlowToNoise() if facts["data"] == 0 else FlowToData()
-    signal = np.cumprod(1 - betas(kind.removeprefix("ddpm:"), facts))
-    with np.errstate(divide="ignore"):
+    with np.errstate(all="ignore"):
+        signal = np.cumprod(1 - betas(kind.removeprefix("ddpm:"), facts))
         levels = np.sqrt((1 - signal) / signal)
     if not (levels[0] > 0 and np.isfinite(levels).all() and (np.diff(levels) > 0).all()):
         raise UsageError(
@@ -221,7 +221,7 @@ def betas(schedule: str, facts: Mapping[str, float]) -> FloatArray:
         left = np.square(np.cos((u + facts["s"]) / (1 + facts["s"]) * np.pi / 2))
     else:
         start, end = facts["start"], facts["end"]
-        first, last, now = (1 / (1 + np.exp(-v / facts["tau"])) for v in (start, end, start + u * (end - start)))
+        first, last, now = (np.tanh(v / (2 * facts["tau"])) for v in (start, end, start + u * (end - start)))
         left = (last - now) / (last - first)
     # No step takes all of the signal: Nichol & Dhariwal 2021, section 3.2.
     found: FloatArray = np.clip(1 - left[1:] / left[:-1], 0, 0.999)

@@ -110,6 +110,10 @@ def _value(path: str, key: str, value: Any, declared: Declaration) -> Any:
         raise UsageError(f"`preset={path}`: '{key}': a list where one value is expected")
     if declared.item is bool and not isinstance(value, bool):
         raise UsageError(f"`preset={path}`: '{key}': expected true or false")
+    if declared.item in (int, float) and declared.option.read is None:
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, bool) or not isinstance(one, (int, float)):
+                raise UsageError(f"`preset={path}`: '{key}': {one!r}; expected a number")
     if isinstance(value, list):
         return [_placed(path, one, declared) for one in value]
     return _placed(path, value, declared)
