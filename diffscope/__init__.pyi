@@ -37,6 +37,15 @@ def bench(
     workers: int | None = None,
     max_memory: int | str | None = None,
     compile: bool = False,
+    network: str | None = None,
+    arguments: Mapping[str, object] | str | Path = ...,
+    predicts: str | None = None,
+    noise: str | None = None,
+    call: str = 'x,t',
+    image_size: int | None = None,
+    channels: int | None = None,
+    latent_scale: float | None = None,
+    latent_factor: int = 8,
     family: str | None = None,
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
@@ -44,6 +53,7 @@ def bench(
     latent_stats: str | Path | None = None,
     data: str | Path | None = None,
     out: str | Path | None = None,
+    preset: str | Path | None = None,
 ) -> Record:
     """How fast is a sweep on this machine, what holds it up, and what share of the machine's limit does it reach?
 
@@ -77,6 +87,19 @@ def bench(
         workers: Threads that decode images ahead.
         max_memory: For the moments, such as 8GB; more are measured in portions.
         compile: On CUDA, compile the network's blocks first; pays on long runs.
+        network: Code of your own that defines the network: a class, or a function that returns a torch.nn.Module.
+            It is run, as python FILE.py would; a checkpoint, a Hub reference or a URL can never name it. Or
+            package.module:NAME.
+        arguments: Arguments of its constructor: a TOML or JSON file, or a JSON object.
+        predicts: What it predicts: eps, x0, v, velocity, denoised or score; needed only for denoised images.
+        noise: What it is told of noise: edm, ve, vp, ddpm:linear, ddpm:cosine, ddpm:scaled_linear, ddpm:sigmoid,
+            flow:data=0 or flow:data=1 (where the data are); more facts by commas, as steps=1000,beta_end=0.02.
+        call: How it is called, in the order of its arguments: x the noisy input, t what it is told of noise,
+            y:COUNT classes (y:COUNT:NULL with what stands for none); name=x by keyword.
+        image_size: Side of its images in pixels.
+        channels: Channels of its input.
+        latent_scale: It takes VAE latents, multiplied by this; with `vae`.
+        latent_factor: Side of the images over side of the latents.
         family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
@@ -86,6 +109,7 @@ def bench(
         data: Images: folder, .zip, .npy, .npz (latents: .npz with mean), .parquet, hf://datasets/OWNER/NAME,
             synthetic:count=N,seed=S.
         out: Write result.json, result.csv and figures there.
+        preset: A TOML file of options, of this command and of others; those that are given come before it.
 
     Raises:
         DiffscopeError: Whatever keeps the question from being answered, in one line.
@@ -96,6 +120,7 @@ def compare(
     new: str | Path | Result,
     *,
     out: str | Path | None = None,
+    preset: str | Path | None = None,
 ) -> Record:
     """The paired difference of two results, row by row, with its interval; refused where their protocols disagree.
 
@@ -106,6 +131,7 @@ def compare(
         old: An earlier result.json.
         new: A later one of the same protocol.
         out: Write result.json, result.csv and figures there.
+        preset: A TOML file of options, of this command and of others; those that are given come before it.
 
     Raises:
         DiffscopeError: Whatever keeps the question from being answered, in one line.
@@ -120,6 +146,7 @@ def convert(
     weights: str = 'ema',
     dtype: str | None = None,
     overwrite: bool = False,
+    preset: str | Path | None = None,
 ) -> Record:
     """Any checkpoint as safetensors, with family, constructor and provenance in its metadata.
 
@@ -131,6 +158,7 @@ def convert(
         weights: Which set of a training dump: ema or model.
         dtype: Store as float32, float16 or bfloat16.
         overwrite: Replace a file that was not made from the same weights.
+        preset: A TOML file of options, of this command and of others; those that are given come before it.
 
     Raises:
         DiffscopeError: Whatever keeps the question from being answered, in one line.
@@ -162,6 +190,15 @@ def features(
     workers: int | None = None,
     max_memory: int | str | None = None,
     compile: bool = False,
+    network: str | None = None,
+    arguments: Mapping[str, object] | str | Path = ...,
+    predicts: str | None = None,
+    noise: str | None = None,
+    call: str = 'x,t',
+    image_size: int | None = None,
+    channels: int | None = None,
+    latent_scale: float | None = None,
+    latent_factor: int = 8,
     family: str | None = None,
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
@@ -169,6 +206,7 @@ def features(
     latent_stats: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    preset: str | Path | None = None,
     progress: bool = True,
 ) -> Result:
     """Write pooled features for other tools: a tensor a layer, [levels, views, images, features].
@@ -201,6 +239,19 @@ def features(
         workers: Threads that decode images ahead.
         max_memory: For the moments, such as 8GB; more are measured in portions.
         compile: On CUDA, compile the network's blocks first; pays on long runs.
+        network: Code of your own that defines the network: a class, or a function that returns a torch.nn.Module.
+            It is run, as python FILE.py would; a checkpoint, a Hub reference or a URL can never name it. Or
+            package.module:NAME.
+        arguments: Arguments of its constructor: a TOML or JSON file, or a JSON object.
+        predicts: What it predicts: eps, x0, v, velocity, denoised or score; needed only for denoised images.
+        noise: What it is told of noise: edm, ve, vp, ddpm:linear, ddpm:cosine, ddpm:scaled_linear, ddpm:sigmoid,
+            flow:data=0 or flow:data=1 (where the data are); more facts by commas, as steps=1000,beta_end=0.02.
+        call: How it is called, in the order of its arguments: x the noisy input, t what it is told of noise,
+            y:COUNT classes (y:COUNT:NULL with what stands for none); name=x by keyword.
+        image_size: Side of its images in pixels.
+        channels: Channels of its input.
+        latent_scale: It takes VAE latents, multiplied by this; with `vae`.
+        latent_factor: Side of the images over side of the latents.
         family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
@@ -209,6 +260,7 @@ def features(
             normalised.
         out: The .safetensors file to write.
         overwrite: Replace features of another protocol, or another file, in FILE.
+        preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
 
     Raises:
@@ -241,6 +293,15 @@ def icr(
     max_memory: int | str | None = None,
     compile: bool = False,
     self_check: bool = False,
+    network: str | None = None,
+    arguments: Mapping[str, object] | str | Path = ...,
+    predicts: str | None = None,
+    noise: str | None = None,
+    call: str = 'x,t',
+    image_size: int | None = None,
+    channels: int | None = None,
+    latent_scale: float | None = None,
+    latent_factor: int = 8,
     family: str | None = None,
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
@@ -248,6 +309,7 @@ def icr(
     latent_stats: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    preset: str | Path | None = None,
     progress: bool = True,
 ) -> Result:
     """ICR at one noise level, with its 95 % interval and the metrics that come with it.
@@ -282,6 +344,19 @@ def icr(
         max_memory: For the moments, such as 8GB; more are measured in portions.
         compile: On CUDA, compile the network's blocks first; pays on long runs.
         self_check: Also from half of the images; the two must agree.
+        network: Code of your own that defines the network: a class, or a function that returns a torch.nn.Module.
+            It is run, as python FILE.py would; a checkpoint, a Hub reference or a URL can never name it. Or
+            package.module:NAME.
+        arguments: Arguments of its constructor: a TOML or JSON file, or a JSON object.
+        predicts: What it predicts: eps, x0, v, velocity, denoised or score; needed only for denoised images.
+        noise: What it is told of noise: edm, ve, vp, ddpm:linear, ddpm:cosine, ddpm:scaled_linear, ddpm:sigmoid,
+            flow:data=0 or flow:data=1 (where the data are); more facts by commas, as steps=1000,beta_end=0.02.
+        call: How it is called, in the order of its arguments: x the noisy input, t what it is told of noise,
+            y:COUNT classes (y:COUNT:NULL with what stands for none); name=x by keyword.
+        image_size: Side of its images in pixels.
+        channels: Channels of its input.
+        latent_scale: It takes VAE latents, multiplied by this; with `vae`.
+        latent_factor: Side of the images over side of the latents.
         family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
@@ -290,6 +365,7 @@ def icr(
             normalised.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
+        preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
 
     Raises:
@@ -299,23 +375,47 @@ def icr(
 def inspect(
     checkpoint: str | Path,
     *,
+    network: str | None = None,
+    arguments: Mapping[str, object] | str | Path = ...,
+    predicts: str | None = None,
+    noise: str | None = None,
+    call: str = 'x,t',
+    image_size: int | None = None,
+    channels: int | None = None,
+    latent_scale: float | None = None,
+    latent_factor: int = 8,
     family: str | None = None,
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
     sha256: bool = False,
     verify: bool = False,
     out: str | Path | None = None,
+    preset: str | Path | None = None,
 ) -> Record:
     """What is this checkpoint? Family, class, noise convention, input, and all layers with their shapes.
 
     Args:
         checkpoint: Checkpoint file, diffusers folder, hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8.
+        network: Code of your own that defines the network: a class, or a function that returns a torch.nn.Module.
+            It is run, as python FILE.py would; a checkpoint, a Hub reference or a URL can never name it. Or
+            package.module:NAME.
+        arguments: Arguments of its constructor: a TOML or JSON file, or a JSON object.
+        predicts: What it predicts: eps, x0, v, velocity, denoised or score; needed only for denoised images.
+        noise: What it is told of noise: edm, ve, vp, ddpm:linear, ddpm:cosine, ddpm:scaled_linear, ddpm:sigmoid,
+            flow:data=0 or flow:data=1 (where the data are); more facts by commas, as steps=1000,beta_end=0.02.
+        call: How it is called, in the order of its arguments: x the noisy input, t what it is told of noise,
+            y:COUNT classes (y:COUNT:NULL with what stands for none); name=x by keyword.
+        image_size: Side of its images in pixels.
+        channels: Channels of its input.
+        latent_scale: It takes VAE latents, multiplied by this; with `vae`.
+        latent_factor: Side of the images over side of the latents.
         family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         sha256: Hash the file too: seconds for gigabytes.
         verify: Compare every checksum in the file with its bytes: seconds for gigabytes.
         out: Write result.json, result.csv and figures there.
+        preset: A TOML file of options, of this command and of others; those that are given come before it.
 
     Raises:
         DiffscopeError: Whatever keeps the question from being answered, in one line.
@@ -346,6 +446,15 @@ def memorization(
     strict: bool = False,
     step_from: str | None = None,
     save_samples: bool = False,
+    network: str | None = None,
+    arguments: Mapping[str, object] | str | Path = ...,
+    predicts: str | None = None,
+    noise: str | None = None,
+    call: str = 'x,t',
+    image_size: int | None = None,
+    channels: int | None = None,
+    latent_scale: float | None = None,
+    latent_factor: int = 8,
     family: str | None = None,
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
@@ -353,6 +462,7 @@ def memorization(
     latent_stats: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    preset: str | Path | None = None,
     progress: bool = True,
 ) -> Result:
     """Which share of a model's samples copies training images?
@@ -385,6 +495,19 @@ def memorization(
         strict: An unreadable image or checkpoint is an error, not left out.
         step_from: Where a path tells the training step, as one group, such as 'ckpt-(\d+)'.
         save_samples: Also write all samples to `out`, as samples.npz or samples-STEP.npz.
+        network: Code of your own that defines the network: a class, or a function that returns a torch.nn.Module.
+            It is run, as python FILE.py would; a checkpoint, a Hub reference or a URL can never name it. Or
+            package.module:NAME.
+        arguments: Arguments of its constructor: a TOML or JSON file, or a JSON object.
+        predicts: What it predicts: eps, x0, v, velocity, denoised or score; needed only for denoised images.
+        noise: What it is told of noise: edm, ve, vp, ddpm:linear, ddpm:cosine, ddpm:scaled_linear, ddpm:sigmoid,
+            flow:data=0 or flow:data=1 (where the data are); more facts by commas, as steps=1000,beta_end=0.02.
+        call: How it is called, in the order of its arguments: x the noisy input, t what it is told of noise,
+            y:COUNT classes (y:COUNT:NULL with what stands for none); name=x by keyword.
+        image_size: Side of its images in pixels.
+        channels: Channels of its input.
+        latent_scale: It takes VAE latents, multiplied by this; with `vae`.
+        latent_factor: Side of the images over side of the latents.
         family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
@@ -393,6 +516,7 @@ def memorization(
             normalised.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
+        preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
 
     Raises:
@@ -404,6 +528,7 @@ def merge(
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
+    preset: str | Path | None = None,
     progress: bool = True,
 ) -> Result:
     """Put the shards of one measurement together: the same result as one run would give.
@@ -414,6 +539,7 @@ def merge(
         parts: Folders that `shard` I/N `out` FOLDER wrote.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
+        preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
 
     Raises:
@@ -450,6 +576,15 @@ def neighbors(
     k: int = 5,
     num_queries: int = 2000,
     clusters: bool = False,
+    network: str | None = None,
+    arguments: Mapping[str, object] | str | Path = ...,
+    predicts: str | None = None,
+    noise: str | None = None,
+    call: str = 'x,t',
+    image_size: int | None = None,
+    channels: int | None = None,
+    latent_scale: float | None = None,
+    latent_factor: int = 8,
     family: str | None = None,
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
@@ -457,6 +592,7 @@ def neighbors(
     latent_stats: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    preset: str | Path | None = None,
     progress: bool = True,
 ) -> Result:
     """What lies near an image by the invariant part s of its features, and near a view by the residual ξ?
@@ -497,6 +633,19 @@ def neighbors(
         k: Neighbours of each query.
         num_queries: Images whose neighbours' classes are counted.
         clusters: Also the views of the queries in the plane of their largest variance.
+        network: Code of your own that defines the network: a class, or a function that returns a torch.nn.Module.
+            It is run, as python FILE.py would; a checkpoint, a Hub reference or a URL can never name it. Or
+            package.module:NAME.
+        arguments: Arguments of its constructor: a TOML or JSON file, or a JSON object.
+        predicts: What it predicts: eps, x0, v, velocity, denoised or score; needed only for denoised images.
+        noise: What it is told of noise: edm, ve, vp, ddpm:linear, ddpm:cosine, ddpm:scaled_linear, ddpm:sigmoid,
+            flow:data=0 or flow:data=1 (where the data are); more facts by commas, as steps=1000,beta_end=0.02.
+        call: How it is called, in the order of its arguments: x the noisy input, t what it is told of noise,
+            y:COUNT classes (y:COUNT:NULL with what stands for none); name=x by keyword.
+        image_size: Side of its images in pixels.
+        channels: Channels of its input.
+        latent_scale: It takes VAE latents, multiplied by this; with `vae`.
+        latent_factor: Side of the images over side of the latents.
         family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
@@ -505,6 +654,7 @@ def neighbors(
             normalised.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
+        preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
 
     Raises:
@@ -544,6 +694,15 @@ def probe(
     ensemble: int = 1,
     posterior: bool = False,
     rank: int = 5,
+    network: str | None = None,
+    arguments: Mapping[str, object] | str | Path = ...,
+    predicts: str | None = None,
+    noise: str | None = None,
+    call: str = 'x,t',
+    image_size: int | None = None,
+    channels: int | None = None,
+    latent_scale: float | None = None,
+    latent_factor: int = 8,
     family: str | None = None,
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
@@ -552,6 +711,7 @@ def probe(
     test: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    preset: str | Path | None = None,
     progress: bool = True,
 ) -> Result:
     """Is the level of lowest ICR the one where classes are told apart best? Accuracy of a linear probe and k-NN.
@@ -596,6 +756,19 @@ def probe(
         ensemble: Also the mean probabilities of N neighbouring levels, N odd.
         posterior: Also probe the denoised images.
         rank: Directions of a class's subspace, for CSNR.
+        network: Code of your own that defines the network: a class, or a function that returns a torch.nn.Module.
+            It is run, as python FILE.py would; a checkpoint, a Hub reference or a URL can never name it. Or
+            package.module:NAME.
+        arguments: Arguments of its constructor: a TOML or JSON file, or a JSON object.
+        predicts: What it predicts: eps, x0, v, velocity, denoised or score; needed only for denoised images.
+        noise: What it is told of noise: edm, ve, vp, ddpm:linear, ddpm:cosine, ddpm:scaled_linear, ddpm:sigmoid,
+            flow:data=0 or flow:data=1 (where the data are); more facts by commas, as steps=1000,beta_end=0.02.
+        call: How it is called, in the order of its arguments: x the noisy input, t what it is told of noise,
+            y:COUNT classes (y:COUNT:NULL with what stands for none); name=x by keyword.
+        image_size: Side of its images in pixels.
+        channels: Channels of its input.
+        latent_scale: It takes VAE latents, multiplied by this; with `vae`.
+        latent_factor: Side of the images over side of the latents.
         family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
@@ -605,6 +778,7 @@ def probe(
         test: Labelled images to test on.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
+        preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
 
     Raises:
@@ -639,6 +813,15 @@ def sweep(
     compile: bool = False,
     self_check: bool = False,
     accuracy: float | str | None = None,
+    network: str | None = None,
+    arguments: Mapping[str, object] | str | Path = ...,
+    predicts: str | None = None,
+    noise: str | None = None,
+    call: str = 'x,t',
+    image_size: int | None = None,
+    channels: int | None = None,
+    latent_scale: float | None = None,
+    latent_factor: int = 8,
     family: str | None = None,
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
@@ -646,6 +829,7 @@ def sweep(
     latent_stats: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    preset: str | Path | None = None,
     progress: bool = True,
 ) -> Result:
     """ICR over noise levels and layers: at which level are features most semantic, and how sure is that?
@@ -683,6 +867,19 @@ def sweep(
         self_check: Also from half of the images; the two must agree.
         accuracy: Such as 2%: give more images only to noise levels that still decide where ICR is lowest, until it
             and the level are known so well.
+        network: Code of your own that defines the network: a class, or a function that returns a torch.nn.Module.
+            It is run, as python FILE.py would; a checkpoint, a Hub reference or a URL can never name it. Or
+            package.module:NAME.
+        arguments: Arguments of its constructor: a TOML or JSON file, or a JSON object.
+        predicts: What it predicts: eps, x0, v, velocity, denoised or score; needed only for denoised images.
+        noise: What it is told of noise: edm, ve, vp, ddpm:linear, ddpm:cosine, ddpm:scaled_linear, ddpm:sigmoid,
+            flow:data=0 or flow:data=1 (where the data are); more facts by commas, as steps=1000,beta_end=0.02.
+        call: How it is called, in the order of its arguments: x the noisy input, t what it is told of noise,
+            y:COUNT classes (y:COUNT:NULL with what stands for none); name=x by keyword.
+        image_size: Side of its images in pixels.
+        channels: Channels of its input.
+        latent_scale: It takes VAE latents, multiplied by this; with `vae`.
+        latent_factor: Side of the images over side of the latents.
         family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
@@ -691,6 +888,7 @@ def sweep(
             normalised.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
+        preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
 
     Raises:
@@ -729,6 +927,15 @@ def track(
     overlay: str | Path | None = None,
     column: str | Sequence[str] = (),
     rule: str = 'auto',
+    network: str | None = None,
+    arguments: Mapping[str, object] | str | Path = ...,
+    predicts: str | None = None,
+    noise: str | None = None,
+    call: str = 'x,t',
+    image_size: int | None = None,
+    channels: int | None = None,
+    latent_scale: float | None = None,
+    latent_factor: int = 8,
     family: str | None = None,
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
@@ -736,6 +943,7 @@ def track(
     latent_stats: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    preset: str | Path | None = None,
     progress: bool = True,
 ) -> Result:
     """ICR over a training run: where was it lowest, does the model memorize by now, which checkpoint is to keep?
@@ -777,6 +985,19 @@ def track(
         column: Of `overlay`, this column, or a list of them.
         rule: Of the onset: alarm (pools layers and levels, watches the loss), or of each layer and level alone long
             (from 30 snapshots on) or short; auto: alarm where no layer and level is chosen.
+        network: Code of your own that defines the network: a class, or a function that returns a torch.nn.Module.
+            It is run, as python FILE.py would; a checkpoint, a Hub reference or a URL can never name it. Or
+            package.module:NAME.
+        arguments: Arguments of its constructor: a TOML or JSON file, or a JSON object.
+        predicts: What it predicts: eps, x0, v, velocity, denoised or score; needed only for denoised images.
+        noise: What it is told of noise: edm, ve, vp, ddpm:linear, ddpm:cosine, ddpm:scaled_linear, ddpm:sigmoid,
+            flow:data=0 or flow:data=1 (where the data are); more facts by commas, as steps=1000,beta_end=0.02.
+        call: How it is called, in the order of its arguments: x the noisy input, t what it is told of noise,
+            y:COUNT classes (y:COUNT:NULL with what stands for none); name=x by keyword.
+        image_size: Side of its images in pixels.
+        channels: Channels of its input.
+        latent_scale: It takes VAE latents, multiplied by this; with `vae`.
+        latent_factor: Side of the images over side of the latents.
         family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
@@ -785,6 +1006,7 @@ def track(
             normalised.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
+        preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
 
     Raises:

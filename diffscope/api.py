@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffscope.checkpoints import Checkpoint
-from diffscope.commands.base import Command, commands
+from diffscope.commands.base import Command, commands, preset_of
 from diffscope.families import wrap
 from diffscope.families.base import Denoiser
 from diffscope.measure import opening
@@ -52,7 +52,7 @@ def load(
     Raises:
         CheckpointError: Where the file cannot be read, recognised or fitted; or one of its children.
     """
-    loading = Loading(family, key_values(config or {}), weights)
+    loading = Loading(family=family, config=key_values(config or {}), weights=weights)
     return opening.load(str(checkpoint), loading, outline, verify)
 
 
@@ -76,6 +76,10 @@ def function(name: str) -> Callable[..., Result | Record]:
         for option in options:
             if option not in known:
                 raise TypeError(f"{name}() has no argument {option!r}{nearest(option, known)}")
+        given = signature.bind_partial(*arguments, **options).arguments
+        if given.get("preset") is not None:
+            preset = preset_of(str(given["preset"]), name)
+            options = {key: value for key, value in preset.items() if key in known and key not in given} | options
         values = dict(signature.bind(*arguments, **options).arguments)
         return _run(command, values, progress=values.pop("progress", True))
 
@@ -112,7 +116,7 @@ def annotation(entry: Entry) -> str:
     assert declared is not None
     assert option is not None
     if declared.is_mapping:
-        return "Mapping[str, str]"
+        return "Mapping[str, object] | str | Path" if option.path else "Mapping[str, str]"
     if declared.fixed:
         return f"tuple[{', '.join(['str | Path'] * declared.fixed)}] | None"
     one = "str | Path" if option.path else getattr(declared.item, "__name__", "str")

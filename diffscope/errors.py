@@ -9,6 +9,7 @@ DiffscopeError                       exit 1
 │   ├── UnsafePickle                 a pickle that asks for more than data
 │   ├── UnknownFamily                no family, or more than one, claims the file
 │   └── WeightsMismatch              tensors missing, surplus or misshapen
+├── NetworkError                     a network of the user's own whose code fails, or that returns no tensor
 ├── DataError                        images that cannot be found or read
 ├── UnknownLayer                     a layer name that does not exist or is ambiguous
 ├── NoiseLevelError                  a noise level outside the model's range
@@ -56,6 +57,10 @@ class UnknownFamily(CheckpointError):
 
 class WeightsMismatch(CheckpointError):
     """Tensors are missing, surplus, or of another shape than the network's."""
+
+
+class NetworkError(DiffscopeError):
+    """A network of the user's own cannot be imported, built or run."""
 
 
 class DataError(DiffscopeError):

@@ -251,6 +251,17 @@ def test_one_place_runs_torchscript_and_asks_first() -> None:
     assert "add `allow_torchscript=`" in text("studies.memorization.options")
 
 
+def test_one_place_imports_a_user_s_code_and_only_the_command_line_names_it() -> None:
+    """`--network FILE.py:NAME`, the other exception. Names that the others import by stand in their own lines."""
+    ways = ("import_module", "exec_module", "__import__", "runpy", "spec_from_file_location")
+    users = {name for name in MODULES if any(way in text(name) for way in ways)}
+    assert users == {"families._own_code", "registry", "hub.failures"}
+    callers = {name for name in MODULES if "families._own_code" in {found.name for found in ours(text(name))}}
+    assert callers == {"families._own", "families._wrapped"}  # of which the second only spells errors
+    given = {name for name in MODULES if "OwnNetwork(" in text(name)}
+    assert given == {"measure.opening"}  # from options, never from what a file says
+
+
 @pytest.mark.parametrize(
     ("library", "place"),
     [

@@ -14,9 +14,10 @@ from typer.core import TyperCommand, TyperGroup
 from diffscope import __version__
 from diffscope.cli.completion import completer
 from diffscope.cli.session import ABSENT, carry_out
-from diffscope.commands.base import Command, commands
+from diffscope.commands.base import Command, commands, preset_of
 from diffscope.errors import UsageError
 from diffscope.options.option import GROUPS, Argument, Declaration
+from diffscope.options.preset import as_typed
 from diffscope.options.signature import Entry
 
 ORDER = ("demo", "inspect", "icr", "sweep")
@@ -118,8 +119,23 @@ def _option(command: Command, declared: Declaration) -> tuple[Any, Any]:
         show_default=_words_of_default(declared),
         rich_help_panel=option.group,
         autocompletion=completer(option.completes, option.choices),
+        is_eager=declared.name == "preset",
+        callback=_preset(command) if declared.name == "preset" else None,
     )
     return told, _typer_kind(declared)
+
+
+def _preset(command: Command) -> Callable[..., str | None]:
+    """What reads a preset before the other options: its values are their defaults, as the parser has them."""
+
+    def read(context: typer.Context, value: str | None) -> str | None:
+        if value is not None and not context.resilient_parsing:
+            declared = {entry.name: entry.declared for entry in command.entries if entry.declared is not None}
+            found = preset_of(value, command.name)
+            context.default_map = {name: as_typed(declared[name], one) for name, one in found.items()}
+        return value
+
+    return read
 
 
 def _typer_kind(declared: Declaration) -> Any:

@@ -15,7 +15,7 @@ from diffscope.cli.gates import Gate, parse
 from diffscope.cli.gates import check as hold
 from diffscope.cli.output import print_json, print_line, reader_may_leave
 from diffscope.commands.base import Command
-from diffscope.errors import UsageError
+from diffscope.errors import GateHeld, UsageError
 from diffscope.measure.folder import agreement, make_ready
 from diffscope.measure.progress import Listener, Progress
 from diffscope.measure.study import Finished, Study
@@ -177,7 +177,9 @@ class Session:
                 view_of(found).show(found, terminal.stdout_console(), pictured=out is not None)
 
     def check(self, found: Result | Record) -> None:
-        """GateHeld where one of the gates holds."""
+        """GateHeld where one of the gates holds, or the command itself says so."""
+        if lines := self.command.held(found):
+            raise GateHeld(lines)
         if self.command.gates is not None:
             hold(self.gates, self.command.gates.rows(found), found.onset if isinstance(found, Result) else ())
 

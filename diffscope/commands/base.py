@@ -21,7 +21,7 @@ which is written and shown; or nothing, where it has printed what it had to say.
     DISTRIBUTED  whether it runs in several processes, as torchrun starts them
     PYTHON       False where it is of the command line alone
     WITHOUT      options of `Output` and `Terminal` that it does not have
-    WRITES_ITSELF, OVERWRITES, warnings, notes, acting, then: see `Command`
+    WRITES_ITSELF, OVERWRITES, warnings, notes, acting, then, held: see `Command`
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from typing import Any, get_type_hints
 from diffscope import registry
 from diffscope.measure.study import Study
 from diffscope.options.option import Declared
+from diffscope.options.preset import Presets, read_preset
 from diffscope.options.settings import Output, Terminal
 from diffscope.options.signature import Entry, entries
 from diffscope.results import Record, Result
@@ -124,6 +125,11 @@ class Command:
         lines: Sequence[str] = getattr(self.module, "notes", lambda found, out: ())(found, out)
         return lines
 
+    def held(self, found: Result | Record) -> list[str]:
+        """Lines for which the command ends with exit code 3, whatever --fail-if asks; none where all is well."""
+        lines: list[str] = getattr(self.module, "held", lambda found: [])(found)
+        return lines
+
     def acting(self, arguments: Mapping[str, Any]) -> Callable[[Any], None]:
         """What the command does with each of its results, once that is out."""
         made: Callable[[Any], None] = getattr(self.module, "acting", lambda arguments: lambda found: None)(arguments)
@@ -137,12 +143,17 @@ class Command:
     @property
     def entries(self) -> tuple[Entry, ...]:
         """Arguments and options, with those of output, but for what concerns only what the command does not do."""
-        extra: tuple[type[Declared], ...] = () if self.returns is type(None) else (Output, Terminal)
+        extra: tuple[type[Declared], ...] = () if self.returns is type(None) else (Output, Terminal, Presets)
         left = set(getattr(self.module, "WITHOUT", ()))
         left |= set() if self.gates else {"fail_if"}
         left |= set() if self.measures else {"dry_run"}
         found = entries(self.run, extra)
         return tuple(entry for entry in found if entry.name not in left or entry.owner not in ("Output", "Terminal"))
+
+
+def preset_of(path: str, name: str) -> dict[str, Any]:
+    """What a preset's file says of a command; see `read_preset`."""
+    return read_preset(path, name, {other: command.entries for other, command in commands().items()})
 
 
 def commands() -> dict[str, Command]:

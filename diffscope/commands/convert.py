@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from diffscope.options.network import OWN_NETWORK
 from diffscope.options.option import OUTPUT, Argument, Declared, Option
 from diffscope.options.settings import CheckpointFile, Loading
 from diffscope.options.signature import Without
@@ -32,7 +33,7 @@ class Writing(Declared):
 def run(
     checkpoint: CheckpointFile,
     out: Out,
-    loading: Annotated[Loading, Without(("vae", "latent_stats"))],
+    loading: Annotated[Loading, Without(("vae", "latent_stats", *OWN_NETWORK))],
     writing: Writing,
 ) -> Record:
     """Any checkpoint as safetensors, with family, constructor and provenance in its metadata.

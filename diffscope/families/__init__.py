@@ -10,10 +10,27 @@ from diffscope import registry
 from diffscope.checkpoints import Checkpoint
 from diffscope.errors import CheckpointError, UnknownFamily, UsageError
 from diffscope.families._foreign import kind_of
-from diffscope.families._wrapped import LiveNetwork, PosteriorMean, SigmaToInput, device_of, live_record, wrap
+from diffscope.families._interface import PosteriorMean, SigmaToInput
+from diffscope.families._outermost import outermost
+from diffscope.families._own import OwnNetwork
+from diffscope.families._predictions import possible, posterior_mean
+from diffscope.families._wrapped import LiveNetwork, WrappedDenoiser, device_of, live_record, wrap
 from diffscope.families.base import Denoiser, Match
 
-__all__ = ["LiveNetwork", "PosteriorMean", "SigmaToInput", "device_of", "live_record", "load", "wrap"]
+__all__ = [
+    "LiveNetwork",
+    "OwnNetwork",
+    "PosteriorMean",
+    "SigmaToInput",
+    "WrappedDenoiser",
+    "device_of",
+    "live_record",
+    "load",
+    "outermost",
+    "possible",
+    "posterior_mean",
+    "wrap",
+]
 
 PREFIXES = ("module.", "_orig_mod.", "net.", "model.", "network.", "unet.", "diffusion_model.")
 """What wrappers and training loops put before a network's own names."""
@@ -110,8 +127,8 @@ def _decide(checkpoint: Checkpoint, matches: Mapping[str, Match], known: list[st
     if (answer := kind_of(checkpoint)) is not None:
         raise UnknownFamily(f"{checkpoint.path}: {answer}")
     raise UnknownFamily(
-        f"{checkpoint.path}: no family knows its {_held(checkpoint)}; supported: {', '.join(known)}; in Python, "
-        "diffscope.wrap(module, side=…, channels=…) takes any network"
+        f"{checkpoint.path}: no family knows its {_held(checkpoint)}; supported: {', '.join(known)}; a network of your "
+        "own: `network=FILE.py:NAME`, or in Python diffscope.wrap(module, side=…, channels=…)"
     )
 
 

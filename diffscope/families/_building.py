@@ -147,13 +147,19 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: str) -
     network.requires_grad_(False)
 
 
-def _check_fit(network: nn.Module, tensors: Mapping[str, Tensor], path: str) -> None:
+def _check_fit(
+    network: nn.Module,
+    tensors: Mapping[str, Tensor],
+    path: str,
+    advice: str = "; say what differs with `config=KEY=VALUE`",
+) -> None:
     """Compares a network's parameters and buffers with the tensors of a file.
 
     Args:
         network: As built.
         tensors: Name → tensor.
         path: Of the checkpoint, for messages.
+        advice: What to do where they differ.
 
     Raises:
         WeightsMismatch: It names what is missing, surplus, of another shape or no floating-point number.
@@ -180,7 +186,7 @@ def _check_fit(network: nn.Module, tensors: Mapping[str, Tensor], path: str) -> 
         kinds = [f"{n} {str(tensors[n].dtype).removeprefix('torch.')}" for n in typed]
         parts.append(f"not floating-point numbers: {first_few(kinds)}")
     if parts:
-        advice = "; say what differs with `config=KEY=VALUE`" if missing or surplus or shaped else ""
+        advice = advice if missing or surplus or shaped else ""
         raise WeightsMismatch(
             f"{path}: the weights do not fit {type(network).__name__} as built; {'; '.join(parts)}{advice}"
         )

@@ -16,7 +16,7 @@ class NoiseConvention(ABC):
     """What the network is fed, in words, with its direction."""
     sigma_min: float
     sigma_max: float
-    discrete: ClassVar[bool] = False
+    discrete: bool = False
     spacing: float = 1
     """Of discrete levels: how far what the network is fed rises from one to the next."""
     trained: ClassVar[tuple[float, float]] = (0.0, math.inf)

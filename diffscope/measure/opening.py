@@ -7,7 +7,7 @@ from dataclasses import replace
 from diffscope import families
 from diffscope.checkpoints import Checkpoint, read
 from diffscope.errors import UsageError
-from diffscope.families import device_of, live_record
+from diffscope.families import OwnNetwork, device_of, live_record
 from diffscope.families.base import Denoiser
 from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.measure.job import Job, prepare
@@ -23,8 +23,31 @@ def open_images(settings: Settings, data: str) -> Source:
 
 def load(path: str, loading: Loading, outline: bool = False, verify: bool = False) -> tuple[Checkpoint, Denoiser]:
     """A file as a frozen denoiser; CheckpointError and its children where it cannot be read, recognised or fitted."""
+    own = _own(loading)  # what is said of it is checked before gigabytes are read
     checkpoint = read(path, loading.weights, outline, verify)
+    if own is not None:
+        return own.load(checkpoint, loading.weights, outline)
     return checkpoint, families.load(checkpoint, loading.family, loading.config)
+
+
+def _own(loading: Loading) -> OwnNetwork | None:
+    """The network of the user's own, where there is one."""
+    if loading.network is None:
+        return None
+    assert loading.noise is not None
+    assert loading.image_size is not None
+    assert loading.channels is not None
+    return OwnNetwork(
+        network=loading.network,
+        image_size=loading.image_size,
+        channels=loading.channels,
+        noise=loading.noise,
+        predicts=loading.predicts,
+        call=loading.call,
+        arguments=loading.arguments,
+        latent_scale=loading.latent_scale,
+        latent_factor=loading.latent_factor,
+    )
 
 
 def open_job(
@@ -41,8 +64,8 @@ def open_job(
     read before.
     """
     if isinstance(checkpoint, Denoiser):
-        if loading.family is not None or loading.config:
-            raise UsageError("family and config are for files; a network in memory needs neither")
+        if loading.family is not None or loading.config or loading.network is not None:
+            raise UsageError("family, config and network are for files; a network in memory needs none of them")
         found, denoiser = live_record(checkpoint), checkpoint
         settings = replace(settings, device=settings.device or device_of(denoiser))
     else:

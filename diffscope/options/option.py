@@ -16,8 +16,9 @@ MEASURE = "What to measure"
 IMAGES = "What to measure it on"
 STATISTICS = "Statistics"
 SPEED = "Speed"
+NETWORK = "A network of your own"
 OUTPUT = "Output"
-GROUPS = (MEASURE, IMAGES, STATISTICS, SPEED, OUTPUT)
+GROUPS = (MEASURE, IMAGES, STATISTICS, SPEED, NETWORK, OUTPUT)
 """Of a command's help, in this order."""
 
 

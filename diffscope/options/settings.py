@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from diffscope.cache.sizes import bytes_of
 from diffscope.errors import UsageError
+from diffscope.options.network import OwnNetworkOptions
 from diffscope.options.option import IMAGES, OUTPUT, SPEED, STATISTICS, Argument, Declared, Option, key_values
 
 AUGMENTATIONS = (
@@ -200,7 +201,7 @@ class Settings(Declared):
 
 
 @dataclass(frozen=True)
-class Loading(Declared):
+class Loading(OwnNetworkOptions):
     """What a user says of checkpoint files."""
 
     family: Annotated[
@@ -239,6 +240,13 @@ class Loading(Declared):
             path=True,
         ),
     ] = None
+
+    def __post_init__(self) -> None:
+        """Checks what a single field cannot say of itself."""
+        super().__post_init__()
+        if self.network is not None and (self.family is not None or self.config):
+            other = "config" if self.family is None else "family"
+            raise UsageError(f"`{other}=` is of the families that are known here, `network=` of your own; drop one")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from commands import EDM, write_pictures
 from torch import Tensor, nn
 
 import diffscope
-from diffscope.errors import DiffscopeError, UnknownLayer, UsageError
+from diffscope.errors import DiffscopeError, NetworkError, UnknownLayer, UsageError
 from diffscope.families import live_record
 
 
@@ -73,7 +73,7 @@ def test_layers_are_found_by_one_dry_run(small: Small) -> None:
     assert [(layer.name, layer.shape) for layer in model.layers] == [
         ("body.0", (6, 8, 8)), ("body.1", (6, 8, 8)), ("drop", (6, 8, 8)), ("down", (4, 4, 4)), ("head", (5,)),
     ]  # fmt: skip
-    assert model.layer("mid").name == "drop"
+    assert model.layer("mid").name == "down"  # of those with positions the one of lowest resolution
     assert [part.training for part in small.modules()] == flags
     assert all(torch.equal(value, before[name]) for name, value in small.state_dict().items())
     assert all(p.requires_grad for p in small.parameters())
@@ -183,6 +183,50 @@ def test_denoising_must_be_told(small: Small) -> None:
     assert torch.equal(told.denoise(x, torch.ones(1), None), x / 2)
 
 
+def test_names_say_what_functions_say() -> None:
+    """One network, called as `module(x, t)` with a step, by names and by functions."""
+    module = nn.Sequential(Steps(), nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 3, 1))
+    named = diffscope.wrap(Called(module), side=4, channels=3, noise="ddpm:linear", predicts="eps")
+    noise = named.noise
+    assert (noise.discrete, named.constructor["predicts"], named.constructor["call"]) == (True, "eps", "x,t")
+
+    def by_hand(x: Tensor, sigma: Tensor) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        level = float(sigma[0])
+        return (x * noise.input_scale(level), torch.full((len(x),), int(noise.to_native(level)))), {}
+
+    functions = diffscope.wrap(Called(module), side=4, channels=3, sigma_to_input=by_hand)
+    assert [layer.name for layer in named.layers] == [layer.name for layer in functions.layers]
+    x, sigma = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)), noise.nearest(0.5)
+    pairs = zip(named.walk(x, sigma, None), functions.walk(x, sigma, None), strict=True)
+    assert all(torch.equal(mine[1], theirs[1]) for mine, theirs in pairs)
+    args, _ = by_hand(x, torch.full((2,), sigma))
+    with torch.no_grad():
+        expected = x - sigma * module(args)
+        torch.testing.assert_close(named.denoise(x, torch.tensor([sigma]), None), expected)
+    assert named.denoises
+    assert not diffscope.wrap(Called(module), side=4, channels=3, noise="ddpm:linear").denoises
+
+
+class Steps(nn.Module):
+    """Adds a row of a table; it must be given whole steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(1000, 3)
+
+    def forward(self, pair: tuple[Tensor, Tensor]) -> Tensor:
+        return pair[0] + self.table(pair[1])[:, :, None, None]  # type: ignore[no-any-return]
+
+
+class Called(nn.Module):
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.module((x, t))  # type: ignore[no-any-return]
+
+
 def test_what_is_refused(small: Small, pictures: str, tmp_path: Path) -> None:
     def refused(error: type[DiffscopeError], message: str, module: nn.Module = small, **said: Any) -> None:
         with pytest.raises(error, match=message) as caught:
@@ -195,8 +239,13 @@ def test_what_is_refused(small: Small, pictures: str, tmp_path: Path) -> None:
     refused(UsageError, "'pair' is not called exactly once or does not return", layers=["pair"])
     refused(UsageError, "cannot be run on zeros .*sigma_to_input", channels=4)
     refused(UsageError, "no submodule of Identity", module=nn.Identity(), sigma_to_input=lambda x, s: ((x,), {}))
+    refused(UsageError, "`predicts=` goes with `noise=`", predicts="eps")
+    refused(UsageError, "`call=` goes with `noise=`", call="x,t")
+    refused(UsageError, "expected one or the other", noise="edm", posterior_mean=lambda x, sigma: x)
+    refused(NetworkError, "run on x = zeros .* and t = 1, called as x: TypeError.*`call=`", noise="edm", call="x")
+    refused(NetworkError, r"Small returns \[2, 5\] for x of \[2, 3, 8, 8\]", noise="edm", predicts="x0")
     model = diffscope.wrap(small, side=16, channels=3)
-    with pytest.raises(UsageError, match="family and config are for files"):
+    with pytest.raises(UsageError, match="family, config and network are for files"):
         diffscope.icr(model, pictures, sigma=1.0, family="edm")
     with pytest.raises(UsageError, match="run where it is, on cpu"):
         model.to(torch.device("meta"))

@@ -74,6 +74,31 @@ def long_names(made: Result) -> Result:
     return dataclasses.replace(made, rows=tuple(map(renamed, made.rows)))
 
 
+def checked(chosen: str | None) -> Record:
+    """Of a network that predicts eps."""
+    left = {"eps": [0.29, 0.14, 0.048], "x0": [102.0, 3.7, 0.25], "v": [0.292, 0.19, 0.13]}
+    rows = [
+        {"predicts": name, "noise": "", "chosen": name == chosen, "left": part, "nearer": [16, 16, 9], "mean": part[1]}
+        for name, part in left.items()
+    ]
+    layers = [
+        {"name": f"down_blocks.{n}", "shape": [64, 16, 16], "features": 64, "block": n < 9 or n == 20}
+        for n in range(30)
+    ]
+    made = {"call": "sample=x,timestep=t,class_labels=y:1000:1000", "sources": {"models.py": "0" * 64}}
+    return Record(
+        "network",
+        {
+            "path": "/data/runs/00017/ckpt-0400000.pt", "class": "UNet", "parameters": 123_456_789, "weights": "ema",
+            "weights_reason": "the file holds 'ema' and 'model'; the EMA is the default", "constructor": made,
+            "data": {"path": "images/", "used": 16}, "noise_variable": "whole step from 0, rising with noise",
+            "input": [3, 32, 32], "output": [6, 32, 32], "noise": "ddpm:linear,steps=1000", "sigmas": [0.0987, 0.5, 2.0],
+            "times": [26, 144, 396], "rows": rows, "layers": layers, "default_layer": "down_blocks.4",
+            "verdict": {None: "unsaid", "eps": "right"}.get(chosen, "wrong"),
+        },
+    )  # fmt: skip
+
+
 CASES: dict[str, Callable[[], Shown]] = {
     "estimate": lambda: Record(
         "estimate",
@@ -108,6 +133,9 @@ CASES: dict[str, Callable[[], Shown]] = {
     "compare of many": lambda: compared(60),
     "inspect": lambda: Record("inspect", inspection()),
     "bench": lambda: Record("bench", BENCH),
+    "network": lambda: checked("v"),
+    "network that fits": lambda: checked("eps"),
+    "network of which nothing was said": lambda: checked(None),
     "convert": lambda: Record("convert", {"path": "a.safetensors", "tensors": 12, "bytes": 123_456}),
     "features": lambda: Record("features", {"path": "a.safetensors", "tensors": {"mid": [12, 2, 500, 64]}}),
     "cache": lambda: kept("ls"),

@@ -1,0 +1,1 @@
+"""What a network of the user's own does with what was said of it."""
