@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import DiffscopeError, NetworkError, UnknownLayer, UsageError
 from diffscope.families._interface import Interface, PosteriorMean, SigmaToInput, by_functions, by_names
+from diffscope.families._latents import LatentScale
 from diffscope.families._outermost import central
 from diffscope.families._own_code import told
 from diffscope.families.base import Classes, Denoiser, Layer, input_space
@@ -232,7 +233,7 @@ def wrapped(
         default_layer=default_layer or central(found).name,
         evidence="a live network",
         constructor={"side": side, "channels": channels, **_said(interface)},
-        latent_scale=latent_scale,
+        latent_scale=None if latent_scale is None else LatentScale((latent_scale,)),
         interface=interface,
     )
 
