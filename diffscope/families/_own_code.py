@@ -20,13 +20,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from diffscope.checkpoints.reader import one_line
 from diffscope.errors import NetworkError, UsageError
+
+T = TypeVar("T")
 
 EXPECTED = "expected FILE.py:NAME or package.module:NAME, of a class or a function that returns a torch.nn.Module"
 _MODULES: dict[str, ModuleType] = {}
@@ -170,7 +172,7 @@ def _called(make: Callable[..., Any], network: Named, arguments: Mapping[str, An
     return _guarded(call, network, "built")
 
 
-def _guarded(run: Callable[[], Any], network: Named, what: str) -> Any:
+def _guarded(run: Callable[[], T], network: Named, what: str) -> T:
     """NetworkError for whatever the user's code raises, with the line of it."""
     try:
         return run()
