@@ -6,19 +6,23 @@ use the EMA, so it is the default; a file that does not say which of the two it 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from diffscope.checkpoints.averages import divided
 from diffscope.checkpoints.standins import Module
 from diffscope.checkpoints.storages import StoredTensor
 from diffscope.errors import CheckpointError
 
-EMA_KEYS = ("ema", "model_ema", "ema_model", "ema_state_dict", "ema_model_state_dict")
+EMA_KEYS = ("ema", "model_ema", "model_ema1", "model_ema2", "ema_model", "ema_state_dict", "ema_model_state_dict")
 MODEL_KEYS = ("model", "net", "state_dict", "model_state_dict", "module")
-EMA_PREFIX = "ema_model."  # one flat dict for both sets, as the ema-pytorch package saves it
-MODEL_PREFIXES = ("online_model.", "model.")
-WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel and torch.compile
+AVERAGED, CURRENT = "averaging_state", "current_model_state"
+"""Keys of Lightning's WeightAveraging, which puts the average in the place of the model."""
+NAMELESS = "shadow_params"
+"""The key of an average that is a list in the order of the network's parameters, without their names."""
+COMPILED = "_orig_mod."  # torch.compile, of a network or of a part of it
+WRAPPERS = ("module.", COMPILED)  # the former is DistributedDataParallel's
 
 MAX_DEPTH = 64  # nesting of modules; EDM has 4
 MAX_VISITS = 100_000  # modules and their entries, shared ones counted each time; the largest networks have 20,000
@@ -64,12 +68,15 @@ def choose(top: Any, wanted: str) -> Choice:
         top = {"net": top}
     if not isinstance(top, dict):
         raise CheckpointError(f"a {type(top).__name__} was found where a dict of weights was expected")
-    ema, model = _first_set(top, EMA_KEYS), _first_set(top, MODEL_KEYS)
-    if ema is None and model is None:
-        ema, model = _flat_sets(top)
+    ema, model = _sets_in(top)
     if ema is None and model is None:
         raise CheckpointError(
             f"holds no weights: a state dict, or a dict with 'ema' or 'model', was expected; found {_keys_of(top)}"
+        )
+    if ema is None and wanted == "ema" and (key := _nameless_average(top)):
+        raise CheckpointError(
+            f"its average of the weights ('{key}') is a list without names, which cannot be told to fit; use "
+            "`weights=model`, or save the average as a state dict"
         )
     return _with_reason(ema, model, wanted)
 
@@ -115,6 +122,29 @@ def _sentence(reason: str, taken: WeightSet) -> str:
 
 
 # From a file's objects to flat dicts
+
+
+def _sets_in(top: dict[Any, Any]) -> tuple[WeightSet | None, WeightSet | None]:
+    """Finds the sets of weights of a file, side by side or in one flat dict.
+
+    Args:
+        top: The file's top object.
+
+    Returns:
+        (EMA, model); each may be None.
+    """
+    if AVERAGED in top and CURRENT in top:
+        return _set_of("state_dict", top.get("state_dict")), _set_of(CURRENT, top[CURRENT])
+    ema, model = _first_set(top, EMA_KEYS), _first_set(top, MODEL_KEYS)
+    if ema is None and model is None:
+        model = _plain_set("", top)
+    if ema is not None and (inside := _flat_sets(ema)) is not None:
+        ema, model = inside[0], model or inside[1]
+    if model is not None and (inside := _flat_sets(model)) is not None:
+        ema, model = ema or inside[0], inside[1]
+    if ema is None and model is not None:
+        ema = in_callbacks(top, model)
+    return ema, model
 
 
 def _first_set(top: dict[Any, Any], keys: tuple[str, ...]) -> WeightSet | None:
@@ -188,29 +218,66 @@ def _plain_set(key: str, values: dict[Any, Any]) -> WeightSet | None:
     return found
 
 
-def _flat_sets(top: dict[Any, Any]) -> tuple[WeightSet | None, WeightSet | None]:
-    """Divides a dict whose values are the tensors themselves by their prefixes.
+def _flat_sets(found: WeightSet) -> tuple[WeightSet, WeightSet | None] | None:
+    """Divides a set that holds an average beside what it is an average of.
+
+    Args:
+        found: Its tensors under the names of the file.
+
+    Returns:
+        (EMA, model), the latter None where there is none; None where there is no average.
+    """
+    parts = divided(list(found.tensors))
+    if parts is None:
+        return None
+    key = f"{found.key}." if found.key else ""
+    remarks = list(found.remarks)
+    if parts.aside:
+        remarks.append(f"outside of its sets it holds {listed(list(parts.aside))}")
+    ema = WeightSet(f"{key}{parts.ema_place}*", _picked(found, parts.ema), remarks=list(remarks))
+    if len(parts.averages) > 1:
+        ema.remarks.append(f"of its {len(parts.averages)} averages ({listed(list(parts.averages))}) the first was taken")
+    if parts.added:
+        ema.remarks.append(f"the average lacks {listed(list(parts.added))}, which are the model's own")
+    if not parts.model:
+        return ema, None
+    return ema, WeightSet(f"{key}{parts.model_place}*", _picked(found, parts.model), remarks=remarks)
+
+
+def _picked(found: WeightSet, names: Mapping[str, str]) -> dict[str, StoredTensor]:
+    """Takes tensors of a set; `names` are own name → name in the set."""
+    return _stripped((own, found.tensors[stored]) for own, stored in names.items())
+
+
+def in_callbacks(top: dict[Any, Any], model: WeightSet) -> WeightSet | None:
+    """Finds an average among the states of Lightning's callbacks: a dict of tensors with the model's names.
 
     Args:
         top: The file's top object.
+        model: The model's own weights.
 
     Returns:
-        (EMA, model); each may be None.
+        The average, completed by what only the model has; None where no callback has one.
     """
-    bare = _plain_set("", top)
-    if bare is None or not any(name.startswith(EMA_PREFIX) for name in bare.tensors):
-        return None, bare
-    prefix = next((p for p in MODEL_PREFIXES if any(name.startswith(p) for name in bare.tensors)), MODEL_PREFIXES[0])
-    aside = [name for name in bare.tensors if not name.startswith((EMA_PREFIX, prefix))]
-    if aside:
-        bare.remarks.append(f"outside of its sets it holds {listed(aside)}")
-    return _below(bare, EMA_PREFIX), _below(bare, prefix)
+    callbacks = top.get("callbacks")
+    for name, state in callbacks.items() if isinstance(callbacks, dict) else ():
+        for key, value in state.items() if isinstance(state, dict) else ():
+            average = _set_of(f"callbacks.{str(name)[:40]}.{str(key)[:40]}", value)
+            if average is None or not average.tensors.keys() <= model.tensors.keys():
+                continue
+            if lacking := [own for own in model.tensors if own not in average.tensors]:
+                average.remarks.append(f"the average lacks {listed(lacking)}, which are the model's own")
+            average.tensors = model.tensors | average.tensors
+            return average
+    return None
 
 
-def _below(bare: WeightSet, prefix: str) -> WeightSet | None:
-    """Takes the tensors under a prefix as a set of their own; None where there are none."""
-    tensors = [(name.removeprefix(prefix), value) for name, value in bare.tensors.items() if name.startswith(prefix)]
-    return WeightSet(prefix + "*", _stripped(tensors), remarks=bare.remarks) if tensors else None
+def _nameless_average(top: dict[Any, Any]) -> str:
+    """Finds an average that is a list without names; gives its key, or ""."""
+    for key, value in top.items():
+        if isinstance(value, dict) and isinstance(value.get(NAMELESS), (list, tuple)) and value[NAMELESS]:
+            return f"{key}.{NAMELESS}"
+    return ""
 
 
 def _stripped(tensors: Iterable[tuple[str, StoredTensor]]) -> dict[str, StoredTensor]:
@@ -229,6 +296,7 @@ def _stripped(tensors: Iterable[tuple[str, StoredTensor]]) -> dict[str, StoredTe
     for name, value in tensors:
         while wrapper := next((w for w in WRAPPERS if name.startswith(w)), None):
             name = name.removeprefix(wrapper)
+        name = name.replace(f".{COMPILED}", ".")
         if name in result:
             raise CheckpointError(f"two tensors are named '{name}' once wrappers are stripped")
         result[name] = value
