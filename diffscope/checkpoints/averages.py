@@ -57,11 +57,11 @@ def divided(names: Sequence[str]) -> Divided | None:
         if len(rest) > len(average):
             return None
         return Divided(average, place, {}, "", (), tuple(rest), roots)
-    average, head = match
+    named, head = match
     model = {name.removeprefix(head): name for name in rest if name.startswith(head)}
-    added = tuple(name for name in model if name not in average)
+    added = tuple(name for name in model if name not in named)
     return Divided(
-        ema={own: average.get(own, stored) for own, stored in model.items()},
+        ema={own: named.get(own, stored) for own, stored in model.items()},
         ema_place=place,
         model=model,
         model_place=head,

@@ -22,7 +22,7 @@ from diffscope.checkpoints import sniff
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.checkpoints.safetensors_file import names_in, opened, tensor_of
 from diffscope.checkpoints.sniff import EXPECTED
-from diffscope.checkpoints.weights import checked_names
+from diffscope.checkpoints.weight_sets import checked_names
 from diffscope.errors import CheckpointError
 from diffscope.formats import CHECKPOINT_ENDINGS
 

@@ -140,7 +140,8 @@ def _read_file(file: BinaryIO, path: str, options: ReadOptions) -> Checkpoint:
     size = os.fstat(file.fileno()).st_size
     kind = sniff.kind_of(file.read(sniff.HEAD), size)
     if kind == "safetensors":
-        return replace(read_safetensors(path, options.outline), checksums=0 if options.verify else None)
+        stored = read_safetensors(path, options.outline, options.weights)
+        return replace(stored, checksums=0 if options.verify else None)
     archive = Archive(file, size, options.downloaded) if kind == "zip" else None
     checksums = archive.verify_all() if archive and options.verify else 0
     top, is_plain_pickle = _read_objects(file, size, archive)

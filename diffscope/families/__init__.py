@@ -15,7 +15,7 @@ from diffscope.families.base import Denoiser, Match
 
 __all__ = ["LiveNetwork", "PosteriorMean", "SigmaToInput", "device_of", "live_record", "load", "wrap"]
 
-PREFIXES = ("module.", "_orig_mod.", "net.", "model.", "network.", "unet.", "diffusion_model.")
+PREFIXES = ("module.", "_orig_mod.", "net.", "model.", "network.", "unet.", "diffusion_model.", "diffusion.")
 """What wrappers and training loops put before a network's own names."""
 MAX_PREFIXES = 4
 

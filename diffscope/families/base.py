@@ -53,7 +53,7 @@ class InputSpace:
     """Side of the network's input, which is square, in pixels or latents."""
     image_channels: int
     image_side: int
-    resize: Literal["lanczos", "adm"]
+    resize: Literal["lanczos", "adm", "bilinear"]
     """How the family's own data preparation brings an image to its size (`sources/base.py`)."""
 
 
@@ -183,6 +183,8 @@ class Denoiser(ABC):
     constructor: dict[str, Any] = field(default_factory=dict)
     """What the network was built with: enough to build it again."""
     warnings: tuple[str, ...] = ()
+    exact: tuple[str, ...] = ()
+    """Names in the file of tables that are no weights, such as noise levels: they are never rounded."""
     latent_scale: float | None = None
     """What a latent model multiplies the VAE's latents with; None for models on pixels."""
     encoder: Autoencoder | None = None
@@ -369,7 +371,7 @@ class Denoiser(ABC):
         raise UnknownLayer(f"no layer '{name}'; {hint}all layers: diffscope inspect CKPT")
 
 
-def input_space(channels: int, side: int, latent: bool, resize: Literal["lanczos", "adm"]) -> InputSpace:
+def input_space(channels: int, side: int, latent: bool, resize: Literal["lanczos", "adm", "bilinear"]) -> InputSpace:
     """Describes the input of a model on pixels, or on latents of the VAE that the published models share.
 
     Args:

@@ -7,7 +7,6 @@ network predicts is seen by `loss_weight`, since each objective weighs steps in 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -20,24 +19,19 @@ from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import CheckpointError, UsageError
 from diffscope.families._building import MAX_SIDE, build_on_meta, dry_walk, load_weights, shapes_of
 from diffscope.families._conventions import DiscreteSteps
-from diffscope.families._facts import Facts, file_arguments
+from diffscope.families._facts import Facts, file_arguments, integer_if_whole
+from diffscope.families._gaussian_diffusion import OBJECTIVES, objective_of, signal_of
 from diffscope.families.base import Classes, Denoiser, Match, input_space
 from diffscope.families.networks.lucidrains_unet import AttentionShape, LucidrainsUNet
-from diffscope.names import first_few
 
 PREFIX = "model."
 """Before the network's names where GaussianDiffusion's buffers stand beside it."""
-SCHEDULES = ("linear", "cosine", "sigmoid")
-OBJECTIVES = ("pred_noise", "pred_x0", "pred_v")
-MAX_STEPS = 100_000
 BUFFERS = (
     "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod",
     "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod", "posterior_variance",
     "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2", "loss_weight",
 )  # fmt: skip
-_WHOLE = ("auto_normalize", "beta_schedule", "timesteps", "objective", "image_size", "resnet_block_groups")
-_YES_OR_NO = ("true", "false")
-_TOLERANCE = 1e-4  # of a weight in the loss: a table in float32 gives it to 1e-6
+_KNOWN = ("auto_normalize", "beta_schedule", "timesteps", "objective", "image_size", "resnet_block_groups")
 _RELATED = {
     "time_mlp.0.weights": "learned or random Fourier features, which GaussianDiffusion has not",
     "classes_emb.weight": "classes and classifier-free guidance",
@@ -136,16 +130,16 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Lu
     buffers = {name: checkpoint.tensors[name] for name in BUFFERS if name in checkpoint.tensors}
     tensors = {name: tensor for name, tensor in tensors.items() if name not in buffers}
     shape = _shape(path, shapes_of(path, tensors))
-    facts = Facts(path, file_arguments(checkpoint), config, _WHOLE)
+    facts = Facts(path, file_arguments(checkpoint), config, _KNOWN)
     _ask(facts, has_groups=shape["groups"] is None, has_table="alphas_cumprod" in buffers)
     if shape["groups"] is None:
         shape["groups"] = _groups(facts, shape)
     side = _side(facts, len(shape["widths"]))
-    normalized = facts.choice("auto_normalize", "true", _YES_OR_NO)
-    signal, schedule = _signal(facts, buffers)
-    objective, why = _objective(facts, signal, buffers.get("loss_weight"))
+    normalized = facts.choice("auto_normalize", "true", ("true", "false"))
+    signal, schedule = signal_of(facts, buffers)
+    objective, why = objective_of(facts, signal, buffers.get("loss_weight"))
     network = build_on_meta(lambda: LucidrainsUNet(**shape), path, tensors)
-    space = input_space(shape["channels"], side, False, "lanczos")
+    space = input_space(shape["channels"], side, False, "bilinear")
     layers = dry_walk(network, space, None, path)
     load_weights(network, tensors, path)
     warnings = []
@@ -170,12 +164,28 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Lu
             f"data in {'[-1, 1]' if normalized == 'true' else '[0, 1]'}",
         ]),
         constructor={
-            **shape, "attentions": [vars(a) for a in shape["attentions"]], "image_size": side,
-            "auto_normalize": normalized, "objective": objective, "beta_schedule": schedule, "timesteps": len(signal),
-            "resnet_block_groups": shape["groups"] or None,
+            **_spelled(shape), "image_size": side, "auto_normalize": normalized, "objective": objective,
+            "beta_schedule": schedule, "timesteps": len(signal),
         },
         warnings=tuple(warnings),
+        exact=tuple(buffers),
     )  # fmt: skip
+
+
+def _spelled(shape: Mapping[str, Any]) -> dict[str, Any]:
+    """The network's shape as the package's own constructor takes it, without the number of memories."""
+    attentions = shape["attentions"][:-1]
+    return {
+        "dim": shape["time_width"],
+        "init_dim": shape["init_width"],
+        "dim_mults": [integer_if_whole(width / shape["time_width"]) for width in shape["widths"]],
+        "channels": shape["channels"],
+        "self_condition": shape["self_condition"],
+        "full_attn": [attention.kind == "full" for attention in attentions],
+        "attn_heads": [attention.heads for attention in attentions],
+        "attn_dim_head": [attention.head_width for attention in attentions],
+        "resnet_block_groups": shape["groups"] or None,
+    }
 
 
 def _prefix(tensors: Mapping[str, Tensor]) -> str:
@@ -192,8 +202,9 @@ def _ask(facts: Facts, has_groups: bool, has_table: bool) -> None:
     missing = {key: value for key, value in needed.items() if not facts.says(key)}
     if missing:
         say = " ".join(f"`config={key}={value}`" for key, value in missing.items())
-        usual = ", a multiple of it 8 groups where nobody set them" if "resnet_block_groups" in missing else ""
-        raise CheckpointError(f"{facts.path}: {' and '.join(missing)} in no tensor of this file; say {say}{usual}")
+        usual = " (8 groups where nobody set them)" if "resnet_block_groups" in missing else ""
+        verb = "stands" if len(missing) == 1 else "stand"
+        raise CheckpointError(f"{facts.path}: {', '.join(missing)} {verb} in no tensor; say {say}{usual}")
 
 
 def _side(facts: Facts, levels: int) -> int:
@@ -209,107 +220,6 @@ def _groups(facts: Facts, shape: Mapping[str, Any]) -> int:
     if odd := [width for width in sorted(widths) if width % groups]:
         raise UsageError(f"`config=resnet_block_groups={groups}`: the network's width {odd[0]} is no multiple of it")
     return groups
-
-
-def _signal(facts: Facts, buffers: Mapping[str, Tensor]) -> tuple[np.ndarray, str | None]:
-    """Reads or computes abar, the share of the data's variance that is left at each step.
-
-    Args:
-        facts: What is said of the schedule.
-        buffers: Of GaussianDiffusion.
-
-    Returns:
-        (abar, falling, in float64 from float32 values; the schedule's name, None where it is none of the package's).
-
-    Raises:
-        CheckpointError: If the file's table is no such table.
-        UsageError: If what was said contradicts the table, or gives none.
-    """
-    if "alphas_cumprod" not in buffers:
-        schedule = facts.choice("beta_schedule", "sigmoid", SCHEDULES)
-        steps = facts.integer("timesteps", 1000, high=MAX_STEPS)
-        signal = _scheduled(schedule, steps)
-        if not _falls(signal):
-            raise UsageError(f"`config=timesteps={steps}`: too few for the {schedule} schedule, whose betas reach 1")
-        return signal, schedule
-    table = buffers["alphas_cumprod"]
-    if table.dim() != 1 or len(table) > MAX_STEPS or table.is_meta or table.dtype not in (torch.float32, torch.float64):
-        raise CheckpointError(
-            f"{facts.path}: alphas_cumprod is {str(table.dtype).removeprefix('torch.')} {list(table.shape)}; expected "
-            f"float32 and up to {MAX_STEPS} steps, as training wrote it"
-        )
-    signal = table.double().numpy()
-    if not _falls(signal):
-        raise CheckpointError(
-            f"{facts.path}: alphas_cumprod runs from {signal[0]:g} to {signal[-1]:g}; expected it to fall strictly, "
-            "between 1 and 0: noise levels above 0 and finite"
-        )
-    if "timesteps" in facts.config and facts.integer("timesteps", 1) != len(signal):
-        raise UsageError(f"`config=timesteps={facts.config['timesteps']}`: the file's own table has {len(signal)} steps")
-    alike = [name for name in SCHEDULES if np.allclose(_scheduled(name, len(signal)), signal, rtol=1e-5, atol=0)]
-    if "beta_schedule" in facts.config and facts.choice("beta_schedule", "sigmoid", SCHEDULES) not in alike:
-        schedule = facts.config["beta_schedule"]
-        raise UsageError(f"`config=beta_schedule={schedule}`: the file's own table of noise levels is another")
-    return signal, alike[0] if alike else None
-
-
-def _scheduled(schedule: str, steps: int) -> np.ndarray:
-    """Computes a table as GaussianDiffusion does: in float64, kept in float32; not finite where betas pass 1."""
-    if schedule == "linear":
-        betas = np.linspace(1e-4 * 1000 / steps, 0.02 * 1000 / steps, steps)
-    else:
-        u = np.arange(steps + 1) / steps
-        if schedule == "cosine":
-            left = np.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
-        else:
-            low, high = 1 / (1 + math.exp(3)), 1 / (1 + math.exp(-3))
-            left = (high - 1 / (1 + np.exp(3 - 6 * u))) / (high - low)
-        betas = np.clip(1 - left[1:] / left[:-1], 0, 0.999)
-    return np.cumprod(1 - betas).astype(np.float32).astype(np.float64)
-
-
-def _falls(signal: np.ndarray) -> bool:
-    return bool(len(signal) and 1 > signal[0] and signal[-1] > 0 and (np.diff(signal) < 0).all())
-
-
-def _objective(facts: Facts, signal: np.ndarray, weights: Tensor | None) -> tuple[str, str]:
-    """Finds what the network predicts, from its loss's weight at the step whose signal-to-noise ratio is nearest to ½.
-
-    There the weight is 1 for the noise, the ratio itself for the data and ratio / (1 + ratio) for the velocity, with
-    min-SNR weights too, which only clip ratios above 5.
-
-    Args:
-        facts: What is said of it.
-        signal: abar of each step.
-        weights: The buffer `loss_weight`; None where there is none.
-
-    Returns:
-        (objective, how it was found).
-
-    Raises:
-        CheckpointError: If neither the file nor the user says it.
-        UsageError: If the user contradicts the file.
-    """
-    ratio = signal / (1 - signal)
-    step = int(np.argmin(np.abs(np.log(2 * ratio))))
-    expected = dict(zip(OBJECTIVES, (1.0, ratio[step], ratio[step] / (1 + ratio[step])), strict=True))
-    found = []
-    if weights is not None and weights.shape == signal.shape and not weights.is_meta:
-        weight = float(weights[step])
-        found = [name for name, value in expected.items() if math.isclose(weight, value, rel_tol=_TOLERANCE)]
-    if len(found) == 1:
-        if "objective" in facts.config and facts.choice("objective", found[0], OBJECTIVES) != found[0]:
-            raise UsageError(
-                f"`config=objective={facts.config['objective']}`: the weights of the file's loss are those of {found[0]}"
-            )
-        return found[0], f"{found[0]} from loss_weight"
-    if not facts.says("objective"):
-        raise CheckpointError(
-            f"{facts.path}: its loss_weight does not tell what the network predicts; say it with "
-            f"`config=objective={'|'.join(OBJECTIVES)}`"
-        )
-    objective = facts.choice("objective", "pred_v", OBJECTIVES)
-    return objective, f"{objective} as {'given' if 'objective' in facts.config else 'the file says'}"
 
 
 def _shape(path: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -341,8 +251,11 @@ def _shape(path: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         ) from None
     self_condition = inputs == 2 * out_channels
     if inputs != out_channels and not self_condition:
-        learned = ": one that learns its variance, which is not supported" if out_channels == 2 * inputs else ""
-        raise CheckpointError(f"{path}: {out_channels} output channels for {inputs} input channels{learned}; expected as many, or half as many (self-conditioned)")
+        learned = " (one that learns its variance)" if out_channels == 2 * inputs else ""
+        raise CheckpointError(
+            f"{path}: {out_channels} output channels for {inputs} input channels{learned}; expected as many, or half "
+            "as many of a self-conditioned network"
+        )
     if out_channels not in (1, 3):
         raise CheckpointError(f"{path}: the network takes {out_channels} channels; expected images of 1 or 3")
     if time_width % 2 or time_width < 4:

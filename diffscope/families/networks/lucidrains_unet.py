@@ -115,7 +115,8 @@ class LucidrainsUNet(WalkedNetwork):
         x = first = self.init_conv(x)
         yield "init_conv", x
         skips: list[Tensor] = []
-        for level, (block0, block1, attention, resample) in enumerate(self.downs):  # type: ignore[misc]
+        for level, parts in enumerate(self.downs):
+            block0, block1, attention, resample = parts.children()
             x = block0(x, embedding)
             yield f"downs.{level}.0", x
             skips.append(x)
@@ -133,7 +134,8 @@ class LucidrainsUNet(WalkedNetwork):
         yield "mid_attn", branch
         x = self.mid_block2(x + branch, embedding)
         yield "mid_block2", x
-        for level, (block0, block1, attention, resample) in enumerate(self.ups):  # type: ignore[misc]
+        for level, parts in enumerate(self.ups):
+            block0, block1, attention, resample = parts.children()
             x = block0(torch.cat([x, skips.pop()], dim=1), embedding)
             yield f"ups.{level}.0", x
             x = block1(torch.cat([x, skips.pop()], dim=1), embedding)
@@ -188,7 +190,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Gives x / ‖x‖ · g · √C, of the shape and precision of `x`."""
-        return (F.normalize(x.float(), dim=1) * self.g.float() * x.shape[1] ** 0.5).to(x.dtype)
+        normed: Tensor = F.normalize(x.float(), dim=1) * self.g.float() * x.shape[1] ** 0.5
+        return normed.to(x.dtype)
 
 
 class Block(nn.Module):
