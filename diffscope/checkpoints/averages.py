@@ -108,7 +108,14 @@ def _same_names(average: Mapping[str, str], rest: Sequence[str], root: str) -> t
     heads = [name.removesuffix(first) for name in rest if name.endswith(first)]
     heads.sort(key=lambda head: head.startswith(f"{root}."))
     whole = [h for h in heads if h == "" or h.endswith(".") if all(h + name in known for name in average)]
+    whole = [head for head in whole if head.startswith(f"{root}.") or _is_most(head, rest)]
     return (average, whole[0]) if whole else None
+
+
+def _is_most(head: str, rest: Sequence[str]) -> bool:
+    """Tells whether most of a network lies below a name: of two layers of one form, one is no average of the other."""
+    network = [name for name in rest if name.startswith(head.partition(".")[0])]
+    return 2 * sum(name.startswith(head) for name in network) > len(network)
 
 
 def _names_without_dots(average: Mapping[str, str], rest: Sequence[str]) -> tuple[Mapping[str, str], str] | None:
