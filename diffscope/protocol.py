@@ -40,7 +40,7 @@ class Protocol:
     images: int
     """How many were asked for; unreadable ones are left out and listed in the result."""
     resize: str
-    """`lanczos` or `adm`, as in `sources.base.Target`."""
+    """`lanczos`, `adm` or `bilinear`, as in `sources.base.Target`."""
     side: int
     """Pixels, of the image after resizing."""
     channels: int

@@ -2,5 +2,6 @@
 
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.checkpoints.reader import read
+from diffscope.checkpoints.training_folder import is_checkpoint_folder
 
-__all__ = ["Checkpoint", "read"]
+__all__ = ["Checkpoint", "is_checkpoint_folder", "read"]

@@ -23,7 +23,8 @@ class Checkpoint:
     path: str
     """The path as it was given."""
     container: str
-    """edm-pickle, training-state, state-dict, train-dump, safetensors, diffusers, toy or live."""
+    """edm-pickle, training-state, state-dict, train-dump, lightning, safetensors; of folders diffusers, accelerate or
+    distributed; without a file toy, mixture or live."""
     tensors: Mapping[str, torch.Tensor]
     """Named as the network's own state dict, `module.` and `_orig_mod.` stripped; order and dtypes as stored."""
     weights: str

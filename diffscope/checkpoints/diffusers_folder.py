@@ -20,18 +20,17 @@ from torch import Tensor
 from diffscope import hub
 from diffscope.checkpoints import sniff
 from diffscope.checkpoints.base import Checkpoint
+from diffscope.checkpoints.diffusers_places import NETWORKS, STEM, STEP, homes_of, which_of_two
 from diffscope.checkpoints.safetensors_file import names_in, opened, tensor_of
 from diffscope.checkpoints.sniff import EXPECTED
-from diffscope.checkpoints.weights import checked_names
+from diffscope.checkpoints.weight_sets import checked_names
 from diffscope.errors import CheckpointError
 from diffscope.formats import CHECKPOINT_ENDINGS
 
-STEM = "diffusion_pytorch_model"
-SHARD = re.compile(rf"{STEM}(?:\.\w+)?-\d{{5}}-of-\d{{5}}(?:\.\w+)?\.(?:safetensors|bin)")
-INDEX = re.compile(rf"{STEM}\.(?:safetensors|bin)\.index(?:\.\w+)?\.json")
+STEMS = rf"(?:{STEM}|pytorch_model|model)"  # the latter two are accelerate's
+SHARD = re.compile(rf"{STEMS}(?:\.\w+)?-\d{{5}}-of-\d{{5}}(?:\.\w+)?\.(?:safetensors|bin)")
+INDEX = re.compile(rf"{STEMS}\.(?:safetensors|bin)\.index(?:\.\w+)?\.json")
 MAX_JSON = 1 << 24  # bytes; an index of 10,000 tensors has 1 MB
-STEP = re.compile(r"checkpoint-(\d+)")  # the training scripts of diffusers keep checkpoint-STEP/unet
-NETWORKS = ("unet", "transformer")
 ENCODERS = ("vae", "vqvae")
 SUPPORTED = (
     "UNet2DModel, DiTTransformer2DModel, Transformer2DModel with norm_type ada_norm_zero, "
@@ -97,19 +96,20 @@ def read_folder(path: str, weights: str, read_bin: BinReader) -> Checkpoint:
     if not (native or legacy_dit or class_name in ("UNet2DModel", "DiTTransformer2DModel")):
         video = ", of a video model, where one of single images was expected" if VIDEO.search(class_name) else ""
         raise CheckpointError(f"the network is a {class_name}{video}; supported: {SUPPORTED}; others: {WRAP}")
-    tensors, files, reason = _read_weights(network, read_bin)
+    tensors, files, reason = read_weights(network, read_bin)
     found_step = STEP.findall(network)
-    vae = next((f for f in (os.path.join(pipeline, e) for e in ENCODERS) if _is_model(f)), None)
+    homes = homes_of(pipeline)
+    vae = next((f for home in homes for e in ENCODERS if _is_model(f := os.path.join(home, e))), None)
     return Checkpoint(
         path=path,
         container="diffusers",
         tensors=_without_prefix(tensors) if native else tensors,
         weights="ema" if network.endswith("_ema") else "model",
-        weights_reason=reason,
+        weights_reason=which_of_two(path, network) + reason,
         class_name=class_name,
         arguments=_native_arguments(config) if native else config,
         attributes={
-            "scheduler": _read_scheduler(pipeline),
+            "scheduler": next((found for home in homes if (found := _read_scheduler(home)) is not None), None),
             "folder": network,
             "vae": vae,
             "vae_config": _read_json(os.path.join(vae, "config.json")) if vae else None,
@@ -241,20 +241,21 @@ def _read_json(path: str) -> dict[str, Any]:
     return found
 
 
-def _choose_weights(names: Sequence[str]) -> str | None:
+def choose_weights(names: Sequence[str], stems: Sequence[str] = (STEM,)) -> str | None:
     """Chooses the file to begin with, safetensors before `.bin`, plain names before variants such as fp16.
 
     Args:
         names: Of all files in a model's folder.
+        stems: How they may begin.
 
     Returns:
         A file of weights, or an index of several; None where there is neither.
     """
     plain = [
-        f"{STEM}.safetensors", f"{STEM}.safetensors.index.json",
-        f"{STEM}.bin", f"{STEM}.bin.index.json",
-    ]  # fmt: skip
-    variants = [n for n in sorted(names) if re.fullmatch(rf"{STEM}\.\w+\.(?:safetensors|bin)", n) or INDEX.fullmatch(n)]
+        f"{stem}.{kind}{index}" for kind in ("safetensors", "bin") for stem in stems for index in ("", ".index.json")
+    ]
+    variant = re.compile(rf"(?:{'|'.join(stems)})\.\w+\.(?:safetensors|bin)")
+    variants = [n for n in sorted(names) if variant.fullmatch(n) or (INDEX.fullmatch(n) and n.startswith(tuple(stems)))]
     variants.sort(key=lambda name: ".bin" in name)
     return next((name for name in (*plain, *variants) if name in names), None)
 
@@ -271,7 +272,7 @@ def needed(names: Sequence[str]) -> list[str]:
     found = [n for n in names if n.endswith(".json") and n.count("/") <= 1]
     for folder in ("", *(f"{n}/" for n in (*NETWORKS, *(f"{n}_ema" for n in NETWORKS), *ENCODERS))):
         inside = [n[len(folder) :] for n in names if n.startswith(folder) and "/" not in n[len(folder) :]]
-        first = _choose_weights(inside)
+        first = choose_weights(inside)
         if first and first.endswith(".json"):
             suffix = ".safetensors" if ".safetensors" in first else ".bin"
             found += [folder + n for n in inside if SHARD.fullmatch(n) and n.endswith(suffix)]
@@ -280,12 +281,15 @@ def needed(names: Sequence[str]) -> list[str]:
     return sorted(set(found))
 
 
-def _read_weights(folder: str, read_bin: BinReader) -> tuple[Mapping[str, Tensor], list[str], str]:
+def read_weights(
+    folder: str, read_bin: BinReader, stems: Sequence[str] = (STEM,)
+) -> tuple[Mapping[str, Tensor], list[str], str]:
     """Reads the weights in a model's folder.
 
     Args:
-        folder: With `config.json` and the weights.
+        folder: With the weights.
         read_bin: Reads a `.bin` file as data.
+        stems: How their files' names begin.
 
     Returns:
         (tensors, their files, which they were and why).
@@ -293,7 +297,7 @@ def _read_weights(folder: str, read_bin: BinReader) -> tuple[Mapping[str, Tensor
     Raises:
         CheckpointError: If there are none, or one of several files is missing or damaged.
     """
-    first = _choose_weights(os.listdir(folder))
+    first = choose_weights(os.listdir(folder), stems)
     if first is None:
         raise CheckpointError(f"no weights beside the config.json: expected {STEM}.safetensors or {STEM}.bin")
     names = [first]

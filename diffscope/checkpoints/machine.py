@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from diffscope.checkpoints.budget import KEYS, Budget
+from diffscope.checkpoints.budget import KEYS, Budget, ByIdentity
 from diffscope.checkpoints.window import Window
 from diffscope.errors import CheckpointError, UnsafePickle
 
@@ -43,14 +43,18 @@ DAMAGE = (
 )
 
 
-@dataclass(frozen=True)
-class Global:
+@dataclass(frozen=True, eq=False)
+class Global(ByIdentity):
     """What a name in a pickle stands for: a function of ours to call, a way to make an empty object, or just a tag."""
 
     name: str
     call: Callable[..., Any] | None = None
     new: Callable[[], Any] | None = None
     value: Any = None
+
+    def __str__(self) -> str:
+        """Gives the name."""
+        return self.name
 
 
 class Built:

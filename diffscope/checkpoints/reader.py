@@ -21,6 +21,7 @@ from diffscope.checkpoints.archive import Archive
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.checkpoints.budget import Budget
 from diffscope.checkpoints.diffusers_folder import read_folder
+from diffscope.checkpoints.diffusers_places import is_diffusers_folder
 from diffscope.checkpoints.hub import locate
 from diffscope.checkpoints.machine import DAMAGE, Machine
 from diffscope.checkpoints.plain import Plain, arguments_of, attributes_of, network_of
@@ -30,6 +31,7 @@ from diffscope.checkpoints.standins import Namespace
 from diffscope.checkpoints.steps import step_of
 from diffscope.checkpoints.storages import materialise
 from diffscope.checkpoints.table import table_of
+from diffscope.checkpoints.training_folder import is_training_folder, read_training_folder
 from diffscope.checkpoints.weights import Choice, choose
 from diffscope.checkpoints.window import Window
 from diffscope.errors import CheckpointError
@@ -115,7 +117,10 @@ def read_local(path: str, options: ReadOptions) -> Checkpoint:
             checksums += found.checksums or 0
             return found.tensors
 
-        folder = read_folder(path, options.weights, read_bin)
+        if is_diffusers_folder(path) or not is_training_folder(path):
+            folder = read_folder(path, options.weights, read_bin)
+        else:
+            folder = read_training_folder(path, options.weights, options.outline, read_bin)
         return replace(folder, checksums=checksums if options.verify else None)
     if not os.path.exists(path):
         raise CheckpointError(hub.hint(path, "model") or f"no such file; {sniff.EXPECTED}")
@@ -141,7 +146,8 @@ def _read_file(file: BinaryIO, path: str, options: ReadOptions) -> Checkpoint:
     size = os.fstat(file.fileno()).st_size
     kind = sniff.kind_of(file.read(sniff.HEAD), size)
     if kind == "safetensors":
-        return replace(read_safetensors(path, options.outline), checksums=0 if options.verify else None)
+        stored = read_safetensors(path, options.outline, options.weights)
+        return replace(stored, checksums=0 if options.verify else None)
     archive = Archive(file, size, options.downloaded) if kind == "zip" else None
     checksums = archive.verify_all() if archive and options.verify else 0
     top, is_plain_pickle = _read_objects(file, size, archive)
@@ -201,8 +207,10 @@ def _container_of(top: Any, choice: Choice, is_plain_pickle: bool) -> str:
         is_plain_pickle: Whether torch.save was not used.
 
     Returns:
-        "edm-pickle", "training-state", "state-dict" or "train-dump".
+        "edm-pickle", "training-state", "lightning", "state-dict" or "train-dump".
     """
+    if isinstance(top, dict) and "pytorch-lightning_version" in top:
+        return "lightning"
     if choice.taken.module is not None:
         return "edm-pickle" if is_plain_pickle else "training-state"
     if not choice.taken.key:

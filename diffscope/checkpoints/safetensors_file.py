@@ -20,7 +20,8 @@ from diffscope.checkpoints.base import Checkpoint
 from diffscope.checkpoints.run_files import run_file
 from diffscope.checkpoints.steps import step_of_header
 from diffscope.checkpoints.storages import OUTLINE_BYTES, refuse_complex
-from diffscope.checkpoints.weights import checked_names
+from diffscope.checkpoints.weight_sets import checked_names
+from diffscope.checkpoints.weights import choose_names
 from diffscope.errors import CheckpointError
 from diffscope.formats import TENSOR_DTYPES
 
@@ -30,12 +31,13 @@ DTYPES: dict[str, torch.dtype] = {
 MAX_FACT = 1 << 20  # characters of JSON under one key of the header
 
 
-def read_safetensors(path: str, outline: bool) -> Checkpoint:
+def read_safetensors(path: str, outline: bool, weights: str = "ema") -> Checkpoint:
     """Reads a safetensors file.
 
     Args:
         path: Of the file.
         outline: Leave large tensors unread, on the meta device.
+        weights: "ema" or "model", of a file with both.
 
     Returns:
         Its record.
@@ -45,16 +47,19 @@ def read_safetensors(path: str, outline: bool) -> Checkpoint:
     """
     with opened(path) as file:
         metadata = dict(file.metadata() or {})
-        tensors = {name: tensor_of(file, name, outline) for name in names_in(file)}
-    if not tensors:
-        raise CheckpointError("a safetensors file without tensors")
-    known, named = metadata.get("weights"), run_file(path)
-    if known in ("ema", "model"):
-        reason = f"the file holds one set of weights and its header says that it is '{known}'"
-    elif named is not None:
-        known, reason = named.weights, f"the file's name says {named.kind}"
-    else:
-        known, reason = "model", "the file holds one set of weights and does not say whether it is an EMA"
+        names = names_in(file)
+        if not names:
+            raise CheckpointError("a safetensors file without tensors")
+        known = metadata.get("weights")
+        if known in ("ema", "model"):
+            places = {name: name for name in names}
+            reason = f"the file holds one set of weights and its header says that it is '{known}'"
+        elif (named := run_file(path)) is not None:
+            places, known, reason = {name: name for name in names}, named.weights, f"the file's name says {named.kind}"
+        else:
+            choice = choose_names(names, weights)
+            places, known, reason = choice.taken.tensors, choice.weights, choice.reason
+        tensors = {own: tensor_of(file, name, outline) for own, name in places.items()}
     step, unit = step_of_header(metadata, path)
     return Checkpoint(
         path=path,

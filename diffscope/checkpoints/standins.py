@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from diffscope.checkpoints.budget import ByIdentity
 from diffscope.checkpoints.machine import Built
 from diffscope.checkpoints.storages import MAX_DIMENSIONS, is_count
 from diffscope.checkpoints.window import Window
@@ -57,6 +58,22 @@ class Namespace(Built):
         """
         if not isinstance(state, dict):
             raise CheckpointError("an argparse.Namespace whose state is no dict")
+        self.state = state
+
+
+class Fields(Built, ByIdentity):
+    """The stand-in of a record whose fields are its state: a dict, or what the class makes of it.
+
+    Args:
+        name: Of the class.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.state: Any = {}
+
+    def build(self, state: object) -> None:
+        """Takes the fields, unchecked."""
         self.state = state
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import torch
 
@@ -193,6 +193,6 @@ def refuse_complex(name: str, dtype: torch.dtype | str) -> None:
         raise CheckpointError(f"tensor '{name}' is of type {dtype}; real numbers are read")
 
 
-def is_count(number: object) -> bool:
+def is_count(number: object) -> TypeGuard[int]:
     """Tells whether a number is an integer from 0 to below 2^62; a bool is none."""
     return type(number) is int and 0 <= number < MAX_INTEGER

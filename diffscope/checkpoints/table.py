@@ -6,17 +6,26 @@ the source text of its module and its attributes; of these the source text is ne
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from diffscope.checkpoints.budget import Budget
 from diffscope.checkpoints.legacy import Blobs
 from diffscope.checkpoints.machine import MAX_NAME, Global, Table
-from diffscope.checkpoints.standins import Array, Dict, DType, Module, Namespace
+from diffscope.checkpoints.standins import Array, Dict, DType, Fields, Module, Namespace
 from diffscope.checkpoints.storages import STORAGE_TABLE, StoredTensor, is_count
 from diffscope.errors import CheckpointError
 
 PERSISTENCE_VERSION = 6  # EDM and EDM2 alike
+PATHS = ("Posix", "Windows", "PurePosix", "PureWindows")
+LIGHTNING = ("pytorch_lightning", "lightning.pytorch")
+"""Modules of Lightning's two packages."""
+DISTRIBUTED = (
+    "metadata Metadata", "metadata TensorStorageMetadata", "metadata BytesStorageMetadata", "metadata TensorProperties",
+    "metadata ChunkStorageMetadata", "metadata MetadataIndex", "metadata StorageMeta", "filesystem _StorageInfo",
+)  # fmt: skip
+"""Records in the `.metadata` of torch.distributed.checkpoint."""
 TORCH_DTYPES = ("float16", "float32", "float64", "bfloat16", "uint8", "int8", "int16", "int32", "int64", "bool")
 
 
@@ -242,6 +251,24 @@ def device(kind: object, index: object = None) -> str:
     return kind if index is None else f"{kind}:{index}"
 
 
+def path_text(*parts: object) -> str:
+    """Stands in for `pathlib`'s paths, which are only mentioned.
+
+    Args:
+        parts: Of the path.
+
+    Returns:
+        Its text.
+
+    Raises:
+        CheckpointError: If they are no texts.
+    """
+    texts = [part for part in parts if type(part) is str]
+    if len(texts) != len(parts):
+        raise CheckpointError("a path that is not made from texts")
+    return "/".join(texts).replace("//", "/")
+
+
 def _functions(budget: Budget) -> dict[str, Callable[..., Any]]:
     containers = Containers(budget)
     numpy_names: dict[str, Callable[..., Any]] = {
@@ -268,6 +295,8 @@ def _functions(budget: Budget) -> dict[str, Callable[..., Any]]:
         **{f"{module} bytes": empty_bytes for module in ("builtins", "__builtin__")},
         **{f"{module} complex": complex_number for module in ("builtins", "__builtin__")},
         "_codecs encode": encoded,
+        # Python 3.13 moved its paths.
+        **{f"{module} {kind}Path": path_text for module in ("pathlib", "pathlib._local") for kind in PATHS},
     }
 
 
@@ -285,11 +314,43 @@ def table_of(budget: Budget) -> Table:
         "argparse Namespace": Namespace,
         "dnnlib.util EasyDict": Dict,
         "collections OrderedDict": Dict,
+        **{f"{module}.utilities.parsing AttributeDict": Dict for module in LIGHTNING},
+        **{f"{module}.utilities.data AttributeDict": Dict for module in ("lightning_fabric", "lightning.fabric")},
     }
     calls = _functions(budget)
     values: dict[str, Any] = {f"torch {name}": f"torch.{name}" for name in TORCH_DTYPES}
     values["numpy ndarray"] = None
-    table = dict(STORAGE_TABLE)
+    for name in ("model_checkpoint ModelCheckpoint", "early_stopping EarlyStopping"):  # keys of Lightning before 1.5
+        values |= {f"{module}.callbacks.{name}": None for module in LIGHTNING}
+    return {**STORAGE_TABLE, **_entries(calls, new, values)}
+
+
+def metadata_table(budget: Budget) -> Table:
+    """Makes the table of the names that the `.metadata` of torch.distributed.checkpoint may mention.
+
+    Args:
+        budget: Of the file.
+
+    Returns:
+        (module, name) → stand-in.
+    """
+    package = "torch.distributed.checkpoint"
+    new = {f"{package}.{spelled}": partial(Fields, spelled.split(" ")[1]) for spelled in DISTRIBUTED}
+    calls: dict[str, Callable[..., Any]] = {
+        f"{package}.metadata _MEM_FORMAT_ENCODING": lambda _: None,
+        "torch.serialization _get_layout": lambda _: None,
+        "torch Size": size_of,
+        "collections OrderedDict": Containers(budget).ordered,
+        **{f"{module} {kind}Path": path_text for module in ("pathlib", "pathlib._local") for kind in PATHS},
+    }
+    return _entries(calls, new, {f"torch {name}": f"torch.{name}" for name in TORCH_DTYPES})
+
+
+def _entries(
+    calls: Mapping[str, Callable[..., Any]], new: Mapping[str, Callable[[], Any]], values: Mapping[str, Any]
+) -> dict[tuple[str, str], Global]:
+    """Makes a table of names, each spelled "module name", that may be called, made or only mentioned."""
+    table = {}
     for spelled in {**calls, **new, **values}:
         module, name = spelled.split(" ")
         table[module, name] = Global(f"{module}.{name}", calls.get(spelled), new.get(spelled), values.get(spelled))

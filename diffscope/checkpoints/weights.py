@@ -6,37 +6,29 @@ use the EMA, so it is the default; a file that does not say which of the two it 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from diffscope.checkpoints.run_files import RunFile
 from diffscope.checkpoints.standins import Module
-from diffscope.checkpoints.storages import StoredTensor
+from diffscope.checkpoints.weight_sets import (
+    WeightSet,
+    callback_average,
+    completed,
+    flat_sets,
+    listed,
+    plain_set,
+    set_of,
+)  # fmt: skip
 from diffscope.errors import CheckpointError
 
 EMA_KEYS = ("ema", "model_ema", "model_ema1", "model_ema2", "ema_model", "ema_state_dict", "ema_model_state_dict")
 MODEL_KEYS = ("model", "net", "state_dict", "model_state_dict", "module")
-EMA_PREFIX = "ema_model."  # one flat dict for both sets, as the ema-pytorch package saves it
-MODEL_PREFIXES = ("online_model.", "model.")
-WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel and torch.compile
-
-MAX_DEPTH = 64  # nesting of modules; EDM has 4
-MAX_VISITS = 100_000  # modules and their entries, shared ones counted each time; the largest networks have 20,000
-MAX_TENSORS = 50_000  # in one set
-MAX_NAME = 1024  # characters of a tensor's full name
-
-
-@dataclass
-class WeightSet:
-    """One set of weights in a file."""
-
-    key: str
-    """Its place in the file; empty for a bare state dict."""
-    tensors: dict[str, StoredTensor]
-    module: Module | None = None
-    """The network object that it came in, if any."""
-    remarks: list[str] = field(default_factory=list)
+AVERAGED, CURRENT = "averaging_state", "current_model_state"
+"""Keys of Lightning's WeightAveraging, which puts the average in the place of the model."""
+NAMELESS = "shadow_params"
+"""The key of an average that is a list in the order of the network's parameters, without their names."""
 
 
 @dataclass
@@ -66,17 +58,38 @@ def choose(top: Any, wanted: str, named: RunFile | None = None) -> Choice:
         top = {"net": top}
     if not isinstance(top, dict):
         raise CheckpointError(f"a {type(top).__name__} was found where a dict of weights was expected")
-    ema, model = _first_average(top), _first_set(top, MODEL_KEYS)
-    if ema is None and model is None:
-        ema, model = _flat_sets(top)
+    ema, model = _sets_in(top)
     if ema is None and model is None:
         if top.keys() == {"state", "param_groups"}:
             raise CheckpointError("holds an optimiser's state alone, and no weights; give the file of the weights")
         raise CheckpointError(
             f"holds no weights: a state dict, or a dict with 'ema' or 'model', was expected; found {_keys_of(top)}"
         )
+    if ema is None and wanted == "ema" and (key := _nameless_average(top)):
+        raise CheckpointError(
+            f"its average of the weights ('{key}') is a list without names, which cannot be told to fit; use "
+            "`weights=model`, or save the average as a state dict"
+        )
     if ema is None and model is not None and not model.key and named is not None:
         return _as_named(model, named, wanted)
+    return _with_reason(ema, model, wanted)
+
+
+def choose_names(names: Sequence[str], wanted: str) -> Choice:
+    """Chooses among the names of a file of tensors alone, which may hold two sets.
+
+    Args:
+        names: Of all tensors, in order.
+        wanted: "ema" or "model".
+
+    Returns:
+        The set, its `tensors` each tensor's own name → its name in the file, and the reason.
+
+    Raises:
+        CheckpointError: If the model's own are wanted and there is only an EMA.
+    """
+    whole = WeightSet("", {name: name for name in names})
+    ema, model = flat_sets(whole) or (None, whole)
     return _with_reason(ema, model, wanted)
 
 
@@ -145,94 +158,8 @@ def _sentence(reason: str, taken: WeightSet) -> str:
 # From a file's objects to flat dicts
 
 
-def _first_average(top: dict[Any, Any]) -> WeightSet | None:
-    """Finds the first EMA, and names those that are left out beside it: JiT keeps two, the slower one first.
-
-    Args:
-        top: The file's top object.
-
-    Returns:
-        The set; None where there is none.
-    """
-    found = [average for key in EMA_KEYS if (average := _set_of(key, top.get(key))) is not None]
-    if len(found) > 1:
-        found[0].remarks.append(f"{listed([repr(other.key) for other in found[1:]])} left out")
-    return found[0] if found else None
-
-
-def _first_set(top: dict[Any, Any], keys: tuple[str, ...]) -> WeightSet | None:
-    """Finds the first of several keys that holds weights.
-
-    Args:
-        top: The file's top object.
-        keys: In the order of preference.
-
-    Returns:
-        The set; None where no key holds one.
-    """
-    for key in keys:
-        if (found := _set_of(key, top.get(key))) is not None:
-            return found
-    return None
-
-
-def _set_of(key: str, value: Any) -> WeightSet | None:
-    """Reads a set of weights in any form that training codes write.
-
-    Args:
-        key: Its place in the file.
-        value: A network object, a state dict, or EDM2's several averages, of which the first is taken.
-
-    Returns:
-        The set; None where `value` is none.
-
-    Raises:
-        CheckpointError: If it holds tensors under names that are not fit.
-    """
-    if isinstance(value, Module):
-        tensors = _stripped(StateDictWalk()(value))
-        return WeightSet(key, tensors, value) if tensors else None
-    if not isinstance(value, dict):
-        return None
-    emas = value.get("emas")
-    if isinstance(emas, list) and emas:  # EDM2 trains several averages at once
-        first = emas[0]
-        found = _plain_set(key, first) if isinstance(first, dict) else _set_of(key, first)
-        if found is not None:
-            widths = value.get("stds")
-            named = [str(w) for w in widths if type(w) is float] if isinstance(widths, list) else []
-            found.remarks.append(f"of its {len(emas)} averages ({listed(named)}) the first was taken")
-        return found
-    return _plain_set(key, value)
-
-
-def _plain_set(key: str, values: dict[Any, Any]) -> WeightSet | None:
-    """Reads a state dict.
-
-    Args:
-        key: Its place in the file; "" for the file itself.
-        values: Name → tensor; other values are left out, with a remark.
-
-    Returns:
-        The set; None where there are no tensors.
-
-    Raises:
-        CheckpointError: If a tensor's name is no text.
-    """
-    tensors = [(name, value) for name, value in values.items() if isinstance(value, StoredTensor)]
-    if not tensors:
-        return None
-    if not all(type(name) is str for name, _ in tensors):
-        raise CheckpointError(f"'{key}' holds tensors whose names are not text")
-    others = [str(name) for name, value in values.items() if not isinstance(value, StoredTensor)]
-    found = WeightSet(key, _stripped(tensors))
-    if others:
-        found.remarks.append(f"beside tensors it holds {listed(others)}")
-    return found
-
-
-def _flat_sets(top: dict[Any, Any]) -> tuple[WeightSet | None, WeightSet | None]:
-    """Divides a dict whose values are the tensors themselves by their prefixes.
+def _sets_in(top: dict[Any, Any]) -> tuple[WeightSet | None, WeightSet | None]:
+    """Finds the sets of weights of a file, side by side or in one flat dict.
 
     Args:
         top: The file's top object.
@@ -240,144 +167,49 @@ def _flat_sets(top: dict[Any, Any]) -> tuple[WeightSet | None, WeightSet | None]
     Returns:
         (EMA, model); each may be None.
     """
-    bare = _plain_set("", top)
-    if bare is None or not any(name.startswith(EMA_PREFIX) for name in bare.tensors):
-        return None, bare
-    prefix = next((p for p in MODEL_PREFIXES if any(name.startswith(p) for name in bare.tensors)), MODEL_PREFIXES[0])
-    aside = [name for name in bare.tensors if not name.startswith((EMA_PREFIX, prefix))]
-    if aside:
-        bare.remarks.append(f"outside of its sets it holds {listed(aside)}")
-    return _below(bare, EMA_PREFIX), _below(bare, prefix)
+    if AVERAGED in top and CURRENT in top:
+        return set_of("state_dict", top.get("state_dict")), set_of(CURRENT, top[CURRENT])
+    ema, model = _first_set(top, EMA_KEYS, "averages"), _first_set(top, MODEL_KEYS)
+    if ema is None and model is None:
+        model = plain_set("", top)
+    if ema is not None and (inside := flat_sets(ema)) is not None:
+        ema, model = inside[0], model or inside[1]
+    if model is not None and (inside := flat_sets(model)) is not None:
+        ema, model = ema or inside[0], inside[1]
+    if ema is None and model is not None:
+        ema = callback_average(top.get("callbacks"), model)
+    if ema is not None and model is not None:
+        ema = completed(ema, model)
+    return ema, model
 
 
-def _below(bare: WeightSet, prefix: str) -> WeightSet | None:
-    """Takes the tensors under a prefix as a set of their own; None where there are none."""
-    tensors = [(name.removeprefix(prefix), value) for name, value in bare.tensors.items() if name.startswith(prefix)]
-    return WeightSet(prefix + "*", _stripped(tensors), remarks=bare.remarks) if tensors else None
-
-
-def _stripped(tensors: Iterable[tuple[str, StoredTensor]]) -> dict[str, StoredTensor]:
-    """Removes the prefixes of wrappers from names.
-
-    Args:
-        tensors: (name, tensor) in order.
-
-    Returns:
-        Name → tensor, at most one more than MAX_TENSORS.
-
-    Raises:
-        CheckpointError: If two have the same name then, or a name is not fit to be shown.
-    """
-    result: dict[str, StoredTensor] = {}
-    for name, value in tensors:
-        while wrapper := next((w for w in WRAPPERS if name.startswith(w)), None):
-            name = name.removeprefix(wrapper)
-        if name in result:
-            raise CheckpointError(f"two tensors are named '{name}' once wrappers are stripped")
-        result[name] = value
-        if len(result) > MAX_TENSORS:
-            break
-    checked_names(result)
-    return result
-
-
-def checked_names(names: Collection[str]) -> list[str]:
-    """Checks that the names of the tensors of one set are fit to be shown and not too many.
+def _first_set(top: dict[Any, Any], keys: tuple[str, ...], word: str = "") -> WeightSet | None:
+    """Finds the first of several keys that holds weights.
 
     Args:
-        names: In order.
+        top: The file's top object.
+        keys: In the order of preference.
+        word: What several of them are, for a remark; "" for none.
 
     Returns:
-        The same names.
-
-    Raises:
-        CheckpointError: If they are not.
+        The set; None where no key holds one.
     """
-    if len(names) > MAX_TENSORS:
-        raise CheckpointError(f"more than {MAX_TENSORS} tensors in one set of weights, which no network has")
-    for name in names:
-        if len(name) > MAX_NAME or not name.isprintable():
-            raise CheckpointError(f"a tensor whose name has control characters, or too many: {name[:80]!r}")
-    return list(names)
+    sets = [found for key in keys if (found := set_of(key, top.get(key))) is not None]
+    if word and len(sets) > 1:
+        sets[0].remarks.append(f"of its {len(sets)} {word} ({listed([s.key for s in sets])}) the first was taken")
+    return sets[0] if sets else None
 
 
-class StateDictWalk:
-    """A network object's state dict: per module its parameters, its buffers, then its children, in their order.
-
-    A module, or a table of one, may be referred to many times; each visit counts, so that a small file has an end.
-    """
-
-    def __init__(self) -> None:
-        self.visits = 0
-
-    def __call__(self, module: Module, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, StoredTensor]]:
-        """Walks through a network object.
-
-        Args:
-            module: Its stand-in.
-            prefix: What stands before its names, with a dot.
-            depth: How deep it is nested.
-
-        Yields:
-            (full name, tensor).
-
-        Raises:
-            CheckpointError: If something in it is of the wrong kind, nested too deeply, or there is too much of it.
-        """
-        if depth > MAX_DEPTH or len(prefix) > MAX_NAME:
-            raise CheckpointError(f"modules nested deeper than {MAX_DEPTH}, or with longer names than {MAX_NAME}")
-        transient = module.state.get("_non_persistent_buffers_set") or set()
-        if not isinstance(transient, set):
-            raise CheckpointError(f"a {module.class_name} whose _non_persistent_buffers_set is no set")
-        for table in ("_parameters", "_buffers"):
-            for name, value in self.part(module, table).items():
-                if value is None or (table == "_buffers" and name in transient):
-                    continue
-                if not isinstance(value, StoredTensor):
-                    raise CheckpointError(f"'{prefix}{name}' is no tensor")
-                yield f"{prefix}{name}", value
-        for name, child in self.part(module, "_modules").items():
-            if isinstance(child, Module):
-                yield from self(child, f"{prefix}{name}.", depth + 1)
-            elif child is not None:
-                raise CheckpointError(f"'{prefix}{name}' is no module")
-
-    def part(self, module: Module, table: str) -> dict[str, Any]:
-        """Gives one of a module's tables.
-
-        Args:
-            module: A stand-in.
-            table: "_parameters", "_buffers" or "_modules".
-
-        Returns:
-            Name → value; empty where it has none.
-
-        Raises:
-            CheckpointError: If it is no dict of names, or there were too many visits.
-        """
-        found = module.state.get(table, {})
-        self.visits += 1 + len(found) if isinstance(found, dict) else 1
-        if self.visits > MAX_VISITS:
-            raise CheckpointError(f"modules with more than {MAX_VISITS} entries, shared ones counted each time")
-        if not isinstance(found, dict) or not all(type(name) is str for name in found):
-            raise CheckpointError(f"a {module.class_name} whose {table} is no dict of names")
-        return found
+def _nameless_average(top: dict[Any, Any]) -> str:
+    """Finds an average that is a list without names; gives its key, or ""."""
+    for key, value in top.items():
+        if isinstance(value, dict) and isinstance(value.get(NAMELESS), (list, tuple)) and value[NAMELESS]:
+            return f"{key}.{NAMELESS}"
+    states = top.get("optimizer_states")
+    lists = [isinstance(s, dict) and isinstance(s.get("ema"), (list, tuple)) for s in states or () if states]
+    return "optimizer_states.ema" if isinstance(states, list) and any(lists) else ""
 
 
 def _keys_of(top: dict[Any, Any]) -> str:
     """Names the keys of a dict for a message."""
     return f"the keys {listed([str(key) for key in top])}" if top else "an empty dict"
-
-
-def listed(names: list[str], limit: int = 12) -> str:
-    """Joins names for a message.
-
-    Args:
-        names: Each is cut to 60 characters.
-        limit: How many are named; the rest are counted.
-
-    Returns:
-        For example "a, b and 3 more".
-    """
-    shown = ", ".join(name[:60] for name in names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

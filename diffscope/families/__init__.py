@@ -32,7 +32,7 @@ __all__ = [
     "wrap",
 ]
 
-PREFIXES = ("module.", "_orig_mod.", "net.", "model.", "network.", "unet.", "diffusion_model.")
+PREFIXES = ("module.", "_orig_mod.", "net.", "model.", "network.", "unet.", "diffusion_model.", "diffusion.")
 """What wrappers and training loops put before a network's own names."""
 MAX_PREFIXES = 4
 LATENT_PREFIX = "diffusion_model."

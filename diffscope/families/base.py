@@ -58,7 +58,7 @@ class InputSpace:
     """Side of the network's input, which is square, in pixels or latents."""
     image_channels: int
     image_side: int
-    resize: Literal["lanczos", "adm"]
+    resize: Literal["lanczos", "adm", "bilinear"]
     """How the family's own data preparation brings an image to its size (`sources/base.py`)."""
 
 
@@ -111,6 +111,8 @@ class Denoiser(ABC):
     constructor: dict[str, Any] = field(default_factory=dict)
     """What the network was built with: enough to build it again."""
     warnings: tuple[str, ...] = ()
+    exact: tuple[str, ...] = ()
+    """Names in the file of tables that are no weights, such as noise levels: they are never rounded."""
     latent_scale: LatentScale | None = None
     """What a latent model makes of the VAE's latents; None for models on pixels, and where it is yet to be given."""
     given_scale: bool = False
@@ -317,7 +319,7 @@ class Denoiser(ABC):
 
 
 def input_space(
-    channels: int, side: int, latent: bool, resize: Literal["lanczos", "adm"], factor: int = VAE_FACTOR
+    channels: int, side: int, latent: bool, resize: Literal["lanczos", "adm", "bilinear"], factor: int = VAE_FACTOR
 ) -> InputSpace:
     """Describes the input of a model on pixels, or on latents of a VAE.
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from diffscope.checkpoints import Checkpoint, read
+from diffscope.checkpoints import Checkpoint, is_checkpoint_folder, read
 from diffscope.checkpoints.run_files import is_optimiser, run_file
 from diffscope.checkpoints.sniff import EXPECTED
 from diffscope.errors import (
@@ -23,8 +23,8 @@ from diffscope.errors import (
 )
 from diffscope.formats import CHECKPOINT_ENDINGS
 
-FOLDER_MARKS = ("model_index.json", "config.json")
-"""What a diffusers folder holds."""
+NUMBERED = re.compile(r"(?:checkpoint|step)[-_]\d+")
+"""What training scripts call the folders of a run, beside which the last weights lie once more."""
 
 SHARED_FAULTS = (NeedTwoViews, TooFewImages)
 """What is wrong with the images or the settings, and so with all snapshots."""
@@ -80,7 +80,7 @@ def find_snapshots(
     pattern = step_pattern(step_from)
     found: list[Snapshot] = []
     left_out: list[LeftOut] = []
-    for path in expanded(paths, weights):
+    for path in expanded(paths, weights, runs=True):
         try:
             found.append(snapshot_of(path, pattern, weights))
         except CheckpointError as error:
@@ -118,27 +118,40 @@ def step_pattern(step_from: str | None) -> re.Pattern[str] | None:
     return pattern
 
 
-def expanded(paths: Sequence[str], weights: str = "ema") -> list[str]:
-    """Folders replaced by the checkpoints in them; a diffusers folder is one checkpoint."""
+def expanded(paths: Sequence[str], weights: str = "ema", runs: bool = False) -> list[str]:
+    """Folders replaced by the checkpoints in them, but those that are one themselves.
+
+    Args:
+        paths: Files and folders.
+        weights: Which of several kinds side by side: ema or model.
+        runs: Whether a folder that is one and holds others as well, as of a finished run, stands for these.
+
+    Returns:
+        Checkpoints, each once.
+    """
     found: list[str] = []
     for path in paths:
-        found += in_folder(path, weights) if os.path.isdir(path) and not _is_diffusers(path) else [path]
+        is_run = os.path.isdir(path) and (not is_checkpoint_folder(path) or (runs and _numbered(path)))
+        found += in_folder(path, weights) if is_run else [path]
     return list(dict.fromkeys(found))
 
 
 def in_folder(folder: str, weights: str = "ema") -> list[str]:
     """Checkpoints of a folder by name, unfinished ones (hidden, or with another suffix) not among them.
 
-    Where NVIDIA's snapshots lie beside the larger training states, the snapshots are taken; where OpenAI's averages lie
-    beside the weights in training, those that `weights` says. CheckpointError where the averages have several rates.
+    Of a run with numbered folders these are taken alone; where NVIDIA's snapshots lie beside the larger training
+    states, the snapshots are; where OpenAI's averages lie beside the weights in training, those that `weights` says.
+    CheckpointError where the averages have several rates.
     """
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be read: {error.strerror or error}") from None
     paths = [os.path.join(folder, name) for name in names if not name.startswith(".")]
+    if numbered := _numbered(folder):
+        return numbered
     taken = [p for p in paths if p.endswith(CHECKPOINT_ENDINGS) and os.path.isfile(p)]
-    taken += [p for p in paths if os.path.isdir(p) and _is_diffusers(p)]
+    taken += [p for p in paths if os.path.isdir(p) and is_checkpoint_folder(p)]
     if any(os.path.basename(p).startswith("network-snapshot-") for p in taken):
         taken = [p for p in taken if not os.path.basename(p).startswith("training-state-")]
     return _of_one_kind(folder, [p for p in taken if not is_optimiser(p)], weights)
@@ -158,9 +171,10 @@ def _of_one_kind(folder: str, paths: list[str], weights: str) -> list[str]:
     return taken
 
 
-def _is_diffusers(folder: str) -> bool:
-    inside = (folder, os.path.join(folder, "unet"), os.path.join(folder, "transformer"))
-    return any(os.path.isfile(os.path.join(place, mark)) for place in inside for mark in FOLDER_MARKS)
+def _numbered(folder: str) -> list[str]:
+    """The folders of a run that are checkpoints, such as `checkpoint-500`, by name."""
+    paths = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if NUMBERED.fullmatch(name)]
+    return [path for path in paths if os.path.isdir(path) and is_checkpoint_folder(path)]
 
 
 def snapshot_of(path: str, pattern: re.Pattern[str] | None = None, weights: str = "ema") -> Snapshot:

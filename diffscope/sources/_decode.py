@@ -99,7 +99,10 @@ def fit(picture: Image.Image, target: Target, max_pixels: int = MAX_PIXELS) -> n
     if picture.mode == "RGBA":
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     picture = _in_mode(picture, "L" if target.channels == 1 else "RGB")
-    cut = _adm(picture, target.side, max_pixels) if target.resize == "adm" else _lanczos(picture, target.side)
+    if target.resize == "lanczos":
+        cut = _lanczos(picture, target.side)
+    else:
+        cut = (_adm if target.resize == "adm" else _bilinear)(picture, target.side, max_pixels)
     pixels = np.asarray(cut)
     pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     return np.ascontiguousarray(pixels)
@@ -196,11 +199,26 @@ def _adm(picture: Image.Image, side: int, max_pixels: int) -> Image.Image:
         picture = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BOX)
     scale = side / min(picture.size)
     width, height = round(picture.width * scale), round(picture.height * scale)
-    if width * height > max(max_pixels, side * side):
+    _check_stretched(picture, width, height, max(max_pixels, side * side))
+    picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    return picture.crop((left, top, left + side, top + side))
+
+
+def _bilinear(picture: Image.Image, side: int, max_pixels: int) -> Image.Image:
+    """The shorter side resized, then cut: torchvision's Resize and CenterCrop of pictures, roundings included."""
+    shorter = min(picture.size)
+    width, height = (side if length == shorter else int(side * length / shorter) for length in picture.size)
+    _check_stretched(picture, width, height, max(max_pixels, side * side))
+    picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round((width - side) / 2), round((height - side) / 2)
+    return picture.crop((left, top, left + side, top + side))
+
+
+def _check_stretched(picture: Image.Image, width: int, height: int, max_pixels: int) -> None:
+    """DataError where a narrow picture would become too large before it is cut."""
+    if width * height > max_pixels:
         raise DataError(
             f"{picture.width} × {picture.height} pixels would be stretched to {width} × {height} before they are cut. "
             f"Expected at most {max_pixels}; cut it or raise `max_pixels=`."
         )
-    picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    return picture.crop((left, top, left + side, top + side))

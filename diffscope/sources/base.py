@@ -41,9 +41,10 @@ class Target:
     """Height and width in pixels."""
     channels: int
     """1 or 3 for pictures; any number for sources of kind "floats"."""
-    resize: Literal["lanczos", "adm"] = "lanczos"
+    resize: Literal["lanczos", "adm", "bilinear"] = "lanczos"
     """How pictures are fitted: "lanczos" cuts the central square and resizes it with Lanczos, as EDM's data preparation
-    does; "adm" halves with a box filter, then resizes bicubically, then cuts (ADM, DiT, SiT)."""
+    does; "adm" halves with a box filter, then resizes bicubically, then cuts (ADM, DiT, SiT); "bilinear" resizes
+    bilinearly, then cuts (torchvision's Resize and CenterCrop)."""
 
 
 class Source(ABC):

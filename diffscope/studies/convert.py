@@ -41,7 +41,10 @@ def convert(checkpoint: Checkpoint, denoiser: Denoiser, path: Path, dtype: str |
         raise UsageError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}")
     if checkpoint.container in ("toy", "mixture", "diffusers", "live"):
         raise CheckpointError(f"{checkpoint.path}: nothing to convert in a checkpoint of kind {checkpoint.container}")
-    tensors = {name: _cast(tensor, dtype).contiguous() for name, tensor in checkpoint.tensors.items()}
+    tensors = {
+        name: _cast(tensor, None if name in denoiser.exact else dtype).contiguous()
+        for name, tensor in checkpoint.tensors.items()
+    }
     metadata = {
         "format": "pt",
         "diffscope": __version__,

@@ -18,7 +18,7 @@ import torch
 from commands import EDM
 from safetensors.torch import save_file
 
-from diffscope.checkpoints import archive, diffusers_folder, read, reader, safetensors_file, sniff, weights
+from diffscope.checkpoints import archive, diffusers_folder, read, reader, safetensors_file, sniff, weight_sets
 from diffscope.checkpoints.budget import Budget
 from diffscope.errors import CheckpointError
 
@@ -225,7 +225,7 @@ def test_headers_of_safetensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     refused(header_of(path, {**deep, **one}), "its header has 'arguments' of 100000 characters, nested too deeply or")
     monkeypatch.setattr(safetensors_file, "MAX_FACT", 10)
     refused(header_of(path, {"__metadata__": {"arguments": "{}" + " " * 9}, **one}), "or more than 10")
-    monkeypatch.setattr(weights, "MAX_TENSORS", 0)
+    monkeypatch.setattr(weight_sets, "MAX_TENSORS", 0)
     refused(header_of(path, one), "more than 0 tensors in one set of weights")
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import gzip
 import io
-import pathlib
 import pickle
 import tarfile
 import zipfile
@@ -92,7 +92,7 @@ def test_whole_pickled_network(tmp_path: Path, zipped: bool) -> None:
 
 @pytest.mark.parametrize(
     ("value", "name"),
-    [(pathlib.PurePosixPath("data"), "PurePosixPath"), (defaultdict(list), "defaultdict"), (print, "print")],
+    [(datetime.timedelta(1), "timedelta"), (defaultdict(list), "defaultdict"), (print, "print")],
 )
 def test_foreign_values_among_the_arguments(tmp_path: Path, value: Any, name: str) -> None:
     torch.save({"ema": {"a": torch.ones(1)}, "args": {"x": value}}, tmp_path / "a.pt")

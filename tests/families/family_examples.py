@@ -79,6 +79,15 @@ EXAMPLES: dict[str, Example] = {
     ),
     "diffusers unet": Example("diffusers", lambda: read(str(DATA / "sit" / "diffusers-unet"))),
     "diffusers dit": Example("diffusers", lambda: read(str(DATA / "sit" / "diffusers-dit"))),
+    "lucidrains v": Example("lucidrains", lambda: read(str(DATA / "lucidrains" / "model-1.pt")), {"image_size": "8"}),
+    "lucidrains noise": Example(
+        "lucidrains", lambda: read(str(DATA / "lucidrains" / "selfcond-2.pt")), {"image_size": "8"}
+    ),
+    "lucidrains x0": Example(
+        "lucidrains",
+        lambda: read(str(DATA / "lucidrains" / "groupnorm-3.pt")),
+        {"image_size": "8", "resnet_block_groups": "4"},
+    ),
     "edm2": Example("edm2", lambda: bare("x.pt", weights("edm/edm2_cond")), {"channels_per_head": "8"}),
 }
 

@@ -203,7 +203,8 @@ def test_noise_levels_return(denoiser: Denoiser) -> None:
 
 def test_noise_rises_one_way(denoiser: Denoiser) -> None:
     noise = denoiser.noise
-    levels = [noise.check(s) for s in np.geomspace(max(noise.sigma_min, 1e-3), min(noise.sigma_max, 1e3), 12)[1:-1]]
+    asked = np.geomspace(max(noise.sigma_min, 1e-3), min(noise.sigma_max, 1e3), 12)[1:-1]
+    levels = list(dict.fromkeys(noise.check(s) for s in asked))  # where steps are few, two may have the same nearest
     steps = np.diff([noise.to_native(s) for s in levels])
     assert np.all(steps > 0) or np.all(steps < 0)
 

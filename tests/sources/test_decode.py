@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -31,10 +32,21 @@ def test_lanczos_crop_takes_the_central_square() -> None:
     assert np.array_equal(ours, np.array(square).transpose(2, 0, 1))
 
 
-@pytest.mark.parametrize("resize", ["lanczos", "adm"])
-def test_a_picture_that_fits_is_untouched(resize: str) -> None:
+def test_bilinear_resizes_the_shorter_side_and_then_cuts() -> None:
+    """As torchvision rounds: 16 · 61 / 40 = 24.4 becomes 24, of which 4 are cut on either side."""
+    picture = pixels(0, 40, 61, 3)
+    ours = decode(saved(Image.fromarray(picture), "PNG"), "picture", Target(16, 3, "bilinear"))
+    resized = Image.fromarray(picture).resize((24, 16), Image.Resampling.BILINEAR)
+    assert np.array_equal(ours, np.array(resized)[:, 4:20].transpose(2, 0, 1))
+    line = saved(Image.fromarray(pixels(0, 2, 4000, 3)), "PNG")
+    with pytest.raises(DataError, match="would be stretched to 512000 × 256"):
+        decode(line, "line", Target(256, 3, "bilinear"), max_pixels=10_000_000)
+
+
+@pytest.mark.parametrize("resize", ["lanczos", "adm", "bilinear"])
+def test_a_picture_that_fits_is_untouched(resize: Literal["lanczos", "adm", "bilinear"]) -> None:
     picture = pixels(0)
-    target = Target(16, 3, "adm" if resize == "adm" else "lanczos")
+    target = Target(16, 3, resize)
     assert np.array_equal(decode(saved(Image.fromarray(picture), "PNG"), "picture", target), picture.transpose(2, 0, 1))
 
 

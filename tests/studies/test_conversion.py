@@ -23,6 +23,7 @@ FILES = {
     "jit": ("jit/noise2.pt", None, {"in_context_start": "1", "noise_scale": "2"}),
     "lightningdit": ("lightningdit/latents.pt", None, {"latent_multiplier": "0.5"}),
     "repa-e": ("repae/0000400.pt", None, {"num_heads": "2"}),
+    "lucidrains": ("lucidrains/groupnorm-3.pt", None, {"image_size": "8", "resnet_block_groups": "4"}),
     "repa dump": ("sit/repa_dump.pt", None, {"num_heads": "2"}),
 }
 
@@ -50,6 +51,17 @@ def test_half_precision_is_asked_for_and_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="float8"):
         convert(checkpoint, families.load(checkpoint), tmp_path / "x.safetensors", "float8")
     assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_noise_levels_are_never_rounded(tmp_path: Path) -> None:
+    """GaussianDiffusion's table stays float32, for float16 has nothing between 1 and 0.9995."""
+    checkpoint = read(str(DATA / "lucidrains/model-1.pt"))
+    before = families.load(checkpoint, config={"image_size": "8"})
+    convert(checkpoint, before, tmp_path / "half.safetensors", "float16")
+    stored = read(str(tmp_path / "half.safetensors"))
+    assert stored.tensors["model.init_conv.weight"].dtype == torch.float16
+    assert stored.tensors["alphas_cumprod"].dtype == torch.float32
+    assert families.load(stored).noise.check(0.05) == before.noise.check(0.05)
 
 
 def test_a_toy_has_nothing_to_convert(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
     Args:
         q: Queries (B, heads, T, d).
-        k: Keys, of the same shape.
-        v: Values, of the same shape.
+        k: Keys (B, heads, S, d).
+        v: Values, of the keys' shape.
 
     Returns:
         (B, heads, T, d), in the precision of `q`.

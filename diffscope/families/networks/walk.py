@@ -71,9 +71,7 @@ class WalkedNetwork(nn.Module, ABC):
             backend: Of torch.compile.
         """
         for name in self.trunk:
-            module = getattr(self, name)
-            blocks = list(module.children()) if isinstance(module, (nn.ModuleDict, nn.ModuleList)) else [module]
-            for block in blocks:
+            for block in _blocks(getattr(self, name)):
                 block.compile(backend=backend)
 
     def set_precision(self, dtype: torch.dtype) -> None:
@@ -96,3 +94,12 @@ class WalkedNetwork(nn.Module, ABC):
                 for parameter in module.parameters():
                     if parameter.dim() == 4:
                         parameter.data = parameter.data.contiguous(memory_format=self.layout)
+
+
+def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """Gives the modules that are called, where `module` is a list of them or of lists."""
+    if not isinstance(module, (nn.ModuleDict, nn.ModuleList)):
+        yield module
+        return
+    for child in module.children():
+        yield from _blocks(child)
