@@ -90,8 +90,7 @@ class Tracker(Series):
 
     @property
     def _needs_level(self) -> bool:
-        """Whether one is to be chosen: the alarm and windows have their own."""
-        return type(self.gauge) is CellGauge and not self._has_levels
+        return self.gauge.needs_level and not self._has_levels
 
     def choose_level(self, snapshots: Sequence[Snapshot]) -> None:
         """Where a noise level is needed and none is given: that of `level.py`, by the middle one of these snapshots."""
@@ -209,7 +208,7 @@ def open_track(
         holdout: Images that were not trained on.
         num_holdout: How many of them; else as many as are tracked.
         step_from: A regular expression with one group that finds the step in a path.
-        rule: auto, long or short.
+        rule: auto, alarm, long or short.
         columns: Numbers of the same run, by name, to be compared with ICR.
         online: Take snapshots as they appear, and judge as if nothing were known of what comes later; no `paths`.
 
