@@ -979,7 +979,7 @@ def track(
         max_memory: For the moments, such as 8GB; more are measured in portions.
         compile: On CUDA, compile the network's blocks first; pays on long runs.
         step_from: Where a path tells the training step, as one group, such as 'ckpt-(\d+)'.
-        holdout: Images not trained on: their ICR, and the denoising loss on both.
+        holdout: Images not trained on: the alarm watches their loss; single layers and levels show their ICR, too.
         num_holdout: Of `holdout`, a seeded subset.
         overlay: Numbers you have of the run: a column step, any others beside it.
         column: Of `overlay`, this column, or a list of them.

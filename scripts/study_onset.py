@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import median_abs_deviation
 from simulate_onset import ar1
 
 from diffscope.numerics import FloatArray
@@ -195,8 +196,7 @@ def _standardised(table: Table, column: str) -> list[tuple[int, float]]:
     steps = np.diff(one.y)
     found = []
     for t in range(FROM, len(steps)):
-        before = steps[max(0, t - 10) : t]
-        scatter = 1.4826 * float(np.median(np.abs(before - np.median(before))))
+        scatter = float(median_abs_deviation(steps[max(0, t - 10) : t], scale="normal"))
         error = one.rise(t, t + 1).se
         found.append((t + 1, float(steps[t]) / max(scatter, error, 1e-12)))
     return found

@@ -36,7 +36,7 @@ def run(
 
     With --watch DIR --fail-if onset it stays beside the training and ends with 3 when it should stop.
 
-    Example: diffscope track runs/*.pt --data images/ --sigma 0.3 --out track/
+    Example: diffscope track runs/*.pt --data images/ --out track/
     """
     if (watching.watch is None) == (not checkpoints):
         raise UsageError("expected the snapshots of a run (track CKPT...), or `watch=DIR`, and not both")

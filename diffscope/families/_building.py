@@ -178,10 +178,8 @@ def _check_fit(
     if surplus:
         parts.append(f"not expected: {first_few(surplus)}")
     if shaped:
-        parts.append(
-            "other shape: "
-            + first_few([f"{n} {list(tensors[n].shape)} instead of {list(expected[n])}" for n in shaped])
-        )
+        shapes = [f"{n} {list(tensors[n].shape)} instead of {list(expected[n])}" for n in shaped]
+        parts.append(f"other shape: {first_few(shapes)}")
     if typed:
         kinds = [f"{n} {str(tensors[n].dtype).removeprefix('torch.')}" for n in typed]
         parts.append(f"not floating-point numbers: {first_few(kinds)}")

@@ -94,9 +94,8 @@ WINDOWS: Columns = {
 
 def _windows(result: Result) -> Iterator[Part]:
     """Where the window lies at each snapshot, and how it moved."""
-    columns = {
-        name: fill for name, fill in WINDOWS.items() if name != "layer" or len(moving_window.swept_layers(result)) > 1
-    }
+    several = len(moving_window.swept_layers(result)) > 1
+    columns = {name: fill for name, fill in WINDOWS.items() if name != "layer" or several}
     shown = [window for window in result.window if moving_window.is_told(result, window)]
     less = rest(len(shown), len(result.window), "windows")
     yield table(columns, shown, left=["layer", "shape"], dropped_first=[["window"]], beneath=less)

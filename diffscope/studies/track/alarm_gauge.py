@@ -14,7 +14,7 @@ from diffscope.measure.memory import passes_at_once, total_passes
 from diffscope.measure.progress import Listener
 from diffscope.measure.run import measure
 from diffscope.measure.series import Answer
-from diffscope.studies.track.alarm import FALSE_ALARMS
+from diffscope.studies.track.alarm import FALSE_ALARMS, VIEWS
 from diffscope.studies.track.cells import LOSS_IMAGES, LOSS_PASSES, of_loss, pooled, watches_loss
 from diffscope.studies.track.course import course_of, judged
 from diffscope.studies.track.gauge import Gauge, Judgement, Run, answer, by_share, rows_of
@@ -28,7 +28,7 @@ class AlarmGauge(Gauge):
 
     Attributes:
         trained_on: Images in the training set, for the passes over it.
-        own_cells: Whether it looks where it looks by itself, for which its false alarms were counted.
+        own_cells: Whether it looks where it does by itself; of these, with the loss on views, false alarms are known.
     """
 
     trained_on: int
@@ -67,7 +67,7 @@ class AlarmGauge(Gauge):
             return Judgement((), [IcrCurve(None, None, [], [], None)], ())
         last = run[-1][0]
         seen = last.step if last.unit == "images" else None
-        false_alarms = FALSE_ALARMS if self.own_cells else None
+        false_alarms = FALSE_ALARMS if self.own_cells and course.watched == VIEWS else None
         onset, alarm = judged(course, None if seen is None else seen / self.trained_on, false_alarms)
         steps = [point.step for point in alarm.points]
         turn = steps.index(onset.keep_step) if onset.state == "turned" and onset.keep_step is not None else None

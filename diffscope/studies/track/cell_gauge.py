@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from diffscope.measure.description import described_data
 from diffscope.measure.estimate import Estimate, estimate
@@ -34,6 +34,7 @@ class CellGauge(Gauge):
 
     rule: str
     online: bool
+    needs_level: ClassVar[bool] = True
 
     def note(self, job: Job) -> str | None:
         """How many held-out images there are, where that was not said."""
@@ -100,6 +101,8 @@ class CellGauge(Gauge):
 
 class WindowGauge(CellGauge):
     """The same of a sweep, with the window of each layer at each snapshot."""
+
+    needs_level: ClassVar[bool] = False
 
     def key(self, job: Job) -> str:
         """Not that of the same levels, each of them given."""

@@ -11,7 +11,6 @@ from diffscope.names import first_few
 from diffscope.numerics import jackknife_se, student_quantile
 from diffscope.results import Alarm, AlarmCell, AlarmLimit, AlarmPoint, OnsetRow, Row
 from diffscope.studies.track.alarm import (
-    FALSE_ALARMS,
     GAP,
     PERSIST,
     VIEWS,
@@ -99,7 +98,7 @@ def _pooled(rows: Sequence[Mapping[Cell, Row]], cells: Sequence[Cell], key: str,
     )
 
 
-def judged(course: Course, passes: float | None, false_alarms: float | None = FALSE_ALARMS) -> tuple[OnsetRow, Alarm]:
+def judged(course: Course, passes: float | None, false_alarms: float | None = None) -> tuple[OnsetRow, Alarm]:
     """The verdict of a run, and what it rests on; the alarm at a snapshot is that of a run that ends there.
 
     Args:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from diffscope.extraction import Inputs, Plan
 from diffscope.measure.estimate import Estimate
@@ -65,6 +65,8 @@ class Gauge(ABC):
     """
 
     held: HeldOut | None
+    needs_level: ClassVar[bool] = False
+    """Whether a noise level is to be chosen for it where none is given."""
     _inputs: dict[str, Inputs] = field(default_factory=dict, init=False)
 
     def arranged(self, job: Job) -> Job:

@@ -24,7 +24,7 @@ class Following(Declared):
     holdout: Annotated[
         str | None,
         Option(
-            "Images not trained on: their ICR, and the denoising loss on both.",
+            "Images not trained on: the alarm watches their loss; single layers and levels show their ICR, too.",
             group=IMAGES,
             metavar="DATA",
             shown="",
@@ -33,7 +33,13 @@ class Following(Declared):
     ] = None
     num_holdout: Annotated[
         int | None,
-        Option("Of --holdout, a seeded subset.", group=IMAGES, metavar="N", least=1, shown="as many as are tracked"),
+        Option(
+            "Of --holdout, a seeded subset.",
+            group=IMAGES,
+            metavar="N",
+            least=1,
+            shown="128 for the alarm, else as many as are tracked",
+        ),
     ] = None
     overlay: Annotated[
         str | None,

@@ -41,7 +41,7 @@ class Tracker(Series):
 
     Attributes:
         holdout: Images that were not trained on: their ICR and the loss on both stand beside.
-        num_holdout: How many of them; else as many as are tracked, so that both figures have the same error.
+        num_holdout: How many of them; else 128 for the alarm, or as many as are tracked, for the same error.
         rule: "alarm" pools layers and levels and watches the loss (`alarm.py`); else a preset of `onset.py` for each.
         online: Judge as if nothing were known of what comes later.
         columns: Numbers of the user's own of the same run, by name.
@@ -90,8 +90,7 @@ class Tracker(Series):
 
     @property
     def _needs_level(self) -> bool:
-        """Whether one is to be chosen: the alarm and windows have their own."""
-        return type(self.gauge) is CellGauge and not self._has_levels
+        return self.gauge.needs_level and not self._has_levels
 
     def choose_level(self, snapshots: Sequence[Snapshot]) -> None:
         """Where a noise level is needed and none is given: that of `level.py`, by the middle one of these snapshots."""
@@ -207,9 +206,9 @@ def open_track(
         settings: Without a noise level, one is chosen by a sweep of the middle snapshot.
         loading: How checkpoints are read.
         holdout: Images that were not trained on.
-        num_holdout: How many of them; else as many as are tracked.
+        num_holdout: How many of them; else 128 for the alarm, or as many as are tracked.
         step_from: A regular expression with one group that finds the step in a path.
-        rule: auto, long or short.
+        rule: auto, alarm, long or short.
         columns: Numbers of the same run, by name, to be compared with ICR.
         online: Take snapshots as they appear, and judge as if nothing were known of what comes later; no `paths`.
 
