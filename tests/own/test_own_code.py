@@ -72,6 +72,19 @@ def test_siblings_and_packages_are_found(tmp_path: Path, monkeypatch: pytest.Mon
     assert sys.path[-1] == str(tmp_path)
 
 
+def test_files_of_two_folders_have_neighbours_of_their_own(tmp_path: Path) -> None:
+    for number, folder in enumerate(("old", "new"), 1):
+        write(tmp_path / folder / "neighbour_of_it.py", f"{GOOD}\nWIDTH = {number}\n")
+        write(tmp_path / folder / "it.py", "import neighbour_of_it as n\n\ndef make():\n    return n.Net(n.WIDTH)\n")
+    widths, hashes = [], []
+    for folder in ("old", "new", "old"):
+        network, sources = network_of(f"{tmp_path / folder / 'it.py'}:make")
+        widths.append(network.layer.in_features)  # type: ignore[union-attr]
+        hashes.append(sources["neighbour_of_it"])
+    assert widths == [1, 2, 1]
+    assert (hashes[0] == hashes[2], hashes[0] == hashes[1]) == (True, False)
+
+
 @pytest.mark.parametrize(
     "text",
     ["hf://owner/name:Net", "https://example.org/models.py:Net", "models.py", "models.py:", ":Net", "models-1.txt:Net",

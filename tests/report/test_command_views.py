@@ -92,8 +92,9 @@ def checked(chosen: str | None) -> Record:
             "path": "/data/runs/00017/ckpt-0400000.pt", "class": "UNet", "parameters": 123_456_789, "weights": "ema",
             "weights_reason": "the file holds 'ema' and 'model'; the EMA is the default", "constructor": made,
             "data": {"path": "images/", "used": 16}, "noise_variable": "whole step from 0, rising with noise",
-            "input": [3, 32, 32], "output": [6, 32, 32], "noise": "ddpm:linear,steps=1000", "sigmas": [0.0987, 0.5, 2.0],
-            "times": [26, 144, 396], "rows": rows, "layers": layers, "default_layer": "down_blocks.4",
+            "input": [3, 32, 32], "output": [6, 32, 32], "noise": "ddpm:linear,steps=1000",
+            "sigmas": [0.0987, 0.5, 2.0], "times": [26, 144, 396], "rows": rows, "layers": layers,
+            "default_layer": "down_blocks.4",
             "verdict": {None: "unsaid", "eps": "right"}.get(chosen, "wrong"),
         },
     )  # fmt: skip
