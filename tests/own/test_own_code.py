@@ -53,7 +53,7 @@ def test_nothing_of_it_reaches_stdout(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_random_weights_are_the_same_each_time(tmp_path: Path) -> None:
     path = write(tmp_path / "again.py", GOOD)
     first, second = (network_of(f"{path}:Net")[0].layer.weight for _ in range(2))  # type: ignore[union-attr]
-    assert first.equal(second)  # type: ignore[operator,union-attr]
+    assert first.equal(second)  # type: ignore[arg-type,operator,union-attr]
 
 
 def test_siblings_and_packages_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
