@@ -56,4 +56,4 @@ def held(record: Mapping[str, Any]) -> list[str]:
 
 
 PYTHON = False
-WITHOUT = ("quiet", "overwrite")
+WITHOUT = ("overwrite",)

@@ -31,8 +31,13 @@ from diffscope.errors import NetworkError, UsageError
 T = TypeVar("T")
 
 EXPECTED = "expected FILE.py:NAME or package.module:NAME, of a class or a function that returns a torch.nn.Module"
+T = TypeVar("T")
 _MODULES: dict[str, ModuleType] = {}
 """Files that were imported, by their real path."""
+_PREFIX = "_network_"
+"""Of the names that files get as modules."""
+_SIBLINGS: dict[str, str] = {}
+"""What they imported from their own folders: name of a module → folder."""
 _IMPORTING = threading.RLock()
 
 
@@ -134,19 +139,29 @@ def _imported(network: Named) -> ModuleType:
     path = os.path.realpath(network.place)
     if path not in _MODULES:
         # A name of its own: `torch.py` or `models.py` of somebody's may not stand for another module of that name.
-        name = f"_network_{len(_MODULES)}_{re.sub(r'[^0-9a-zA-Z_]', '_', Path(path).stem)}"
+        name = f"{_PREFIX}{len(_MODULES)}_{re.sub(r'[^0-9a-zA-Z_]', '_', Path(path).stem)}"
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None
         assert spec.loader is not None
         module, loader = importlib.util.module_from_spec(spec), spec.loader
         sys.modules[name] = module
+        folder, before = os.path.dirname(path), set(sys.modules)
+        # Two folders may each have a `layers.py`: a file is given its own neighbours, not those of another file.
+        for sibling in [one for one, place in _SIBLINGS.items() if place != folder]:
+            sys.modules.pop(sibling, None)
         try:
             _guarded(lambda: loader.exec_module(module), network, "imported")
         except BaseException:
             del sys.modules[name]
             raise
         _MODULES[path] = module
+        _SIBLINGS.update({one: folder for one in set(sys.modules) - before if _lies_in(sys.modules[one], folder)})
     return _MODULES[path]
+
+
+def _lies_in(module: ModuleType, folder: str) -> bool:
+    path = getattr(module, "__file__", None)
+    return path is not None and os.path.realpath(path).startswith(folder + os.sep)
 
 
 def _called(make: Callable[..., Any], network: Named, arguments: Mapping[str, Any]) -> Any:
@@ -205,10 +220,15 @@ _TORCH = str(Path(torch.__file__).parent)
 
 def _sources(module: ModuleType, found: nn.Module) -> dict[str, str]:
     """By the file's or the module's name, so that a moved folder changes nothing; torch's own classes are left out."""
-    hashes = {}
-    for one in (module, sys.modules.get(type(found).__module__)):
-        path = getattr(one, "__file__", None)
-        if one is not None and path is not None and not path.startswith(_TORCH):
-            name = os.path.basename(path) if one in _MODULES.values() else one.__name__
-            hashes[name] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    return hashes
+    kind = type(found)
+    # Of the class by its functions: another file may have taken its module's name since.
+    codes = (getattr(inspect.unwrap(one), "__code__", None) for one in vars(kind).values() if callable(one))
+    places = [(module.__name__, getattr(module, "__file__", None))]
+    places += [(kind.__module__, code.co_filename) for code in codes if code is not None]
+    return {
+        os.path.basename(path) if name.startswith(_PREFIX) else name: hashlib.sha256(
+            Path(path).read_bytes()
+        ).hexdigest()
+        for name, path in dict.fromkeys(places)
+        if path is not None and not path.startswith(_TORCH) and os.path.isfile(path)
+    }

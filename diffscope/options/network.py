@@ -12,11 +12,6 @@ from diffscope.errors import NetworkError, UsageError
 from diffscope.options.option import NETWORK, Declared, Option
 from diffscope.textfile import read_text
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 REQUIRED = ("noise", "image_size", "channels")
 
 
@@ -62,7 +57,7 @@ def read_table(path: str, option: str) -> dict[str, Any]:
     """
     try:
         text = read_text(path)
-        found = json.loads(text) if path.endswith(".json") else tomllib.loads(text)
+        found = json.loads(text) if path.endswith(".json") else _toml(text)
     except OSError as error:
         raise NetworkError(f"`{option}={path}`: {error.strerror or error}; expected a TOML or JSON file") from None
     except (ValueError, RecursionError) as error:
@@ -70,6 +65,15 @@ def read_table(path: str, option: str) -> dict[str, Any]:
         raise NetworkError(f"`{option}={path}`: not {kind} ({' '.join(str(error).split())})") from None
     if not isinstance(found, dict):
         raise NetworkError(f"`{option}={path}`: a {type(found).__name__}; expected a table of names and values")
+    return found
+
+
+def _toml(text: str) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    found: dict[str, Any] = tomllib.loads(text)
     return found
 
 

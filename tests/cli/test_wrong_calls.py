@@ -255,6 +255,14 @@ $ diffscope convert ckpt.pkl
 [2] Missing argument 'OUT.safetensors' ... for example: diffscope convert
 $ diffscope merge
 [2] Missing argument 'PARTS...' ... for example: diffscope merge shard-*/
+$ diffscope network ckpt.pkl --data images
+[2] Missing argument 'CKPT' ... for example: diffscope network check
+$ diffscope network check ckpt.pkl --data images
+[2] of which network? ... --network FILE.py:NAME
+$ diffscope network check ckpt.pkl --network nosuch.py:Net --noise edm --image-size 16 --channels 3 --data images
+[1] --network nosuch.py:Net: no file nosuch.py; expected FILE.py:NAME
+$ diffscope sweep ckpt.pkl --preset nosuch.toml
+[1] --preset nosuch.toml: No such file or directory; expected a TOML or JSON file
 $ diffscope help windwo
 [2] no topic 'windwo' in the manual ... did you mean window? (diffscope help window)
 $ diffscope help window training

@@ -53,7 +53,7 @@ def test_nothing_of_it_reaches_stdout(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_random_weights_are_the_same_each_time(tmp_path: Path) -> None:
     path = write(tmp_path / "again.py", GOOD)
     first, second = (network_of(f"{path}:Net")[0].layer.weight for _ in range(2))  # type: ignore[union-attr]
-    assert first.equal(second)  # type: ignore[operator,union-attr]
+    assert first.equal(second)  # type: ignore[arg-type,operator,union-attr]
 
 
 def test_siblings_and_packages_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,6 +70,19 @@ def test_siblings_and_packages_are_found(tmp_path: Path, monkeypatch: pytest.Mon
     _, sources = network_of("lab.inner:Net")
     assert set(sources) == {"lab.inner", "lab.blocks"}
     assert sys.path[-1] == str(tmp_path)
+
+
+def test_files_of_two_folders_have_neighbours_of_their_own(tmp_path: Path) -> None:
+    for number, folder in enumerate(("old", "new"), 1):
+        write(tmp_path / folder / "neighbour_of_it.py", f"{GOOD}\nWIDTH = {number}\n")
+        write(tmp_path / folder / "it.py", "import neighbour_of_it as n\n\ndef make():\n    return n.Net(n.WIDTH)\n")
+    widths, hashes = [], []
+    for folder in ("old", "new", "old"):
+        network, sources = network_of(f"{tmp_path / folder / 'it.py'}:make")
+        widths.append(network.layer.in_features)  # type: ignore[union-attr]
+        hashes.append(sources["neighbour_of_it"])
+    assert widths == [1, 2, 1]
+    assert (hashes[0] == hashes[2], hashes[0] == hashes[1]) == (True, False)
 
 
 @pytest.mark.parametrize(

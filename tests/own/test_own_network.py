@@ -1,6 +1,6 @@
 """A network of one's own through the commands, from its code and a checkpoint's weights."""
 
-# mypy: disable-error-code="attr-defined"
+# mypy: disable-error-code="attr-defined,arg-type"
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """`--preset`: options from a file, for every command; what is given comes first."""
 
-# mypy: disable-error-code="attr-defined"
+# mypy: disable-error-code="attr-defined,call-arg"
 
 from __future__ import annotations
 

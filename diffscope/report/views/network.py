@@ -13,9 +13,9 @@ from diffscope.results import Record
 
 
 class _View(View[Record]):
-    number = "mean"
-    names = ("predicts",)
-    labels = ()
+    number = "left"
+    names = ("predicts", "noise")
+    labels = ("sigma",)
 
     def parts(self, shown: Record, pictured: bool = False) -> Iterator[Part]:
         yield Facts(_facts(shown))
