@@ -114,7 +114,8 @@ def _same_names(average: Mapping[str, str], rest: Sequence[str], root: str) -> t
 
 def _is_most(head: str, rest: Sequence[str]) -> bool:
     """Tells whether most of a network lies below a name: of two layers of one form, one is no average of the other."""
-    network = [name for name in rest if name.startswith(head.partition(".")[0])]
+    root = head[: head.find(".") + 1]
+    network = [name for name in rest if name.startswith(root)]
     return 2 * sum(name.startswith(head) for name in network) > len(network)
 
 
