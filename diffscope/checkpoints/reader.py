@@ -114,7 +114,7 @@ def read_local(path: str, options: ReadOptions) -> Checkpoint:
             checksums += found.checksums or 0
             return found.tensors
 
-        folder = read_folder(path, options.weights, read_bin)
+        folder = read_folder(path, options.weights, read_bin, options.outline)
         return replace(folder, checksums=checksums if options.verify else None)
     if not os.path.exists(path):
         raise CheckpointError(hub.hint(path, "model") or f"no such file; {sniff.EXPECTED}")

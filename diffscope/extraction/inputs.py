@@ -180,6 +180,7 @@ class Inputs:
             "encode": f"{type(denoiser).encode.__module__}.{type(denoiser).encode.__qualname__}",
             "scale": f"{type(denoiser).scale_latents.__module__}.{type(denoiser).scale_latents.__qualname__}",
             "latent_scale": denoiser.latent_scale,
+            **({"latent_shift": denoiser.latent_shift} if denoiser.latent_shift else {}),
             "shape": [space.channels, space.side, space.side],
             "dtype": "float32",
             "augment": plan.augmentation.name,

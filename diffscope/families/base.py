@@ -17,16 +17,19 @@ from __future__ import annotations
 import difflib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from diffscope.errors import CheckpointError, NoiseLevelError, UnknownLayer
+from diffscope.errors import CheckpointError, UnknownLayer, UsageError
+from diffscope.families._noise import NoiseConvention
 from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
+
+__all__ = ["Classes", "Denoiser", "InputSpace", "Layer", "Match", "NoiseConvention", "input_space"]
 
 VAE_FACTOR = 8
 """Image side over latent side, of the VAE that the published models share."""
@@ -55,83 +58,6 @@ class InputSpace:
     image_side: int
     resize: Literal["lanczos", "adm"]
     """How the family's own data preparation brings an image to its size (`sources/base.py`)."""
-
-
-class NoiseConvention(ABC):
-    """The mapping between sigma, the noise-to-signal ratio, and what the network is told of it."""
-
-    native: ClassVar[str]
-    """What the network is fed, in words, with its direction."""
-    sigma_min: float
-    sigma_max: float
-    discrete: ClassVar[bool] = False
-    trained: ClassVar[tuple[float, float]] = (0.0, math.inf)
-    """The levels that such networks are trained at, where the range allows more."""
-
-    @abstractmethod
-    def to_native(self, sigma: float) -> float:
-        """Converts a noise level to what the network is fed.
-
-        Args:
-            sigma: Noise-to-signal ratio, in [sigma_min, sigma_max].
-
-        Returns:
-            The network's own time or step.
-        """
-
-    @abstractmethod
-    def to_sigma(self, t: float) -> float:
-        """Converts what the network is fed to a noise level: the inverse of `to_native`.
-
-        Args:
-            t: The network's own time or step.
-
-        Returns:
-            Noise-to-signal ratio.
-
-        Raises:
-            NoiseLevelError: If `t` is outside the network's range, where that has bounds.
-        """
-
-    @abstractmethod
-    def input_scale(self, sigma: float) -> float:
-        """Gives the factor in the network's input, input_scale · (data + sigma · noise).
-
-        Args:
-            sigma: Noise-to-signal ratio.
-
-        Returns:
-            The factor, above 0.
-        """
-
-    def nearest(self, sigma: float) -> float:
-        """Gives the noise level that is used where another one is asked for.
-
-        Args:
-            sigma: Noise-to-signal ratio.
-
-        Returns:
-            `sigma` itself; of discrete levels the nearest.
-        """
-        return sigma
-
-    def check(self, sigma: float) -> float:
-        """Gives the noise level that is used for `sigma`, if the model has it.
-
-        Args:
-            sigma: Noise-to-signal ratio that was asked for.
-
-        Returns:
-            `nearest(sigma)`.
-
-        Raises:
-            NoiseLevelError: If it is outside [sigma_min, sigma_max], or not above 0.
-        """
-        if not (math.isfinite(sigma) and self.sigma_min <= sigma <= self.sigma_max and sigma > 0):
-            low = "above 0" if self.sigma_min == 0 else f"from {self.sigma_min:.6g}"
-            high = "without upper limit" if math.isinf(self.sigma_max) else f"up to {self.sigma_max:.6g}"
-            raise NoiseLevelError(f"sigma {sigma:g} is outside this model's range: {low}, {high}")
-        return self.nearest(sigma)
 
 
 @dataclass(frozen=True)
@@ -185,6 +111,12 @@ class Denoiser(ABC):
     warnings: tuple[str, ...] = ()
     latent_scale: float | None = None
     """What a latent model multiplies the VAE's latents with; None for models on pixels."""
+    latent_shift: float = 0.0
+    """What is taken off the VAE's latents before that."""
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    """What the network is told besides noise and class, such as a text, as plain JSON for the protocol."""
+    cited: Mapping[str, str] = field(default_factory=dict)
+    """Layers that the literature uses → where."""
     encoder: Autoencoder | None = None
     """A latent model's own image encoder, from `use_encoder`."""
 
@@ -216,6 +148,33 @@ class Denoiser(ABC):
             )
         self.encoder = encoder
         self.space = replace(self.space, image_channels=encoder.image_channels, image_side=side)
+
+    def use_text(self, prompt: str | None, source: str | None) -> None:
+        """Tells the network a text, the same for all images.
+
+        Args:
+            prompt: The text; None is the empty one.
+            source: Whose text encoders are used, or a file of embeddings; None takes the pipeline's own.
+
+        Raises:
+            UsageError: If either is given for a network that is not told of a text.
+            CheckpointError: If there is no text encoder or it cannot be read.
+        """
+        if prompt is not None or source is not None:
+            given = "prompt_from" if prompt is None else "prompt"
+            raise UsageError(f"`{given}=`: this model is not told of a text; leave it out")
+
+    def use_image_size(self, size: int) -> None:
+        """Makes the network take images of another side.
+
+        Args:
+            size: Side of the images, in pixels.
+
+        Raises:
+            UsageError: If the network takes images of one side alone.
+        """
+        if size != self.space.image_side:
+            raise UsageError(f"`image_size={size}`: this model takes images of side {self.space.image_side} alone")
 
     @property
     def denoises(self) -> bool:
@@ -300,7 +259,8 @@ class Denoiser(ABC):
             Scaled latents (B, c, s, s).
         """
         assert self.latent_scale is not None
-        return self.latent_scale * (mean if noise is None else torch.addcmul(mean, std, noise))
+        drawn = mean if noise is None else torch.addcmul(mean, std, noise)
+        return self.latent_scale * (drawn - self.latent_shift if self.latent_shift else drawn)
 
     def decode(self, x: Tensor) -> Tensor:
         """Brings points of the network's input space back to images: `encode` backwards.
@@ -324,7 +284,7 @@ class Denoiser(ABC):
             Unscaled latents (B, c, s, s).
         """
         assert self.latent_scale is not None
-        return x / self.latent_scale
+        return x / self.latent_scale + self.latent_shift
 
     def walk(self, x: Tensor, sigma: float, label: Tensor | None, until: Collection[str] | None = None) -> Walk:
         """Runs the network on x = data + sigma · noise, one layer at a time.
@@ -369,18 +329,21 @@ class Denoiser(ABC):
         raise UnknownLayer(f"no layer '{name}'; {hint}all layers: diffscope inspect CKPT")
 
 
-def input_space(channels: int, side: int, latent: bool, resize: Literal["lanczos", "adm"]) -> InputSpace:
-    """Describes the input of a model on pixels, or on latents of the VAE that the published models share.
+def input_space(
+    channels: int, side: int, latent: bool, resize: Literal["lanczos", "adm"], factor: int = VAE_FACTOR
+) -> InputSpace:
+    """Describes the input of a model on pixels, or on latents of a VAE.
 
     Args:
         channels: Of the network's input.
         side: Of the network's input, in pixels or latents.
-        latent: Whether it takes latents; images then have three channels and `VAE_FACTOR` times the side.
+        latent: Whether it takes latents; images then have three channels and `factor` times the side.
         resize: How the family's own data preparation brings an image to its size.
+        factor: Image side over latent side, of the VAE.
 
     Returns:
         The input space.
     """
     if latent:
-        return InputSpace("latents", channels, side, 3, side * VAE_FACTOR, resize)
+        return InputSpace("latents", channels, side, 3, side * factor, resize)
     return InputSpace("pixels", channels, side, channels, side, resize)
