@@ -41,6 +41,9 @@ def bench(
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
     vae: str | Path | None = None,
+    prompt: str | None = None,
+    prompt_from: str | Path | None = None,
+    image_size: int | None = None,
     data: str | Path | None = None,
     out: str | Path | None = None,
 ) -> Record:
@@ -80,6 +83,10 @@ def bench(
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        prompt: Text for a network that is told of one, the same for all images.
+        prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
+            embeddings.
+        image_size: Side of the images for a text-to-image network; smaller is cheaper.
         data: Images: folder, .zip, .npy, .npz (latents: .npz with mean), .parquet, hf://datasets/OWNER/NAME,
             synthetic:count=N,seed=S.
         out: Write result.json, result.csv and figures there.
@@ -163,6 +170,9 @@ def features(
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
     vae: str | Path | None = None,
+    prompt: str | None = None,
+    prompt_from: str | Path | None = None,
+    image_size: int | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -201,6 +211,10 @@ def features(
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        prompt: Text for a network that is told of one, the same for all images.
+        prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
+            embeddings.
+        image_size: Side of the images for a text-to-image network; smaller is cheaper.
         out: The .safetensors file to write.
         overwrite: Replace features of another protocol, or another file, in FILE.
         progress: Show a bar, in terminals and notebooks.
@@ -239,6 +253,9 @@ def icr(
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
     vae: str | Path | None = None,
+    prompt: str | None = None,
+    prompt_from: str | Path | None = None,
+    image_size: int | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -279,6 +296,10 @@ def icr(
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        prompt: Text for a network that is told of one, the same for all images.
+        prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
+            embeddings.
+        image_size: Side of the images for a text-to-image network; smaller is cheaper.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
         progress: Show a bar, in terminals and notebooks.
@@ -293,6 +314,7 @@ def inspect(
     family: str | None = None,
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
+    image_size: int | None = None,
     sha256: bool = False,
     verify: bool = False,
     out: str | Path | None = None,
@@ -304,6 +326,7 @@ def inspect(
         family: Say what a file cannot say of itself: edm, edm2, sit, dit, repa, diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
+        image_size: Side of the images for a text-to-image network; smaller is cheaper.
         sha256: Hash the file too: seconds for gigabytes.
         verify: Compare every checksum in the file with its bytes: seconds for gigabytes.
         out: Write result.json, result.csv and figures there.
@@ -341,6 +364,9 @@ def memorization(
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
     vae: str | Path | None = None,
+    prompt: str | None = None,
+    prompt_from: str | Path | None = None,
+    image_size: int | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -379,6 +405,10 @@ def memorization(
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        prompt: Text for a network that is told of one, the same for all images.
+        prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
+            embeddings.
+        image_size: Side of the images for a text-to-image network; smaller is cheaper.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
         progress: Show a bar, in terminals and notebooks.
@@ -442,6 +472,9 @@ def neighbors(
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
     vae: str | Path | None = None,
+    prompt: str | None = None,
+    prompt_from: str | Path | None = None,
+    image_size: int | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -488,6 +521,10 @@ def neighbors(
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        prompt: Text for a network that is told of one, the same for all images.
+        prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
+            embeddings.
+        image_size: Side of the images for a text-to-image network; smaller is cheaper.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
         progress: Show a bar, in terminals and notebooks.
@@ -533,6 +570,9 @@ def probe(
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
     vae: str | Path | None = None,
+    prompt: str | None = None,
+    prompt_from: str | Path | None = None,
+    image_size: int | None = None,
     test: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -584,6 +624,10 @@ def probe(
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        prompt: Text for a network that is told of one, the same for all images.
+        prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
+            embeddings.
+        image_size: Side of the images for a text-to-image network; smaller is cheaper.
         test: Labelled images to test on.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
@@ -625,6 +669,9 @@ def sweep(
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
     vae: str | Path | None = None,
+    prompt: str | None = None,
+    prompt_from: str | Path | None = None,
+    image_size: int | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -668,6 +715,10 @@ def sweep(
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        prompt: Text for a network that is told of one, the same for all images.
+        prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
+            embeddings.
+        image_size: Side of the images for a text-to-image network; smaller is cheaper.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
         progress: Show a bar, in terminals and notebooks.
@@ -712,6 +763,9 @@ def track(
     config: Mapping[str, str] = ...,
     weights: str = 'ema',
     vae: str | Path | None = None,
+    prompt: str | None = None,
+    prompt_from: str | Path | None = None,
+    image_size: int | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -759,6 +813,10 @@ def track(
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        prompt: Text for a network that is told of one, the same for all images.
+        prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
+            embeddings.
+        image_size: Side of the images for a text-to-image network; smaller is cheaper.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
         progress: Show a bar, in terminals and notebooks.

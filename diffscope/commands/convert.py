@@ -30,7 +30,10 @@ class Writing(Declared):
 
 
 def run(
-    checkpoint: CheckpointFile, out: Out, loading: Annotated[Loading, Without(("vae",))], writing: Writing
+    checkpoint: CheckpointFile,
+    out: Out,
+    loading: Annotated[Loading, Without(("vae", "prompt", "prompt_from", "image_size"))],
+    writing: Writing,
 ) -> Record:
     """Any checkpoint as safetensors, with family, constructor and provenance in its metadata.
 

@@ -19,7 +19,9 @@ class Reading(Declared):
     verify: Annotated[bool, Option("Compare every checksum in the file with its bytes: seconds for gigabytes.")] = False
 
 
-def run(checkpoint: CheckpointFile, loading: Annotated[Loading, Without(("vae",))], reading: Reading) -> Record:
+def run(
+    checkpoint: CheckpointFile, loading: Annotated[Loading, Without(("vae", "prompt", "prompt_from"))], reading: Reading
+) -> Record:
     """What is this checkpoint? Family, class, noise convention, input, and all layers with their shapes.
 
     Example: diffscope inspect network-snapshot-200000.pkl

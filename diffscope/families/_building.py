@@ -58,7 +58,7 @@ def build_on_meta(make: Callable[[], Network], path: str, tensors: Mapping[str, 
     most = math.inf if tensors is None else MOST_REGISTERED * (len(tensors) + 1)
     try:
         with torch.device("meta"), _at_most(most, path):
-            network = make().to("meta").eval()
+            network = make().to("meta").eval().requires_grad_(False)
     except (CheckpointError, MemoryError):
         raise
     except Exception as error:  # a library's constructor raises what it likes

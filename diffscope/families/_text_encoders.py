@@ -155,8 +155,9 @@ class TextEncoder:
         network = build_on_meta(lambda: make(arguments), self.folder)
         load_weights(network, _renamed(list(network.state_dict()), self.tensors), self.folder, as_stored=True)
         if any(buffer.is_meta for _, buffer in network.named_buffers()):
-            small = make({**arguments, **{key: 1 for key in _LAYERS if key in arguments}, "vocab_size": 256})
-            small.eval()
+            # Tables that no file stores, from a network of one layer and a few words that is built in memory.
+            few = {key: value for key, value in arguments.items() if key != "layer_types"}
+            small = make({**few, **{key: 1 for key in _LAYERS if key in few}, "vocab_size": 256})
             for name, buffer in list(network.named_buffers()):
                 owner, _, leaf = name.rpartition(".")
                 if buffer.is_meta:

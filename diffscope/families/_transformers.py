@@ -27,6 +27,11 @@ LATENT_SCALE = 0.18215
 
 _Q_NORM = "blocks.0.attn.q_norm.weight"
 
+_REPA = (
+    "REPA aligns the 8th block of SiT-XL/2 with a self-supervised encoder: Yu et al. 2025, "
+    "https://arxiv.org/abs/2410.06940"
+)
+
 # Published sizes, by (depth, width); heads cannot be read off any tensor.
 _HEADS = {(12, 384): 6, (12, 768): 12, (24, 1024): 16, (28, 1152): 16}
 
@@ -135,6 +140,7 @@ class BuiltTransformer:
             "layers": self.layers,
             "default_layer": self.default_layer,
             "latent_scale": LATENT_SCALE if self.space.kind == "latents" else None,
+            "cited": {"blocks.7": _REPA} if "blocks.23" in {layer.name for layer in self.layers} else {},
         }
 
 

@@ -79,7 +79,10 @@ class Job:
             generator=seeding.GENERATOR,
             max_pixels=None if self.settings.max_pixels == MAX_PIXELS else self.settings.max_pixels,
             **{name: value for name, value in chosen.items() if name in Protocol.__dataclass_fields__},
-            more={name: value for name, value in chosen.items() if name not in Protocol.__dataclass_fields__},
+            more={
+                **{name: value for name, value in chosen.items() if name not in Protocol.__dataclass_fields__},
+                **({"conditions": denoiser.conditions} if denoiser.conditions else {}),
+            },
         )
 
 

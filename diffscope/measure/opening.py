@@ -24,7 +24,10 @@ def open_images(settings: Settings, data: str) -> Source:
 def load(path: str, loading: Loading, outline: bool = False, verify: bool = False) -> tuple[Checkpoint, Denoiser]:
     """A file as a frozen denoiser; CheckpointError and its children where it cannot be read, recognised or fitted."""
     checkpoint = read(path, loading.weights, outline, verify)
-    return checkpoint, families.load(checkpoint, loading.family, loading.config)
+    denoiser = families.load(checkpoint, loading.family, loading.config)
+    if loading.image_size is not None:
+        denoiser.use_image_size(loading.image_size)
+    return checkpoint, denoiser
 
 
 def open_job(
@@ -41,8 +44,8 @@ def open_job(
     read before.
     """
     if isinstance(checkpoint, Denoiser):
-        if loading.family is not None or loading.config:
-            raise UsageError("family and config are for files; a network in memory needs neither")
+        if loading.family is not None or loading.config or loading.image_size is not None:
+            raise UsageError("family, config and image_size are for files; a network in memory needs none")
         found, denoiser = live_record(checkpoint), checkpoint
         settings = replace(settings, device=settings.device or device_of(denoiser))
     else:
@@ -62,4 +65,5 @@ def job_of(
     """What `open_job` gives, of a checkpoint that is loaded already."""
     if denoiser.encoder is None and (source.kind != "latents" or loading.vae is not None):
         denoiser.use_encoder(loading.vae, encoder)
+    denoiser.use_text(loading.prompt, loading.prompt_from)
     return prepare(found, denoiser, source, settings, options)

@@ -230,6 +230,26 @@ class Loading(Declared):
             path=True,
         ),
     ] = None
+    prompt: Annotated[
+        str | None,
+        Option(
+            "Text for a network that is told of one, the same for all images.", metavar="TEXT", shown="the empty one"
+        ),
+    ] = None
+    prompt_from: Annotated[
+        str | None,
+        Option(
+            "Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of embeddings.",
+            metavar="FROM",
+            shown="the pipeline's own",
+            path=True,
+        ),
+    ] = None
+    image_size: Annotated[
+        int | None,
+        Option("Side of the images for a text-to-image network; smaller is cheaper.", metavar="PIXELS", least=1,
+               shown="the model's own"),
+    ] = None  # fmt: skip
 
 
 @dataclass(frozen=True)
