@@ -78,9 +78,16 @@ def made(kind: Any, arguments: Mapping[str, Any]) -> nn.Module:
 
 
 def fill_buffers(module: nn.Module, kind: Any, arguments: Mapping[str, Any]) -> None:
-    """Tables that no file stores, such as DiT's positions, from a network of one block that was built in memory."""
-    absent = [name for name, buffer in module.named_buffers() if buffer.is_meta]
-    if not absent:
+    """Makes tables that no file stores, such as DiT's positions, with a network of one block that is built in memory.
+
+    Args:
+        module: With its weights; without, as an outline, it needs no tables.
+        kind: Its class.
+        arguments: Of its constructor.
+    """
+    stored = module.state_dict()
+    absent = [name for name, buffer in module.named_buffers() if buffer.is_meta and name not in stored]
+    if not absent or all(parameter.is_meta for parameter in module.parameters()):
         return
     small = kind(**{**arguments, "num_layers": 1} if "num_layers" in arguments else arguments)
     for name in absent:

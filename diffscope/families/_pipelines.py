@@ -21,7 +21,7 @@ from diffscope.checkpoints.hub import locate_text
 from diffscope.errors import CheckpointError, UsageError
 from diffscope.families import _prompts
 from diffscope.families._building import build_on_meta, dry_walk, load_weights, shapes_of
-from diffscope.families._constructors import fill_buffers, made
+from diffscope.families._constructors import fill_buffers
 from diffscope.families._facts import Facts
 from diffscope.families._refusals import refuse_network, refuse_pipeline
 from diffscope.families._schedules import (
@@ -35,6 +35,7 @@ from diffscope.families._text_configs import (
     constructor_of,
     distillation_warnings,
     latent_channels,
+    made_for_file,
     network_of,
     text_rows,
     text_schedule,
@@ -82,7 +83,7 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Pi
     schedule, warnings = text_schedule(kind, said.get("scheduler"), config, path)
     rows = text_rows(kind, facts, index)
     shapes_of(path, checkpoint.tensors)
-    module = build_on_meta(lambda: made(library, arguments), path, checkpoint.tensors)
+    module = build_on_meta(lambda: made_for_file(kind, library, arguments), path, checkpoint.tensors)
     space = input_space(latent_channels(kind, facts), side, True, "lanczos", factor_of(vae) if vae else kind.factor)
     network = _network(kind, module, facts, space, rows, path)
     layers = dry_walk(network, space, None, path)
@@ -205,7 +206,7 @@ class PipelineDenoiser(Denoiser):
         self.space = replace(self.space, side=size // factor, image_side=size)
         self._tell()
         path, library = self.facts.path, diffusers_class(self.kind.name)
-        module = build_on_meta(lambda: made(library, self.constructor["network"]), path)
+        module = build_on_meta(lambda: made_for_file(self.kind, library, self.constructor["network"]), path)
         network = _network(self.kind, module, self.facts, self.space, self.rows, path)
         self.layers = dry_walk(network, self.space, None, path)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+from torch import nn
+
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import CheckpointError
-from diffscope.families._constructors import known_arguments, square_side
+from diffscope.families._constructors import known_arguments, made, square_side
 from diffscope.families._facts import Facts, shown
 from diffscope.families._schedules import SETTINGS, STRAIGHT, is_straight, schedule_of
-from diffscope.families._text_networks import CLIP_ROWS, FLUX, GUIDANCE, NETWORKS, PIXART, TextNetwork
+from diffscope.families._text_networks import CLIP_ROWS, FLUX, GUIDANCE, NETWORKS, PIXART, SD3, TextNetwork
 from diffscope.families.networks.block_outputs import PATCH
 from diffscope.families.networks.library import diffusers_class
 
@@ -74,6 +77,29 @@ def constructor_of(kind: TextNetwork, facts: Facts) -> tuple[Any, dict[str, Any]
                 f"{facts.path}: sample_size is {side}; positions of up to {MAX_TABLE} numbers are made"
             )
     return library, arguments, side
+
+
+def made_for_file(kind: TextNetwork, library: Any, arguments: Mapping[str, Any]) -> nn.Module:
+    """Calls the constructor of a network whose weights will come from a file.
+
+    SD3's computes the table of positions that the file holds, of up to 0.9 GB, which takes seconds: it is left out.
+
+    Args:
+        kind: Class of the network.
+        library: The library's class.
+        arguments: Of its constructor.
+
+    Returns:
+        The network.
+    """
+    most = arguments.get("pos_embed_max_size") if kind.name == SD3.name else None
+    if most is None:
+        return made(library, arguments)
+    network = made(library, {**arguments, "pos_embed_max_size": 1})
+    table: Any = network.pos_embed
+    table.pos_embed_max_size = most
+    table.register_buffer("pos_embed", torch.empty(1, most**2, table.pos_embed.shape[2]))
+    return network
 
 
 def latent_channels(kind: TextNetwork, facts: Facts) -> int:

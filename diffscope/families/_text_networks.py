@@ -19,6 +19,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from diffscope.errors import CheckpointError
 from diffscope.families._facts import Facts
 from diffscope.families.networks.block_outputs import PATCH
+from diffscope.families.networks.library import diffusers_is_before
 from diffscope.families.networks.stored import ConditionedCall, Conditions
 
 CLIP_ROWS = 77
@@ -113,11 +114,14 @@ def _call_flux(module: nn.Module, x: Tensor, time: Tensor, told: Conditions) -> 
     height, width = x.shape[2] // PATCH, x.shape[3] // PATCH
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     places = torch.stack([torch.zeros_like(rows), rows, columns], -1).flatten(0, 1).to(x)
+    text_places = x.new_zeros(told["encoder_hidden_states"].shape[1], 3)
+    if diffusers_is_before(0, 31):  # each image has its own
+        places, text_places = (part.expand(len(x), *part.shape) for part in (places, text_places))
     tokens: Tensor = module(
         hidden_states=pixel_unshuffle(x, PATCH).flatten(2).transpose(1, 2),
         timestep=time,
         img_ids=places,
-        txt_ids=x.new_zeros(told["encoder_hidden_states"].shape[1], 3),
+        txt_ids=text_places,
         return_dict=False,
         **told,
     )[0]

@@ -32,6 +32,18 @@ def diffusers_class(name: str) -> Any:
         raise CheckpointError(f"diffusers cannot be imported: {' '.join(str(error).split())[:200]}{hint}") from None
 
 
+def diffusers_is_before(major: int, minor: int) -> bool:
+    """Tells whether the installed diffusers is older than a release.
+
+    Args:
+        major: Of the release.
+        minor: Of the release.
+    """
+    import diffusers
+
+    return tuple(int(part) for part in diffusers.__version__.split(".")[:2]) < (major, minor)
+
+
 def transformers_class(name: str) -> Any:
     """Imports a class of transformers, which is installed for texts alone.
 
