@@ -85,7 +85,7 @@ def read_folder(path: str, weights: str, read_bin: BinReader, outline: bool = Fa
         class_name=class_name,
         arguments=_native_arguments(config) if native else config,
         attributes={
-            "scheduler": _read_scheduler(pipeline),
+            "scheduler": _read_scheduler(pipeline, network),
             "folder": network,
             "vae": vae,
             "vae_config": read_json(os.path.join(vae, "config.json")) if vae else None,
@@ -193,11 +193,11 @@ def _is_model(folder: str) -> bool:
     return os.path.exists(os.path.join(folder, "config.json"))
 
 
-def _read_scheduler(pipeline: str) -> dict[str, Any] | None:
+def _read_scheduler(*folders: str) -> dict[str, Any] | None:
     """Reads the scheduler's settings, beside the network or in their own folder.
 
     Args:
-        pipeline: Folder of the pipeline.
+        *folders: Of the pipeline and of the network; the first with settings decides.
 
     Returns:
         The settings; None where there are none.
@@ -205,10 +205,11 @@ def _read_scheduler(pipeline: str) -> dict[str, Any] | None:
     Raises:
         CheckpointError: If the file is damaged.
     """
-    for name in ("scheduler/scheduler_config.json", "scheduler_config.json"):
-        file = os.path.join(pipeline, *name.split("/"))
-        if os.path.exists(file):
-            return read_json(file)
+    for folder in folders:
+        for name in ("scheduler/scheduler_config.json", "scheduler_config.json"):
+            file = os.path.join(folder, *name.split("/"))
+            if os.path.exists(file):
+                return read_json(file)
     return None
 
 

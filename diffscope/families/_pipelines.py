@@ -43,6 +43,7 @@ from diffscope.families._text_configs import (
 from diffscope.families._text_networks import (
     PIXART,
     UNET,
+    Shapes,
     TextNetwork,
     added_conditions,
     default_layer,
@@ -82,10 +83,11 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Pi
     library, arguments, side = constructor_of(kind, facts)
     schedule, warnings = text_schedule(kind, said.get("scheduler"), config, path)
     rows = text_rows(kind, facts, index)
+    shapes = kind.shapes(facts, rows)
     shapes_of(path, checkpoint.tensors)
     module = build_on_meta(lambda: made_for_file(kind, library, arguments), path, checkpoint.tensors)
     space = input_space(latent_channels(kind, facts), side, True, "lanczos", factor_of(vae) if vae else kind.factor)
-    network = _network(kind, module, facts, space, rows, path)
+    network = _network(kind, module, facts, space, shapes)
     layers = dry_walk(network, space, None, path)
     load_weights(module, checkpoint.tensors, path, as_stored=True)
     fill_buffers(module, library, arguments)
@@ -207,7 +209,8 @@ class PipelineDenoiser(Denoiser):
         self._tell()
         path, library = self.facts.path, diffusers_class(self.kind.name)
         module = build_on_meta(lambda: made_for_file(self.kind, library, self.constructor["network"]), path)
-        network = _network(self.kind, module, self.facts, self.space, self.rows, path)
+        shapes = self.kind.shapes(self.facts, self.rows)
+        network = _network(self.kind, module, self.facts, self.space, shapes)
         self.layers = dry_walk(network, self.space, None, path)
 
     def label(self, classes: Tensor | None, device: torch.device) -> Tensor | None:
@@ -266,13 +269,12 @@ class PipelineDenoiser(Denoiser):
         self.conditions = {"prompt": self.prompt, "text_sha256": _prompts.sha256_of(self.told), **described}
 
 
-def _network(kind: TextNetwork, module: Any, facts: Facts, space: InputSpace, rows: int, path: str) -> StoredNetwork:
+def _network(kind: TextNetwork, module: Any, facts: Facts, space: InputSpace, shapes: Shapes) -> StoredNetwork:
     """The network behind hooks; its text is on the meta device until it is known."""
     names = tuple(name for name, _ in module.named_modules() if kind.layers.fullmatch(name))
     if odd := [name for name in names if not is_known(module.get_submodule(name))]:
         block = type(module.get_submodule(odd[0])).__name__
-        raise CheckpointError(f"{path}: {odd[0]} is a {block}; what such a block returns is not known here")
-    shapes = kind.shapes(facts, rows)
+        raise CheckpointError(f"{facts.path}: {odd[0]} is a {block}; what such a block returns is not known here")
     told: dict[str, Tensor] = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
     added = added_conditions(kind, module, facts, space.image_side)
     told |= {name: torch.empty(value.shape, device="meta") for name, value in added.items()}

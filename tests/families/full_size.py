@@ -47,13 +47,14 @@ def outline(folder: Path, config: dict[str, Any], dtype: str, shards: int = 1) -
     arguments = {key: value for key, value in config.items() if key != "_class_name"}
     with torch.device("meta"):
         network = getattr(diffusers, config["_class_name"])(**arguments)
-    names = list(network.state_dict())
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    names = list(shapes)
     table = {}
     for number in range(shards):
         part = names[len(names) * number // shards : len(names) * (number + 1) // shards]
         file = "diffusion_pytorch_model.safetensors"
         file = file if shards == 1 else f"diffusion_pytorch_model-{number + 1:05}-of-{shards:05}.safetensors"
-        _holes(folder / file, {name: tuple(network.state_dict()[name].shape) for name in part}, dtype)
+        _holes(folder / file, {name: shapes[name] for name in part}, dtype)
         table |= dict.fromkeys(part, file)
     if shards > 1:
         (folder / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps({"weight_map": table}))
