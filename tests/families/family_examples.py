@@ -55,6 +55,7 @@ EXAMPLES: dict[str, Example] = {
     "repa cosine": Example("repa", lambda: bare("x.pt", weights("sit/repa_qk_norm")), {"path_type": "cosine"}),
     "diffusers unet": Example("diffusers", lambda: read(str(DATA / "sit" / "diffusers-unet"))),
     "diffusers dit": Example("diffusers", lambda: read(str(DATA / "sit" / "diffusers-dit"))),
+    "diffusers sdxl": Example("diffusers", lambda: read(str(DATA / "pipelines" / "sdxl"))),
     "edm2": Example("edm2", lambda: bare("x.pt", weights("edm/edm2_cond")), {"channels_per_head": "8"}),
 }
 

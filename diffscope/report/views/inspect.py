@@ -69,7 +69,7 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _costs_alone(record: Mapping[str, Any]) -> bool:
     """Whether the cost of a pass is known, but not how much of it lies before each layer."""
-    return bool(record["gflops"]) and all(layer.get("share") is None for layer in record["layers"])
+    return bool(record.get("gflops")) and all(layer.get("share") is None for layer in record["layers"])
 
 
 def _checksums(count: int) -> str:
