@@ -32,7 +32,8 @@ from diffscope.studies.track.onset import Snapshot, fluctuation, judge
 
 TABLES = Path(__file__).parent / "results" / "suite"
 MEMORIZING = ("fashion-64", "fashion-128", "fashion-64-cosine", "fashion-64-classes", "fashion-256", "fashion-512",
-              "cifar-64", "cifar-128", "cifar-256", "sit-64", "sit-128", "fine-tuned-128")  # fmt: skip
+              "cifar-64", "cifar-128", "cifar-256", "sit-64", "sit-128", "fine-tuned-128", "fine-tuned-64",
+              "fine-tuned-cifar-64")  # fmt: skip
 BLOCKS = 16
 
 
@@ -313,21 +314,21 @@ def by_rule(tables: Sequence[Table]) -> None:
 
 
 def by_run(tables: Sequence[Table]) -> None:
-    print(
-        "| run | half | lowest ICR | 1 % copies | 5 % copies | at the end | alarm | copies then | kept | copies there |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    """The chosen rule, and what it would be with held-out images."""
+    heads = ("run", "half", "lowest ICR", "1 % copies", "5 % copies", "at the end", "alarm", "copies then", "kept",
+             "copies there", "with --holdout", "copies then")  # fmt: skip
+    print(f"| {' | '.join(heads)} |\n|{' --- |' * len(heads)}")
     for table in sorted(tables, key=lambda table: (not table.memorizes, table.judging, table.name)):
         icr = table.pooled("icr", table.pooled_layers, LEVELS)
-        fired = chosen()(table)
+        fired, held = chosen()(table), chosen(alarm.GAP)(table)
         rises = {"icr": icr.rises(), "loss_views": table.pooled("loss_views", table.layers[:1], LEVELS).rises()}
         keep = table.steps[alarm.to_keep(rises, alarm.limits_of("loss_views"), fired)]
-        step = None if fired is None else table.steps[fired]
+        step, held_step = (None if t is None else table.steps[t] for t in (fired, held))
         cells = [
             table.name, "judging" if table.judging else "choosing", thousands(table.steps[int(np.argmin(icr.y))]),
             thousands(first_above(table, 0.01)), thousands(first_above(table, 0.05)),
             percent(table.copied(table.steps[-1])), thousands(step), percent(table.copied(step)),
-            thousands(keep), percent(table.copied(keep)),
+            thousands(keep), percent(table.copied(keep)), thousands(held_step), percent(table.copied(held_step)),
         ]  # fmt: skip
         print(f"| {' | '.join(cells)} |")
 

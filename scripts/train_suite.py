@@ -78,7 +78,7 @@ RUNS = {
     "fashion-64": Run("fashion", 64),
     "cifar-64": Run("cifar", 64, 576_000),
     "fashion-128": Run("fashion", 128),
-    "cifar-128": Run("cifar", 128, 960_000),
+    "cifar-128": Run("cifar", 128, 672_000),
     "fashion-256": Run("fashion", 256, network="large"),
     "cifar-256": Run("cifar", 256, 960_000, network="large"),
     "fashion-512": Run("fashion", 512, 960_000, network="large"),
@@ -87,19 +87,22 @@ RUNS = {
     "fashion-64-cosine": Run("fashion", 64, rate="cosine"),
     "fashion-64-classes": Run("fashion", 64, 384_000, network="conditional"),
     "fine-tuned-128": Run("fashion", 128, start="fashion-60000"),
+    "fine-tuned-64": Run("fashion", 64, 240_000, start="fashion-60000"),
+    "fine-tuned-cifar-64": Run("cifar-grey", 64, 240_000, start="fashion-60000"),
     # many
     "fashion-60000": Run("fashion", 60_000),
-    "fashion-10000": Run("fashion", 10_000, 384_000),
+    "fashion-10000": Run("fashion", 10_000, 192_000),
     "cifar-4500": Run("cifar", 4_500, 384_000),
     "sit-60000": Run("fashion", 60_000, 384_000, network="sit"),
-    "fashion-60000-cosine": Run("fashion", 60_000, 384_000, rate="cosine"),
-    "fashion-60000-drop": Run("fashion", 60_000, 384_000, rate="drop"),
+    "fashion-60000-cosine": Run("fashion", 60_000, 192_000, rate="cosine"),
+    "fashion-60000-drop": Run("fashion", 60_000, 192_000, rate="drop"),
     "fine-tuned-4500": Run("cifar-grey", 4_500, 288_000, start="fashion-60000"),
 }
 ORDER = (
     *("fashion-64", "fashion-60000", "cifar-64", "fine-tuned-128", "cifar-4500", "fashion-128", "sit-64", "sit-60000"),
     *("fine-tuned-4500", "fashion-64-classes", "fashion-60000-drop", "fashion-64-cosine", "fashion-10000"),
-    *("cifar-128", "fashion-60000-cosine", "sit-128", "fashion-256", "cifar-256", "fashion-512"),
+    *("cifar-128", "fine-tuned-64", "fine-tuned-cifar-64", "fashion-60000-cosine"),
+    *("fashion-256", "sit-128", "cifar-256", "fashion-512"),
 )
 """Both kinds from the beginning, the longest last."""
 

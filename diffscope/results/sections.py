@@ -148,7 +148,7 @@ class Alarm:
     persist: int
     limits: tuple[AlarmLimit, ...]
     false_alarms: float | None
-    """Share of simulated runs that flatten out or drift in which it fires."""
+    """Share of simulated runs that only flatten out in which it fires."""
     points: tuple[AlarmPoint, ...]
     """By rising step."""
     cells: tuple[AlarmCell, ...]

@@ -16,7 +16,7 @@ from commands import DATA, Ran, diffscope, without_timing
 import diffscope as package
 
 SERIES = DATA / "series"
-SNAPSHOTS = sorted(SERIES.glob("*.safetensors"))[:6]
+SNAPSHOTS = sorted(SERIES.glob("*.safetensors"))[1:5]
 IMAGES = ("--data", SERIES / "images.npz", "--workers", 0)
 FIRED, KEEP = 102_400, 51_200
 
@@ -43,9 +43,9 @@ def test_the_series_of_the_tests_gives_its_alarm_at_this_snapshot(record: Any) -
     assert (verdict["layer"], verdict["sigma"], verdict["rule"]) == (None, None, "alarm")
     assert (alarm["fired_at"], alarm["persist"]) == (FIRED, 2)
     assert [limit["quantity"] for limit in alarm["limits"]] == ["icr", "loss_views"]
-    assert [point["step"] for point in alarm["points"]] == [25_600 * k for k in range(1, 7)]
-    assert alarm["false_alarms"] == verdict["false_alarms"] == 0.001
-    assert alarm["passes"] == 6 * 25_600 / 64
+    assert [point["step"] for point in alarm["points"]] == [25_600 * k for k in range(2, 6)]
+    assert alarm["false_alarms"] == verdict["false_alarms"] == 0.02
+    assert alarm["passes"] == 5 * 25_600 / 64
     cells = {(cell["layer"], cell["sigma"]) for cell in alarm["cells"]}
     assert cells == {(row["layer"], row["sigma"]) for row in record["rows"]}
     assert len(cells) == 9
@@ -57,7 +57,7 @@ def test_it_says_so_in_words_and_in_a_table(ran: Ran, out: Path) -> None:
     assert "snapshot-0051200.safetensors" in ran.out
     assert "onset fired" in ran.out
     table = list(csv.DictReader(io.StringIO((out / "result.csv").read_text("utf-8"))))
-    assert len(table) == 6 * 9
+    assert len(table) == 4 * 9
     assert (out / "icr.png").stat().st_size > 20_000
 
 
@@ -69,7 +69,7 @@ def test_it_goes_on_where_it_was_and_is_the_same_in_python(record: Any, out: Pat
         [str(path) for path in SNAPSHOTS[:2]], str(SERIES / "images.npz"), out=out / "two", workers=0
     )
     assert result.alarm is not None
-    assert [row.step for row in result.shown_rows] == [25_600, 51_200]
+    assert [row.step for row in result.shown_rows] == [51_200, 76_800]
     assert package.read_result(out / "two").alarm == result.alarm
     assert package.read_result(out / "two").onset == result.onset
 
@@ -118,7 +118,7 @@ def test_levels_at_each_snapshot_show_the_window_over_training(tmp_path: Path) -
     ran = diffscope("track", *SNAPSHOTS[:2], *IMAGES, "--views", 4, "--num-levels", 4, "--out", tmp_path)
     assert ran.code == 0, ran.err
     record = json.loads((tmp_path / "result.json").read_text("utf-8"))
-    assert [window["step"] for window in record["window"]] == [25_600, 51_200]
+    assert [window["step"] for window in record["window"]] == [51_200, 76_800]
     assert {row["sigma"] for row in record["rows"]} == {0.002, 0.0430887, 0.928318, 20.0}
     for window in record["window"]:
         lowest = min((row for row in record["rows"] if row["step"] == window["step"]), key=lambda row: row["icr"])

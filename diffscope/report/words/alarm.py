@@ -41,7 +41,7 @@ def sentences(alarm: Alarm) -> list[str]:
     rate = (
         ""
         if alarm.false_alarms is None
-        else f" In simulations of runs that only flatten out or drift it fires in {100 * alarm.false_alarms:.2g} %."
+        else f" In simulations of runs that only flatten out it fires in {100 * alarm.false_alarms:.2g} %."
     )
     return [
         f"The alarm fired at step {alarm.fired_at:,}{passes}: there is a rise of {' and of '.join(said)}. "

@@ -43,8 +43,12 @@ images, and the loss on views that training never saw."""
 WITH_VIEWS, ICR_ALONE = Limit(0.01, 1.0), Limit(0.05, 3.0)
 LOSS, LOSS_GAP = Limit(0.05, 3.0), Limit(0.20, 3.0)
 PERSIST = 2
-FALSE_ALARMS = 0.001
-"""None of 3,000 simulated runs of 100 snapshots (`scripts/study_onset.py --simulate`): the upper 95 % limit."""
+FALSE_ALARMS = 0.02
+"""Of plateaus of 100 snapshots, in the worst of seven kinds (`scripts/study_onset.py --simulate`).
+
+Where the learning rate decays, the loss drifts upwards and the alarm fires more often; the gap of held-out images does
+not drift.
+"""
 WITHOUT_LOSS = (
     "icr_alone: there is no denoising loss on views that training never saw (latents made beforehand, no augmentation, "
     "or a live network that does not say what it predicts): ICR alone must rise further before the alarm fires"
