@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from diffscope.cache.store import as_bytes, cache_folder, write_atomically, write_tensors
+from diffscope.checkpoints.reader import one_line
 from diffscope.checkpoints.safetensors_file import names_in, opened, tensor_of
-from diffscope.errors import CheckpointError, StoreError, UsageError
+from diffscope.errors import CheckpointError, DiffscopeError, StoreError, UsageError
 from diffscope.families._text_encoders import TextEncoder
 from diffscope.families._text_networks import CLIP_ROWS, FLUX, PIXART, SANA, SD3, UNET, Shapes, TextNetwork
 
@@ -77,9 +78,21 @@ def embedded(text: Text) -> tuple[Embeddings, str | None]:
     place = _place(text, encoders)
     found = _kept(place)
     if found is None:
-        found = {key: value.float().contiguous() for key, value in recipe.embed(text, encoders).items()}
+        found = {key: value.float().contiguous() for key, value in _embedded(recipe, text, encoders).items()}
         _keep(place, found)
     return checked(found, text.shapes, text.pipeline), recipe.note(encoders)
+
+
+def _embedded(recipe: _Recipe, text: Text, encoders: Sequence[TextEncoder]) -> Embeddings:
+    try:
+        return recipe.embed(text, encoders)
+    except (DiffscopeError, MemoryError):
+        raise
+    except Exception as error:  # the library, on configs that contradict each other
+        raise CheckpointError(
+            f"{text.pipeline}: its text encoders cannot be run for a {text.network.name}: "
+            f"{one_line(' '.join(str(error).split())[:120])}"
+        ) from None
 
 
 def from_file(path: str, shapes: Shapes) -> Embeddings:
@@ -191,6 +204,8 @@ def _sd3_encoders(text: Text) -> list[TextEncoder]:
 def _embed_sd3(text: Text, encoders: Sequence[TextEncoder]) -> Embeddings:
     states, pooled = _embed_two_clips(text, encoders[:2])
     width = text.shapes["encoder_hidden_states"][2]
+    if states.shape[2] > width:
+        raise CheckpointError(f"{text.pipeline}: its CLIPs give {states.shape[2]} numbers; the network takes {width}")
     states = torch.nn.functional.pad(states, (0, width - states.shape[2]))
     if len(encoders) > 2:
         t5 = encoders[2]

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from diffscope.errors import CheckpointError
-from diffscope.families._facts import shown
+from diffscope.families._facts import Facts, shown
 from diffscope.families._text_networks import FLUX, SANA, UNET, TextNetwork
 from diffscope.families.networks.autoencoder import KINDS
+from diffscope.families.networks.block_outputs import PATCH
 
 _MORE_CHANNELS = {
     5: "a depth map", 7: "a smaller image, as upscalers", 8: "another image, as edit networks",
@@ -60,11 +61,13 @@ def _refuse_channels(kind: TextNetwork, config: Mapping[str, Any], vae: Mapping[
             f"{path}: its image encoder is a {shown(vae.get('_class_name'), quotes=False)}; expected "
             f"{' or '.join(KINDS)}"
         )
-    channels, patch = config.get("in_channels", kind.latent_channels), 4 if kind.name == FLUX.name else 1
-    if kind.name == FLUX.name and "in_channels" not in config:
-        channels *= patch
-    own = config.get("out_channels") if kind.name == UNET.name else None
-    latents = vae.get("latent_channels", kind.latent_channels) if vae else own or kind.latent_channels
+    facts, patch = Facts(path, config), PATCH**2 if kind.name == FLUX.name else 1
+    channels = facts.integer("in_channels", kind.latent_channels * patch)
+    latents = kind.latent_channels
+    if vae:
+        latents = Facts(path, vae).integer("latent_channels", latents)
+    elif kind.name == UNET.name:
+        latents = facts.integer("out_channels", latents)
     if channels != latents * patch:
         why = f": it is also given {_MORE_CHANNELS[channels]}" if channels in _MORE_CHANNELS else ""
         raise CheckpointError(

@@ -196,7 +196,7 @@ def _renamed(names: list[str], tensors: Mapping[str, Tensor]) -> dict[str, Tenso
 def _clip_ids(tokenizer: str) -> tuple[list[int], int]:
     """([beginning, end], padding) of CLIP's vocabulary."""
     vocabulary = _vocabulary(tokenizer)
-    said = {}
+    said: dict[str, Any] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         file = os.path.join(tokenizer, name)
         said |= read_json(file) if os.path.exists(file) else {}
@@ -218,9 +218,8 @@ def _vocabulary(tokenizer: str) -> dict[str, int]:
         words = model.get("vocab") if isinstance(model, dict) else None
         found = dict(words) if isinstance(words, dict) else {}
         added = said.get("added_tokens")
-        found |= (
-            {t.get("content"): t.get("id") for t in added if isinstance(t, dict)} if isinstance(added, list) else {}
-        )
+        listed = added if isinstance(added, list) else []
+        found |= {str(token.get("content")): token.get("id") for token in listed if isinstance(token, dict)}
     else:
         raise CheckpointError(f"{tokenizer}: no vocab.json or tokenizer.json in it; fetch or copy the pipeline again")
     return {str(word): number for word, number in found.items() if type(number) is int}

@@ -91,10 +91,15 @@ def default_layer(network: TextNetwork, module: nn.Module) -> str:
     if network.name == UNET.name and module.mid_block is not None:
         return "mid_block"
     if network.name == UNET.name:
-        return f"down_blocks.{len(module.down_blocks) - 1}"
+        return f"down_blocks.{_count(module, 'down_blocks') - 1}"
     lists = ("transformer_blocks", "single_transformer_blocks")
-    blocks = [f"{name}.{number}" for name in lists for number in range(len(getattr(module, name, ())))]
+    blocks = [f"{name}.{number}" for name in lists for number in range(_count(module, name))]
     return blocks[max(0, len(blocks) // 2 - 1)]
+
+
+def _count(module: nn.Module, name: str) -> int:
+    blocks = getattr(module, name, ())
+    return len(blocks)
 
 
 def _call_unet(module: nn.Module, x: Tensor, time: Tensor, told: Conditions) -> Tensor:
@@ -135,7 +140,7 @@ def _call_flux(module: nn.Module, x: Tensor, time: Tensor, told: Conditions) -> 
         )[0]
     finally:
         handle.remove()
-    return pixel_shuffle(tokens.transpose(1, 2).unflatten(2, (height, width)), PATCH)
+    return pixel_shuffle(tokens.transpose(1, 2).reshape(len(x), -1, height, width), PATCH)
 
 
 def _call_pixart(module: nn.Module, x: Tensor, time: Tensor, told: Conditions) -> Tensor:

@@ -49,7 +49,7 @@ def outline(folder: Path, config: dict[str, Any], dtype: str, shards: int = 1) -
         network = getattr(diffusers, config["_class_name"])(**arguments)
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     names = list(shapes)
-    table = {}
+    table: dict[str, str] = {}
     for number in range(shards):
         part = names[len(names) * number // shards : len(names) * (number + 1) // shards]
         file = "diffusion_pytorch_model.safetensors"

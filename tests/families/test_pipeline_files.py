@@ -243,6 +243,9 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object], str]] = {
     ),
     "vae": ("sd", lambda f: change(f / "vae" / "config.json", _class_name="AutoencoderTiny"), "is a AutoencoderTiny"),
     "latents": ("sd", lambda f: change(f / "vae" / "config.json", latents_mean=[0.1]), "with latents_mean is not supp"),
+    "no number": ("sd", unet(in_channels=[9]), "in_channels is [9]; expected a whole number"),
+    "no blocks": ("sd", lambda f: change(f / "vae" / "config.json", block_out_channels=4), "a list of 1 to 12"),
+    "width": ("sd", unet(cross_attention_dim="x"), "cross_attention_dim is 'x'; expected one whole number"),
     "controlnet": ("sd", unet(_class_name="ControlNetModel"), "give the network that it controls"),
     "odd side": ("flux", lambda f: change(f / "transformer" / "config.json", sample_size=9), "a multiple of 2"),
 }  # fmt: skip
@@ -273,6 +276,26 @@ def test_what_is_missing_is_one_line(tmp_path: Path, pictures: Path) -> None:
     refused(diffscope("icr", "toy:d=4,side=4", "--data", "synthetic:count=64", "--sigma", 0.5, "--prompt", "cat"), 2,
             "this model is not told of a text")  # fmt: skip
     refused(diffscope("inspect", "toy:d=4,side=4", "--image-size", 9), 2, "takes images of side 4 alone")
+
+
+@pytest.mark.parametrize(
+    ("file", "said", "words"),
+    [
+        ("text_encoder/config.json", {"num_attention_heads": 3}, "no network can be built"),
+        ("text_encoder/config.json", {"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000; expected"),
+        ("text_encoder/config.json", {"num_hidden_layers": 3}, "the weights do not fit CLIPTextModel"),
+        ("text_encoder/config.json", {"architectures": ["BertModel"]}, "a BertModel; expected CLIPTextModel"),
+        ("text_encoder/config.json", {"use_attention_mask": True}, "use_attention_mask is set"),
+        ("tokenizer/vocab.json", {"<|endoftext|>": 99}, "its text encoders cannot be run"),
+        ("tokenizer/vocab.json", {"<|endoftext|>": None}, "its vocabulary has no '<|endoftext|>'"),
+    ],
+)  # fmt: skip
+def test_damaged_text_encoders_are_one_line(file: str, said: dict[str, Any], words: str, tmp_path: Path) -> None:
+    folder = copied("sd", tmp_path / "model")
+    change(folder / file, **said)
+    with pytest.raises(CheckpointError, match=words.replace("|>", r"\|>").replace("<|", r"<\|")) as caught:
+        built(folder).use_text(None, None)
+    assert "\n" not in str(caught.value)
 
 
 def test_loras_and_single_files_say_what_to_do(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from diffscope.families.networks.library import diffusers_class
 # As diffusers names them; a .bin is read as weights only, never as code.
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 KINDS = ("AutoencoderKL", "AutoencoderDC")
+MAX_BLOCKS = 12  # of published ones six; each halves the side
 
 
 class Autoencoder:
@@ -105,12 +106,19 @@ def factor_of(config: Mapping[str, Any]) -> int:
     """Reads how many pixels of a side make one latent, from an encoder's config.
 
     Args:
-        config: Of an AutoencoderKL or AutoencoderDC; a lack of blocks counts as one.
+        config: Of an AutoencoderKL or AutoencoderDC.
 
     Returns:
         Two to the number of downsamplings.
+
+    Raises:
+        CheckpointError: If the config has no list of blocks.
     """
-    blocks = config.get("block_out_channels") or config.get("encoder_block_out_channels") or [1]
+    blocks = config.get("block_out_channels", config.get("encoder_block_out_channels"))
+    if not isinstance(blocks, (list, tuple)) or not 1 <= len(blocks) <= MAX_BLOCKS:
+        raise CheckpointError(
+            f"an image encoder whose block_out_channels are {blocks!r:.60}; expected a list of 1 to {MAX_BLOCKS}"
+        )
     return int(2 ** (len(blocks) - 1))
 
 
