@@ -14,7 +14,18 @@ import pytest
 import torch
 from commands import diffscope, refused, write_pictures
 from full_size import NETWORKS, outline
-from pipeline_folders import PIPELINES, WEIGHTS, bare, built, change, copied, embeddings, golden, stored
+from pipeline_folders import (
+    PIPELINES,
+    WEIGHTS,
+    bare,
+    built,
+    change,
+    copied,
+    embeddings,
+    golden,
+    skip_what_is_newer,
+    stored,
+)
 from safetensors.torch import load_file, save_file
 
 from diffscope.checkpoints import read
@@ -130,7 +141,10 @@ def test_embeddings_are_cached_and_proved(cache: Path, monkeypatch: pytest.Monke
 def test_a_text_is_what_the_library_s_pipeline_makes_of_it(name: str) -> None:
     """Of the library's own pipeline, in float32; PixArt's has rows of padding that no block sees."""
     import diffusers
+    import transformers
 
+    if name in ("sd3", "flux", "pixart") and int(transformers.__version__.split(".")[0]) < 5:
+        pytest.skip("the goldens' T5 tokenizers were written by transformers 5")
     index = json.loads((PIPELINES / name / "model_index.json").read_text())
     library: Any = getattr(diffusers, index["_class_name"])
     pipeline = library.from_pretrained(PIPELINES / name, local_files_only=True).to(torch.float32)
@@ -165,6 +179,7 @@ def test_a_text_is_what_the_library_s_pipeline_makes_of_it(name: str) -> None:
 def test_a_long_text_is_refused_and_sana_s_has_an_instruction() -> None:
     with pytest.raises(UsageError, match="reads 77: shorten it"):
         built(PIPELINES / "sd").use_text("cat " * 90, None)
+    skip_what_is_newer("sana")
     with pytest.raises(UsageError, match="a long instruction"):
         built(PIPELINES / "sana").use_text("cat", None)
 
@@ -199,6 +214,7 @@ def test_weights_stay_in_their_file() -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_full_size_outlines(name: str, tmp_path: Path) -> None:
+    skip_what_is_newer(name)
     config, dtype, parameters = NETWORKS[name]
     folder = outline(tmp_path / "network", config, dtype, shards=3 if "FLUX" in name else 1)
     ran = diffscope("inspect", folder, "--json")
@@ -254,6 +270,7 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object], str]] = {
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_is_told_of_more_is_refused_with_the_reason(what: str, tmp_path: Path) -> None:
     name, spoil, words = REFUSED[what]
+    skip_what_is_newer(name)
     folder = copied(name, tmp_path / "model")
     spoil(folder)
     refused(diffscope("inspect", folder), 1, words)

@@ -11,7 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pipeline_folders import CONFIG, NAMES, PIPELINES, WEIGHTS, built, copied, golden, record, stored, without_t5
+from pipeline_folders import (
+    CONFIG,
+    NAMES,
+    PIPELINES,
+    WEIGHTS,
+    built,
+    copied,
+    golden,
+    record,
+    skip_what_is_newer,
+    stored,
+    without_t5,
+)
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -40,6 +52,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def model(name: str, tmp_path_factory: pytest.TempPathFactory) -> PipelineDenoiser:
+    skip_what_is_newer(name)
     folder = without_t5(tmp_path_factory.mktemp("not5") / "sd3") if name == "sd3_not5" else PIPELINES / name
     found = built(folder, **CONFIG.get(name, {}))
     found.use_encoder(None)
