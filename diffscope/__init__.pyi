@@ -51,6 +51,8 @@ def bench(
     weights: str = 'ema',
     vae: str | Path | None = None,
     latent_stats: str | Path | None = None,
+    prompt: str | None = None,
+    prompt_from: str | Path | None = None,
     data: str | Path | None = None,
     out: str | Path | None = None,
     preset: str | Path | None = None,
@@ -96,7 +98,8 @@ def bench(
             flow:data=0 or flow:data=1 (where the data are); more facts by commas, as steps=1000,beta_end=0.02.
         call: How it is called, in the order of its arguments: x the noisy input, t what it is told of noise,
             y:COUNT classes (y:COUNT:NULL with what stands for none); name=x by keyword.
-        image_size: Side of its images in pixels.
+        image_size: Side of the images in pixels: those of your own network, or of a text-to-image network, where
+            smaller is cheaper.
         channels: Channels of its input.
         latent_scale: It takes VAE latents, multiplied by this; with `vae`.
         latent_factor: Side of the images over side of the latents.
@@ -106,6 +109,9 @@ def bench(
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
         latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
             normalised.
+        prompt: Text for a network that is told of one, the same for all images.
+        prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
+            embeddings.
         data: Images: folder, .zip, .npy, .npz (latents: .npz with mean), .parquet, hf://datasets/OWNER/NAME,
             synthetic:count=N,seed=S.
         out: Write result.json, result.csv and figures there.
@@ -204,6 +210,8 @@ def features(
     weights: str = 'ema',
     vae: str | Path | None = None,
     latent_stats: str | Path | None = None,
+    prompt: str | None = None,
+    prompt_from: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     preset: str | Path | None = None,
@@ -248,7 +256,8 @@ def features(
             flow:data=0 or flow:data=1 (where the data are); more facts by commas, as steps=1000,beta_end=0.02.
         call: How it is called, in the order of its arguments: x the noisy input, t what it is told of noise,
             y:COUNT classes (y:COUNT:NULL with what stands for none); name=x by keyword.
-        image_size: Side of its images in pixels.
+        image_size: Side of the images in pixels: those of your own network, or of a text-to-image network, where
+            smaller is cheaper.
         channels: Channels of its input.
         latent_scale: It takes VAE latents, multiplied by this; with `vae`.
         latent_factor: Side of the images over side of the latents.
@@ -258,6 +267,9 @@ def features(
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
         latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
             normalised.
+        prompt: Text for a network that is told of one, the same for all images.
+        prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
+            embeddings.
         out: The .safetensors file to write.
         overwrite: Replace features of another protocol, or another file, in FILE.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
@@ -307,6 +319,8 @@ def icr(
     weights: str = 'ema',
     vae: str | Path | None = None,
     latent_stats: str | Path | None = None,
+    prompt: str | None = None,
+    prompt_from: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     preset: str | Path | None = None,
@@ -353,7 +367,8 @@ def icr(
             flow:data=0 or flow:data=1 (where the data are); more facts by commas, as steps=1000,beta_end=0.02.
         call: How it is called, in the order of its arguments: x the noisy input, t what it is told of noise,
             y:COUNT classes (y:COUNT:NULL with what stands for none); name=x by keyword.
-        image_size: Side of its images in pixels.
+        image_size: Side of the images in pixels: those of your own network, or of a text-to-image network, where
+            smaller is cheaper.
         channels: Channels of its input.
         latent_scale: It takes VAE latents, multiplied by this; with `vae`.
         latent_factor: Side of the images over side of the latents.
@@ -363,6 +378,9 @@ def icr(
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
         latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
             normalised.
+        prompt: Text for a network that is told of one, the same for all images.
+        prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
+            embeddings.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
@@ -405,7 +423,8 @@ def inspect(
             flow:data=0 or flow:data=1 (where the data are); more facts by commas, as steps=1000,beta_end=0.02.
         call: How it is called, in the order of its arguments: x the noisy input, t what it is told of noise,
             y:COUNT classes (y:COUNT:NULL with what stands for none); name=x by keyword.
-        image_size: Side of its images in pixels.
+        image_size: Side of the images in pixels: those of your own network, or of a text-to-image network, where
+            smaller is cheaper.
         channels: Channels of its input.
         latent_scale: It takes VAE latents, multiplied by this; with `vae`.
         latent_factor: Side of the images over side of the latents.
@@ -460,6 +479,8 @@ def memorization(
     weights: str = 'ema',
     vae: str | Path | None = None,
     latent_stats: str | Path | None = None,
+    prompt: str | None = None,
+    prompt_from: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     preset: str | Path | None = None,
@@ -504,7 +525,8 @@ def memorization(
             flow:data=0 or flow:data=1 (where the data are); more facts by commas, as steps=1000,beta_end=0.02.
         call: How it is called, in the order of its arguments: x the noisy input, t what it is told of noise,
             y:COUNT classes (y:COUNT:NULL with what stands for none); name=x by keyword.
-        image_size: Side of its images in pixels.
+        image_size: Side of the images in pixels: those of your own network, or of a text-to-image network, where
+            smaller is cheaper.
         channels: Channels of its input.
         latent_scale: It takes VAE latents, multiplied by this; with `vae`.
         latent_factor: Side of the images over side of the latents.
@@ -514,6 +536,9 @@ def memorization(
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
         latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
             normalised.
+        prompt: Text for a network that is told of one, the same for all images.
+        prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
+            embeddings.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
@@ -590,6 +615,8 @@ def neighbors(
     weights: str = 'ema',
     vae: str | Path | None = None,
     latent_stats: str | Path | None = None,
+    prompt: str | None = None,
+    prompt_from: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     preset: str | Path | None = None,
@@ -642,7 +669,8 @@ def neighbors(
             flow:data=0 or flow:data=1 (where the data are); more facts by commas, as steps=1000,beta_end=0.02.
         call: How it is called, in the order of its arguments: x the noisy input, t what it is told of noise,
             y:COUNT classes (y:COUNT:NULL with what stands for none); name=x by keyword.
-        image_size: Side of its images in pixels.
+        image_size: Side of the images in pixels: those of your own network, or of a text-to-image network, where
+            smaller is cheaper.
         channels: Channels of its input.
         latent_scale: It takes VAE latents, multiplied by this; with `vae`.
         latent_factor: Side of the images over side of the latents.
@@ -652,6 +680,9 @@ def neighbors(
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
         latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
             normalised.
+        prompt: Text for a network that is told of one, the same for all images.
+        prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
+            embeddings.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
@@ -708,6 +739,8 @@ def probe(
     weights: str = 'ema',
     vae: str | Path | None = None,
     latent_stats: str | Path | None = None,
+    prompt: str | None = None,
+    prompt_from: str | Path | None = None,
     test: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -765,7 +798,8 @@ def probe(
             flow:data=0 or flow:data=1 (where the data are); more facts by commas, as steps=1000,beta_end=0.02.
         call: How it is called, in the order of its arguments: x the noisy input, t what it is told of noise,
             y:COUNT classes (y:COUNT:NULL with what stands for none); name=x by keyword.
-        image_size: Side of its images in pixels.
+        image_size: Side of the images in pixels: those of your own network, or of a text-to-image network, where
+            smaller is cheaper.
         channels: Channels of its input.
         latent_scale: It takes VAE latents, multiplied by this; with `vae`.
         latent_factor: Side of the images over side of the latents.
@@ -775,6 +809,9 @@ def probe(
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
         latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
             normalised.
+        prompt: Text for a network that is told of one, the same for all images.
+        prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
+            embeddings.
         test: Labelled images to test on.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
@@ -827,6 +864,8 @@ def sweep(
     weights: str = 'ema',
     vae: str | Path | None = None,
     latent_stats: str | Path | None = None,
+    prompt: str | None = None,
+    prompt_from: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     preset: str | Path | None = None,
@@ -876,7 +915,8 @@ def sweep(
             flow:data=0 or flow:data=1 (where the data are); more facts by commas, as steps=1000,beta_end=0.02.
         call: How it is called, in the order of its arguments: x the noisy input, t what it is told of noise,
             y:COUNT classes (y:COUNT:NULL with what stands for none); name=x by keyword.
-        image_size: Side of its images in pixels.
+        image_size: Side of the images in pixels: those of your own network, or of a text-to-image network, where
+            smaller is cheaper.
         channels: Channels of its input.
         latent_scale: It takes VAE latents, multiplied by this; with `vae`.
         latent_factor: Side of the images over side of the latents.
@@ -886,6 +926,9 @@ def sweep(
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
         latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
             normalised.
+        prompt: Text for a network that is told of one, the same for all images.
+        prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
+            embeddings.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
@@ -941,6 +984,8 @@ def track(
     weights: str = 'ema',
     vae: str | Path | None = None,
     latent_stats: str | Path | None = None,
+    prompt: str | None = None,
+    prompt_from: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     preset: str | Path | None = None,
@@ -994,7 +1039,8 @@ def track(
             flow:data=0 or flow:data=1 (where the data are); more facts by commas, as steps=1000,beta_end=0.02.
         call: How it is called, in the order of its arguments: x the noisy input, t what it is told of noise,
             y:COUNT classes (y:COUNT:NULL with what stands for none); name=x by keyword.
-        image_size: Side of its images in pixels.
+        image_size: Side of the images in pixels: those of your own network, or of a text-to-image network, where
+            smaller is cheaper.
         channels: Channels of its input.
         latent_scale: It takes VAE latents, multiplied by this; with `vae`.
         latent_factor: Side of the images over side of the latents.
@@ -1004,6 +1050,9 @@ def track(
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
         latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
             normalised.
+        prompt: Text for a network that is told of one, the same for all images.
+        prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
+            embeddings.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
         preset: A TOML file of options, of this command and of others; those that are given come before it.

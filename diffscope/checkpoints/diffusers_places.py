@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import re
 
-STEM = "diffusion_pytorch_model"
+from diffscope.checkpoints.diffusers_weights import STEM
+
 NETWORKS = ("unet", "transformer")
 STEP = re.compile(r"checkpoint-(\d+)")
 

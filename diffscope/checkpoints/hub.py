@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from diffscope import hub
-from diffscope.checkpoints.diffusers_folder import needed
+from diffscope.checkpoints import published
+from diffscope.checkpoints.diffusers_folder import needed, needed_for_text
 from diffscope.errors import DiffscopeError
 from diffscope.formats import CHECKPOINT_ENDINGS
 
@@ -43,6 +45,31 @@ def locate(text: str) -> tuple[str, str]:
     if len(found) != 1:
         raise _not_one(repository.reference, found, below)
     return str(_found(repository, found[0])), repository.commit
+
+
+def locate_text(text: str, revision: str | None) -> str:
+    """Downloads the text encoders and tokenizers of a pipeline on the Hub.
+
+    Args:
+        text: "hf://OWNER/NAME[@REVISION][/PATH]", or a published model's short name.
+        revision: A commit to take in place of the reference's revision.
+
+    Returns:
+        The pipeline's local folder.
+
+    Raises:
+        CheckpointError: If there is no pipeline.
+    """
+    reference = hub.parse(published.resolve(text) or text, "model")
+    if revision is not None:
+        reference = replace(reference, revision=revision)
+    path = reference.path
+    repository = hub.open(reference.at(path), "model")
+    prefix = path + "/" if path else ""
+    relative = [name[len(prefix) :] for name in repository.files()]
+    if "model_index.json" not in relative:
+        raise repository.reference.failure("no model_index.json in it; expected a pipeline with its text encoders")
+    return str(repository.snapshot([glob.escape(name) for name in needed_for_text(relative)]))
 
 
 def _is_diffusers(names: Sequence[str]) -> bool:

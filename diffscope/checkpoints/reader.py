@@ -118,7 +118,7 @@ def read_local(path: str, options: ReadOptions) -> Checkpoint:
             return found.tensors
 
         if is_diffusers_folder(path) or not is_training_folder(path):
-            folder = read_folder(path, options.weights, read_bin)
+            folder = read_folder(path, options.weights, read_bin, options.outline)
         else:
             folder = read_training_folder(path, options.weights, options.outline, read_bin)
         return replace(folder, checksums=checksums if options.verify else None)

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from diffscope.checkpoints import distributed
 from diffscope.checkpoints.base import Checkpoint
-from diffscope.checkpoints.diffusers_folder import BinReader, StoredTensors, choose_weights, read_weights
 from diffscope.checkpoints.diffusers_places import STEP, is_diffusers_folder
+from diffscope.checkpoints.diffusers_weights import BinReader, StoredTensors, choose_weights, read_weights
 from diffscope.checkpoints.weights import choose_names
 from diffscope.errors import CheckpointError
 from diffscope.formats import CHECKPOINT_ENDINGS
@@ -97,7 +97,7 @@ def read_training_folder(path: str, weights: str, outline: bool, read_bin: BinRe
         if second := [name for name in names if SECOND.fullmatch(name)]:
             raise _several([str(choose_weights(names, STEMS)), *second])
         container = "accelerate"
-        tensors, files, reason = read_weights(path, read_bin, STEMS)
+        tensors, files, reason = read_weights(path, read_bin, "outline" if outline else "copied", STEMS)
     choice = choose_names(list(tensors), weights)
     step = STEP.fullmatch(os.path.basename(os.path.abspath(path)))
     return Checkpoint(
@@ -127,7 +127,7 @@ def _several(names: Sequence[str]) -> CheckpointError:
 def _renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> Mapping[str, Tensor]:
     """Takes tensors under their own names; `names` are own name → name in the files."""
     if isinstance(tensors, StoredTensors):
-        return StoredTensors({own: tensors.places[stored] for own, stored in names.items()})
+        return tensors.renamed(names)
     if isinstance(tensors, distributed.Shards):
         return tensors.renamed(names)
     return {own: tensors[stored] for own, stored in names.items()}

@@ -33,7 +33,7 @@ class Writing(Declared):
 def run(
     checkpoint: CheckpointFile,
     out: Out,
-    loading: Annotated[Loading, Without(("vae", "latent_stats", *OWN_NETWORK))],
+    loading: Annotated[Loading, Without(("vae", "latent_stats", "prompt", "prompt_from", *OWN_NETWORK))],
     writing: Writing,
 ) -> Record:
     """Any checkpoint as safetensors, with family, constructor and provenance in its metadata.

@@ -20,7 +20,9 @@ class Reading(Declared):
 
 
 def run(
-    checkpoint: CheckpointFile, loading: Annotated[Loading, Without(("vae", "latent_stats"))], reading: Reading
+    checkpoint: CheckpointFile,
+    loading: Annotated[Loading, Without(("vae", "latent_stats", "prompt", "prompt_from"))],
+    reading: Reading,
 ) -> Record:
     """What is this checkpoint? Family, class, noise convention, input, and all layers with their shapes.
 

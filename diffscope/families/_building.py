@@ -58,7 +58,7 @@ def build_on_meta(make: Callable[[], Network], path: str, tensors: Mapping[str, 
     most = math.inf if tensors is None else MOST_REGISTERED * (len(tensors) + 1)
     try:
         with torch.device("meta"), _at_most(most, path):
-            network = make().to("meta").eval()
+            network = make().to("meta").eval().requires_grad_(False)
     except (CheckpointError, MemoryError):
         raise
     except Exception as error:  # a library's constructor raises what it likes
@@ -131,19 +131,21 @@ def _dry_walk(network: WalkedNetwork, space: InputSpace, label: Tensor | None, p
         raise CheckpointError(f"{path}: the network does not fit its own input: {_short(error)}") from None
 
 
-def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: str) -> None:
-    """Gives a network on the meta device the file's weights, as float32 and without gradients; all of them or none.
+def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: str, as_stored: bool = False) -> None:
+    """Gives a network on the meta device the file's weights, without gradients; all of them or none.
 
     Args:
         network: From `build_on_meta`.
         tensors: Name → weights, each of its parameter's shape.
         path: Of the checkpoint, for messages.
+        as_stored: Take the tensors themselves; else they are made float32.
 
     Raises:
         WeightsMismatch: If one is missing, surplus, of another shape or no floating-point number.
     """
     _check_fit(network, tensors, path)
-    network.load_state_dict({name: _placed(tensors[name].float()) for name in network.state_dict()}, assign=True)
+    given = {name: tensors[name] if as_stored else _placed(tensors[name].float()) for name in network.state_dict()}
+    network.load_state_dict(given, assign=True)
     network.requires_grad_(False)
 
 

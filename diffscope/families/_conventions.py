@@ -54,6 +54,52 @@ def unit_time(t: float) -> float:
     return t
 
 
+class FlowToNoise(NoiseConvention):
+    """x_t = (1 - t)·data + t·noise.
+
+    Lipman et al., "Flow Matching for Generative Modeling", 2023, https://arxiv.org/abs/2210.02747; Esser et al.,
+    "Scaling Rectified Flow Transformers for High-Resolution Image Synthesis", 2024, https://arxiv.org/abs/2403.03206.
+    """
+
+    native = "time t from 0 (data) to 1 (noise)"
+    sigma_min, sigma_max = 0.0, math.inf
+
+    def to_native(self, sigma: float) -> float:
+        """Gives σ/(1 + σ)."""
+        return sigma / (1 + sigma)
+
+    def to_sigma(self, t: float) -> float:
+        """Gives t/(1 - t); NoiseLevelError outside of [0, 1)."""
+        if not 0 <= t < 1:
+            raise NoiseLevelError(f"t {t:g}: expected from 0 to 1, without 1 itself, which is noise alone")
+        return t / (1 - t)
+
+    def input_scale(self, sigma: float) -> float:
+        """Gives 1 - t = 1/(1 + σ)."""
+        return 1 / (1 + sigma)
+
+
+class FlowToData(NoiseConvention):
+    """x_t = t·data + (1 - t)·noise."""
+
+    native = "time t from 0 (noise) to 1 (data)"
+    sigma_min, sigma_max = 0.0, math.inf
+
+    def to_native(self, sigma: float) -> float:
+        """Gives 1/(1 + σ)."""
+        return 1 / (1 + sigma)
+
+    def to_sigma(self, t: float) -> float:
+        """Gives (1 - t)/t; NoiseLevelError outside of (0, 1]."""
+        if not 0 < t <= 1:
+            raise NoiseLevelError(f"t {t:g}: expected from 0 to 1, without 0 itself, which is noise alone")
+        return (1 - t) / t
+
+    def input_scale(self, sigma: float) -> float:
+        """Gives t = 1/(1 + σ)."""
+        return 1 / (1 + sigma)
+
+
 class DiscreteSteps(NoiseConvention):
     """Variance-preserving steps 0 … N-1; the nearest step in ln sigma stands for a noise level.
 

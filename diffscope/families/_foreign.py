@@ -21,9 +21,13 @@ _KINDS: tuple[tuple[str, str], ...] = (
         "a video network, which no family here is: measure networks of single images",
     ),
     (
+        r"^(down_blocks|transformer_blocks)\.\d+\.",
+        "weights of the diffusers library, whose sizes stand in a config.json: give the folder with both",
+    ),
+    (
         r"\.attn2\.to_k\.|^context_embedder\.|^double_blocks\.|^joint_blocks\.",
-        "a network conditioned on text, which no family here is: call it with a text of yours through "
-        "diffscope.wrap(module, side=…, channels=…, sigma_to_input=…)",
+        "a network told of a text, in the layout of a single file: give the folder of its pipeline, or make one "
+        "(in diffusers from_single_file, then save_pretrained)",
     ),
     (
         r"(^|\.)diffusion_model\.input_blocks\.",
@@ -41,10 +45,6 @@ _KINDS: tuple[tuple[str, str], ...] = (
     (
         r"^(first_stage_model\.)?(post_)?quant_conv\.|^decoder\.(up|up_blocks|mid_block|mid)\.",
         "a VAE alone: give the network that works on its latents, and the VAE's folder with `vae=`",
-    ),
-    (
-        r"^(down_blocks|transformer_blocks)\.\d+\.",
-        "weights of the diffusers library, whose sizes stand in a config.json: give the folder with both",
     ),
 )
 

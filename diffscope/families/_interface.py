@@ -77,6 +77,7 @@ def by_names(noise: str, predicts: str | None, call: str) -> Interface:
 
     def mean(denoiser: Denoiser, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
         assert predicts is not None
-        return posterior_mean_of(predicts, named, x, sigma, denoiser.predict(x, sigma, label))
+        output = denoiser.predict(x, sigma, label)
+        return posterior_mean_of(predicts, named.convention, x, sigma, output, named.data_at)
 
     return Interface(named.convention, run, None if predicts is None else mean, how, named, predicts)

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffscope.errors import NoiseLevelError, UsageError
-from diffscope.families._conventions import DiscreteSteps, PlainSigma
+from diffscope.errors import UsageError
+from diffscope.families._conventions import DiscreteSteps, FlowToData, FlowToNoise, PlainSigma
 from diffscope.families._preconditioners import VPPrecond
 from diffscope.families.base import NoiseConvention
 from diffscope.numerics import FloatArray
@@ -241,48 +241,6 @@ class Diffusion(VPPrecond):
         # 1e-5 is where training begins: Song et al. 2021, appendix C.
         super().__init__(beta_max - beta_min, beta_min, time_scale + 1, 1e-5)  # type: ignore[arg-type]
         self.native = f"{time_scale:g}·t of the VP diffusion, rising with noise"
-
-
-class FlowToNoise(NoiseConvention):
-    """x_t = (1 - t)·data + t·noise."""
-
-    native = "time t from 0 (data) to 1 (noise)"
-    sigma_min, sigma_max = 0.0, math.inf
-
-    def to_native(self, sigma: float) -> float:
-        """Gives σ/(1 + σ)."""
-        return sigma / (1 + sigma)
-
-    def to_sigma(self, t: float) -> float:
-        """Gives t/(1 - t); NoiseLevelError outside of [0, 1)."""
-        if not 0 <= t < 1:
-            raise NoiseLevelError(f"t {t:g}: expected from 0 to 1, without 1 itself, which is noise alone")
-        return t / (1 - t)
-
-    def input_scale(self, sigma: float) -> float:
-        """Gives 1 - t = 1/(1 + σ)."""
-        return 1 / (1 + sigma)
-
-
-class FlowToData(NoiseConvention):
-    """x_t = t·data + (1 - t)·noise."""
-
-    native = "time t from 0 (noise) to 1 (data)"
-    sigma_min, sigma_max = 0.0, math.inf
-
-    def to_native(self, sigma: float) -> float:
-        """Gives 1/(1 + σ)."""
-        return 1 / (1 + sigma)
-
-    def to_sigma(self, t: float) -> float:
-        """Gives (1 - t)/t; NoiseLevelError outside of (0, 1]."""
-        if not 0 < t <= 1:
-            raise NoiseLevelError(f"t {t:g}: expected from 0 to 1, without 0 itself, which is noise alone")
-        return (1 - t) / t
-
-    def input_scale(self, sigma: float) -> float:
-        """Gives t = 1/(1 + σ)."""
-        return 1 / (1 + sigma)
 
 
 class Scaled(NoiseConvention):

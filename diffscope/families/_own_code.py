@@ -28,8 +28,6 @@ from torch import nn
 from diffscope.checkpoints.reader import one_line
 from diffscope.errors import NetworkError, UsageError
 
-T = TypeVar("T")
-
 EXPECTED = "expected FILE.py:NAME or package.module:NAME, of a class or a function that returns a torch.nn.Module"
 T = TypeVar("T")
 _MODULES: dict[str, ModuleType] = {}

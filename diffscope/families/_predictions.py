@@ -22,6 +22,7 @@ from torch import Tensor
 
 from diffscope.errors import UsageError
 from diffscope.families._named_noise import NamedNoise
+from diffscope.families._noise import NoiseConvention
 
 PREDICTIONS = ("eps", "x0", "v", "velocity", "denoised", "score")
 
@@ -54,15 +55,18 @@ def possible(noise: NamedNoise) -> tuple[str, ...]:
     return tuple(name for name in PREDICTIONS if name in own or name not in ("v", "velocity"))
 
 
-def posterior_mean(predicts: str, noise: NamedNoise, x: Tensor, sigma: Tensor, output: Tensor) -> Tensor:
+def posterior_mean(
+    predicts: str, noise: NoiseConvention, x: Tensor, sigma: Tensor, output: Tensor, data_at: float = 0
+) -> Tensor:
     """Computes the posterior mean of the data from a network's output.
 
     Args:
-        predicts: One of `possible(noise)`.
+        predicts: One of PREDICTIONS, defined for this noise.
         noise: The convention.
         x: data + σ·noise, (B, C, H, W).
         sigma: σ, (B,) or (1,).
         output: Of the network, (B, C, H, W).
+        data_at: Of a velocity: the time at which the data lie, 0 or 1.
 
     Returns:
         (B, C, H, W).
@@ -70,12 +74,12 @@ def posterior_mean(predicts: str, noise: NamedNoise, x: Tensor, sigma: Tensor, o
     if predicts in ("x0", "denoised"):
         return output
     levels = sigma.flatten().double().tolist()
-    scale = x.new_tensor([noise.convention.input_scale(level) for level in levels])[:, None, None, None]
+    scale = x.new_tensor([noise.input_scale(level) for level in levels])[:, None, None, None]
     level = x.new_tensor(levels)[:, None, None, None]
     if predicts == "eps":
         return x - level * output
     if predicts == "v":
         return scale * (scale * x - level * output)
     if predicts == "velocity":
-        return scale * (x - level * output if noise.data_at == 0 else x + level * output)
+        return scale * (x - level * output if data_at == 0 else x + level * output)
     return x + scale * level * level * output

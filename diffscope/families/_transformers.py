@@ -29,6 +29,11 @@ LATENT_CHANNELS = 4
 _Q_NORM = "blocks.0.attn.q_norm.weight"
 _ROTARY = "feat_rope.freqs_cos"
 
+_REPA = (
+    "REPA aligns the 8th block of SiT-XL/2 with a self-supervised encoder: Yu et al. 2025, "
+    "https://arxiv.org/abs/2410.06940"
+)
+
 HEADS = {(12, 384): 6, (12, 768): 12, (24, 1024): 16, (28, 1152): 16}
 """Published sizes, by (depth, width); heads cannot be read off any tensor."""
 
@@ -104,6 +109,7 @@ class BuiltTransformer:
             "layers": self.layers,
             "default_layer": self.default_layer,
             "latent_scale": self.latent_scale,
+            "cited": {"blocks.7": _REPA} if "blocks.23" in {layer.name for layer in self.layers} else {},
         }
 
 

@@ -106,13 +106,13 @@ class LiveNetwork(HookedNetwork):
 
     def __init__(self, module: nn.Module, run: Call) -> None:
         super().__init__(module, (), self._called)
-        self.run = run
+        self.owners_call = run
 
     def _called(self, module: nn.Module, x: Tensor, time: Tensor, label: Tensor | None) -> Tensor:
         # Outside inference mode: what the network keeps of it (a table of positions) must still serve its training.
         with torch.inference_mode(False), torch.no_grad():
             x, label = x.clone(), None if label is None else label.clone()
-            return self.run(module, x, time.clone().expand(len(x)), label)
+            return self.owners_call(module, x, time.clone().expand(len(x)), label)
 
     def set_precision(self, dtype: torch.dtype) -> None:
         """Accepts the precision that the weights have.

@@ -17,14 +17,14 @@ from __future__ import annotations
 import difflib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from diffscope.errors import CheckpointError, UnknownLayer
+from diffscope.errors import CheckpointError, UnknownLayer, UsageError
 from diffscope.families._latents import LatentScale, read_statistics
 from diffscope.families._ldm_encoder import open_encoder
 from diffscope.families._noise import NoiseConvention
@@ -115,8 +115,18 @@ class Denoiser(ABC):
     """Names in the file of tables that are no weights, such as noise levels: they are never rounded."""
     latent_scale: LatentScale | None = None
     """What a latent model makes of the VAE's latents; None for models on pixels, and where it is yet to be given."""
+    scale_wanted: ClassVar[str] = (
+        "this model takes latents normalised by the mean and deviation of each channel, which its file does not hold: "
+        "give them with `latent_stats=FILE`, a latents_stats.pt, or `latent_stats=none` for latents that are "
+        "normalised already"
+    )
+    """Said where it is yet to be given."""
     given_scale: bool = False
     """Whether the user gave it, rather than the file."""
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    """What the network is told besides noise and class, such as a text, as plain JSON for the protocol."""
+    cited: Mapping[str, str] = field(default_factory=dict)
+    """Layers that the literature uses → where."""
     encoder: Autoencoder | None = None
     """A latent model's own image encoder, from `use_encoder`."""
 
@@ -165,6 +175,33 @@ class Denoiser(ABC):
                 f"`latent_stats={path}`: this model works on pixels and takes no statistics of latents"
             )
         self.latent_scale, self.given_scale = read_statistics(path, self.space.channels), True
+
+    def use_text(self, prompt: str | None, source: str | None) -> None:
+        """Tells the network a text, the same for all images.
+
+        Args:
+            prompt: The text; None is the empty one.
+            source: Whose text encoders are used, or a file of embeddings; None takes the pipeline's own.
+
+        Raises:
+            UsageError: If either is given for a network that is not told of a text.
+            CheckpointError: If there is no text encoder or it cannot be read.
+        """
+        if prompt is not None or source is not None:
+            given = "prompt_from" if prompt is None else "prompt"
+            raise UsageError(f"`{given}=`: this model is not told of a text; leave it out")
+
+    def use_image_size(self, size: int) -> None:
+        """Makes the network take images of another side.
+
+        Args:
+            size: Side of the images, in pixels.
+
+        Raises:
+            UsageError: If the network takes images of one side alone.
+        """
+        if size != self.space.image_side:
+            raise UsageError(f"`image_size={size}`: this model takes images of side {self.space.image_side} alone")
 
     @property
     def denoises(self) -> bool:
@@ -247,8 +284,12 @@ class Denoiser(ABC):
 
         Returns:
             Scaled latents (B, c, s, s).
+
+        Raises:
+            CheckpointError: If nobody says how they are scaled.
         """
-        assert self.latent_scale is not None
+        if self.latent_scale is None:
+            raise CheckpointError(self.scale_wanted)
         return self.latent_scale.apply(mean if noise is None else torch.addcmul(mean, std, noise))
 
     def decode(self, x: Tensor) -> Tensor:
@@ -328,7 +369,7 @@ def input_space(
         side: Of the network's input, in pixels or latents.
         latent: Whether it takes latents; images then have three channels and `factor` times the side.
         resize: How the family's own data preparation brings an image to its size.
-        factor: Image side over latent side, until the VAE itself says it.
+        factor: Image side over latent side, of the VAE.
 
     Returns:
         The input space.

@@ -1,48 +1,43 @@
-"""Networks of the diffusers library: UNet2DModel (DDPM, DDIM) and DiTTransformer2DModel, with a scheduler's steps.
+"""Networks of the diffusers library: UNet2DModel (DDPM, DDIM), DiTTransformer2DModel, and those told of a text.
 
 Ho et al., "Denoising Diffusion Probabilistic Models", 2020, https://arxiv.org/abs/2006.11239; Peebles & Xie, "Scalable
-Diffusion Models with Transformers", 2023, https://arxiv.org/abs/2212.09748. The scheduler's betas give, in the
-library's own float32, abar[t] = Π(1 - beta[i]) over i ≤ t, and sigma[t] = √((1 - abar[t]) / abar[t]). The networks are
-the library's, built from their configs; their weights are read by this package, and all of them must fit.
+Diffusion Models with Transformers", 2023, https://arxiv.org/abs/2212.09748. The networks are the library's, built from
+their configs; their weights are read by this package, and all of them must fit. What takes a text is in `_pipelines`.
 """
 
 from __future__ import annotations
 
-import inspect
-import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.errors import CheckpointError, UsageError
-from diffscope.families._building import MAX_SIDE, build_on_meta, dry_walk, load_weights, shapes_of
-from diffscope.families._conventions import DiscreteSteps
-from diffscope.families._facts import MAX_LIST, Facts, file_arguments, shown
+from diffscope.families import _pipelines
+from diffscope.families._building import build_on_meta, dry_walk, load_weights, shapes_of
+from diffscope.families._constructors import fill_buffers, known_arguments, made, square_side
+from diffscope.families._facts import Facts, file_arguments, shown
 from diffscope.families._latents import LatentScale
+from diffscope.families._predictions import posterior_mean
+from diffscope.families._schedules import LATENT_SCALE, PREDICTS, SETTINGS, latents_of, noise_of, schedule_of
+from diffscope.families._text_configs import network_of
 from diffscope.families.base import Classes, Denoiser, Match, input_space
 from diffscope.families.networks.autoencoder import Autoencoder
+from diffscope.families.networks.block_outputs import image_output
 from diffscope.families.networks.hooked import HookedNetwork
 from diffscope.families.networks.library import diffusers_class
 
-LATENT_SCALE = 0.18215  # default scaling_factor of diffusers' AutoencoderKL
-
-_SETTINGS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
-_KNOWN = (*_SETTINGS, "sample_size")
-MAX_STEPS = 100_000
+_KNOWN = (*SETTINGS, "sample_size")
 MAX_TABLE = 1 << 24
 """Most numbers in DiT's table of positions, which stands in no file: 14,000 positions at the width of DiT-XL."""
 _SIZES = (
     "in_channels", "out_channels", "layers_per_block", "norm_num_groups", "attention_head_dim", "patch_size",
     "num_layers", "num_attention_heads", "num_class_embeds", "num_embeds_ada_norm",
 )  # fmt: skip
-_OTHER_NOISE = re.compile(r"FlowMatch|ScoreSde|EDM|KarrasVe|CMStochastic|VQDiffusion")
-"""Schedulers whose noise is not a chain of betas."""
 _UNET_LAYER = re.compile(
     r"conv_in|conv_norm_out|conv_out|((down_blocks|up_blocks)\.\d+|mid_block)(\.(resnets|attentions)\.\d+)?"
 )
@@ -103,16 +98,7 @@ class DiffusersDenoiser(Denoiser):
             (B, C, H, W).
         """
         output = self.predict(x, sigma, label)
-        level = sigma.flatten().to(x)[:, None, None, None]
-        prediction = self.constructor["schedule"]["prediction_type"]
-        if prediction == "epsilon":
-            output = x - level * output
-        elif prediction == "v_prediction":
-            # v = alpha·noise - beta·data, where the network's input is alpha·x and beta = sigma·alpha.
-            scale = x.new_tensor([self.noise.input_scale(s) for s in sigma.flatten().double().tolist()])
-            scale = scale[:, None, None, None]
-            output = scale * (scale * x - level * output)
-        return output
+        return posterior_mean(PREDICTS[self.constructor["schedule"]["prediction_type"]], self.noise, x, sigma, output)
 
 
 def recognise(checkpoint: Checkpoint) -> Match | None:
@@ -122,12 +108,12 @@ def recognise(checkpoint: Checkpoint) -> Match | None:
     return Match(True, f"a diffusers folder with a {checkpoint.class_name}")
 
 
-def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> DiffusersDenoiser:
+def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Denoiser:
     """Builds the library's network from its config and gives it the weights.
 
     Args:
         checkpoint: A diffusers folder, or a conversion of one.
-        config: The user's `--config`: settings of the scheduler, and sample_size.
+        config: The user's `--config`: settings of the scheduler, and sample_size; more of a network told of a text.
         match: The evidence that the file is of this family.
 
     Returns:
@@ -138,6 +124,8 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Di
         WeightsMismatch: If the weights do not fit the network.
         UsageError: If `config` has an unknown key or value.
     """
+    if checkpoint.container == "diffusers" and network_of(checkpoint) is not None:
+        return _pipelines.build(checkpoint, config, match)
     path = checkpoint.path
     facts, warnings = _facts(checkpoint, config)
     schedule, is_dit = facts["schedule"], facts["class"] != "UNet2DModel"
@@ -149,11 +137,11 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Di
     space = input_space(channels, arguments["sample_size"], latent, "adm" if is_dit else "lanczos")
     tensors = {_renamed(name): checkpoint.tensors[name] for name in checkpoint.tensors}
     shapes_of(path, tensors)
-    network = _hooked(build_on_meta(lambda: _made(kind, arguments), path, tensors), is_dit).eval()
+    network = _hooked(build_on_meta(lambda: made(kind, arguments), path, tensors), is_dit).eval()
     label = torch.zeros(1, dtype=torch.int64, device="meta") if classes.count else None
     layers = dry_walk(network, space, label, path)
     load_weights(network.module, tensors, path)
-    _fill_buffers(network.module, kind, arguments)
+    fill_buffers(network.module, kind, arguments)
     latent_scale = (facts["latent_scale"] or LATENT_SCALE) if space.kind == "latents" else None
     evidence = [match.why, f"{'assumed' if warnings else 'stated'} steps, {schedule['beta_schedule']} betas"]
     if is_dit:
@@ -162,7 +150,7 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Di
         network_class=f"{facts['class']}({schedule['beta_schedule']}, {schedule['prediction_type']})",
         network=network,
         space=space,
-        noise=_noise(schedule, path),
+        noise=noise_of(schedule, path),
         classes=classes,
         layers=layers,
         default_layer=_default_layer(arguments, is_dit),
@@ -174,42 +162,6 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Di
         latent_scale=None if latent_scale is None else LatentScale((latent_scale,)),
         vae=checkpoint.attributes.get("vae"),
     )  # fmt: skip
-
-
-def sigmas(schedule: Mapping[str, Any]) -> list[float]:
-    """Computes the noise level of every step, from the float32 table `alphas_cumprod` of the library's schedulers.
-
-    Args:
-        schedule: num_train_timesteps, beta_start, beta_end, beta_schedule, and trained_betas where there are some.
-
-    Returns:
-        Noise-to-signal ratios, rising; infinite where no signal is left.
-    """
-    count, start, end = schedule["num_train_timesteps"], schedule["beta_start"], schedule["beta_end"]
-    if "trained_betas" in schedule:
-        betas = torch.tensor(schedule["trained_betas"], dtype=torch.float32)
-    elif schedule["beta_schedule"] == "linear":
-        betas = torch.linspace(start, end, count, dtype=torch.float32)
-    elif schedule["beta_schedule"] == "scaled_linear":
-        betas = torch.linspace(start**0.5, end**0.5, count, dtype=torch.float32) ** 2
-    else:
-        # Nichol & Dhariwal, "Improved Denoising Diffusion Probabilistic Models", 2021: no step takes all of the signal
-        left = [math.cos((i / count + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(count + 1)]
-        betas = torch.tensor([min(1 - left[i + 1] / left[i], 0.999) for i in range(count)], dtype=torch.float32)
-    # The product runs in float64 and each entry is rounded, as torch's cumprod does it on a CPU.
-    signal = np.cumprod((1 - betas).double().numpy()).astype(np.float32).astype(np.float64)
-    with np.errstate(divide="ignore"):
-        return [float(s) for s in np.sqrt((1 - signal) / signal)]
-
-
-def _noise(schedule: Mapping[str, Any], path: str) -> DiscreteSteps:
-    levels = sigmas(schedule)
-    if not 0 < levels[0] <= levels[-1] < math.inf:
-        raise CheckpointError(
-            f"{path}: the scheduler's betas give noise levels from {levels[0]:g} to {levels[-1]:g}; expected them "
-            "above 0 and finite; say what differs with `config=beta_start=B, beta_end=B` or num_train_timesteps=N"
-        )
-    return DiscreteSteps(levels)
 
 
 def _facts(checkpoint: Checkpoint, config: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
@@ -225,12 +177,12 @@ def _facts(checkpoint: Checkpoint, config: Mapping[str, str]) -> tuple[dict[str,
                 "class", "UNet2DModel", ("UNet2DModel", "DiTTransformer2DModel", "Transformer2DModel")
             ),
             "network": given["network"],
-            "schedule": _schedule(given["schedule"], config, path),
-            "latent_scale": _scale(said, "latent_scale") if said.says("latent_scale") else None,
+            "schedule": schedule_of(given["schedule"], config, path, _KNOWN),
+            "latent_scale": said.number("latent_scale", LATENT_SCALE, 0, 1e6) if said.says("latent_scale") else None,
         }, []
     scheduler, vae = checkpoint.attributes.get("scheduler"), checkpoint.attributes.get("vae_config")
     warnings = []
-    if scheduler is None and not config.keys() & set(_SETTINGS):
+    if scheduler is None and not config.keys() & set(SETTINGS):
         warnings.append(
             "no scheduler_config.json: DDPM's 1000 linear betas from 0.0001 to 0.02 and epsilon are assumed "
             "(`config=` beta_schedule, beta_start, beta_end, num_train_timesteps, prediction_type)"
@@ -238,75 +190,26 @@ def _facts(checkpoint: Checkpoint, config: Mapping[str, str]) -> tuple[dict[str,
     facts = {
         "class": checkpoint.class_name,
         "network": checkpoint.arguments,
-        "schedule": _schedule(scheduler or {}, config, path),
+        "schedule": schedule_of(scheduler or {}, config, path, _KNOWN),
         "latent_scale": None if vae is None else _latent_scale(vae, path),
     }
     return facts, warnings
 
 
-def _schedule(scheduler: Mapping[str, Any], config: Mapping[str, str], path: str) -> dict[str, Any]:
-    """The settings that decide noise levels and what the network predicts, of the present spelling or the first."""
-    said = {key: value for key, value in scheduler.items() if value is not None}
-    name = str(said["_class_name"]) if isinstance(said.get("_class_name"), str) else ""
-    odd = [key for key in ("rescale_betas_zero_snr", "use_flow_sigmas") if said.get(key)]
-    if odd or _OTHER_NOISE.search(name):
-        raise CheckpointError(f"{path}: the scheduler ({name}{', ' if odd else ''}{', '.join(odd)}) is not supported")
-    if "timesteps" in said:  # the spelling before diffusers 0.3
-        said.setdefault("num_train_timesteps", said["timesteps"])
-    if said.get("predict_epsilon") is False:  # until diffusers 0.10
-        said.setdefault("prediction_type", "sample")
-    facts, betas = Facts(path, said, config, _KNOWN), said.get("trained_betas")
-    found: dict[str, Any] = {  # defaults of diffusers' DDPMScheduler
-        "num_train_timesteps": facts.integer("num_train_timesteps", 1000, 1, MAX_STEPS),
-        "beta_start": facts.number("beta_start", 1e-4, 0, 0.9999),
-        "beta_end": facts.number("beta_end", 0.02, 0, 0.9999),
-        "beta_schedule": facts.choice("beta_schedule", "linear", ("linear", "scaled_linear", "squaredcos_cap_v2")),
-        "prediction_type": facts.choice("prediction_type", "epsilon", ("epsilon", "v_prediction", "sample")),
-    }
-    if betas is not None and not config.keys() & {"beta_schedule", "beta_start", "beta_end", "num_train_timesteps"}:
-        if not isinstance(betas, list) or not 1 <= len(betas) <= MAX_STEPS or not all(map(_is_beta, betas)):
-            raise CheckpointError(
-                f"{path}: trained_betas is {shown(betas)}; expected a list of 1 to {MAX_STEPS} numbers between 0 and 1"
-            )
-        return {**found, "trained_betas": betas, "num_train_timesteps": len(betas)}
-    if found["beta_start"] > found["beta_end"]:
-        raise CheckpointError(
-            f"{path}: beta_start {found['beta_start']:g} is above beta_end {found['beta_end']:g}; expected it below"
-        )
-    return found
-
-
-def _is_beta(value: object) -> bool:
-    return isinstance(value, (int, float)) and 0 < value < 1
-
-
 def _latent_scale(vae: Mapping[str, Any], path: str) -> float:
-    odd = [key for key in ("shift_factor", "latents_mean", "latents_std") if vae.get(key)]
-    if odd:
-        raise CheckpointError(f"{path}: an image encoder with {', '.join(odd)} is not supported, only scaling_factor")
-    return _scale(Facts(path, vae), "scaling_factor")
-
-
-def _scale(facts: Facts, key: str) -> float:
-    return facts.number(key, LATENT_SCALE, 0, 1e6)
+    found = latents_of(vae, path)
+    if found.mean != (0.0,):
+        raise CheckpointError(f"{path}: an image encoder with shift_factor is not supported for this class of network")
+    return found.factor[0]
 
 
 def _arguments(kind: Any, facts: Facts, is_dit: bool) -> dict[str, Any]:
     """What the class takes of the config, whose other fields are its writer's; with a square side."""
-    known = inspect.signature(kind.__init__).parameters
-    arguments = {key: value for key, value in facts.said.items() if key in known}
+    arguments = known_arguments(kind, facts)
     arguments |= {key: facts.integer(key, 1) for key in _SIZES if arguments.get(key) is not None}
     if "block_out_channels" in arguments:
         arguments["block_out_channels"] = facts.numbers("block_out_channels", [], 1, 1 << 16, whole=True)
-    if odd := [key for key, value in arguments.items() if not _is_modest(value)]:
-        raise CheckpointError(
-            f"{facts.path}: {odd[0]} is {shown(arguments[odd[0]])}; expected finite numbers below 2^63"
-        )
-    if long := [key for key, value in arguments.items() if isinstance(value, list) and len(value) > MAX_LIST]:
-        raise CheckpointError(
-            f"{facts.path}: {long[0]} is a list of {len(arguments[long[0]])}; expected up to {MAX_LIST}"
-        )
-    side = _side(facts)
+    side = square_side(facts)
     patch, heads, head = (
         arguments.get(key) or default
         for key, default in (("patch_size", 2), ("num_attention_heads", 16), ("attention_head_dim", 72))
@@ -318,23 +221,6 @@ def _arguments(kind: Any, facts: Facts, is_dit: bool) -> dict[str, Any]:
             f"heads; expected up to {MAX_TABLE} numbers for them"
         )
     return {**arguments, "sample_size": side}
-
-
-def _is_modest(value: object) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(map(_is_modest, value))
-    return not isinstance(value, (int, float)) or abs(value) < 2**63
-
-
-def _side(facts: Facts) -> int:
-    size = facts.said.get("sample_size")
-    if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
-        size = size[0]
-    if "sample_size" in facts.config or type(size) is int:
-        return replace(facts, said={"sample_size": size}).integer("sample_size", 1, high=MAX_SIDE)
-    raise CheckpointError(
-        f"{facts.path}: sample_size is {shown(size)}; expected a square, say it with `config=sample_size=N`"
-    )
 
 
 def _classes(arguments: Mapping[str, Any], is_dit: bool, path: str) -> Classes:
@@ -351,15 +237,10 @@ def _classes(arguments: Mapping[str, Any], is_dit: bool, path: str) -> Classes:
     return Classes(count, null=not count)
 
 
-def _made(kind: Any, arguments: Mapping[str, Any]) -> nn.Module:
-    module: nn.Module = kind(**arguments)
-    return module
-
-
 def _hooked(module: nn.Module, is_dit: bool) -> HookedNetwork:
     layer = re.compile(r"transformer_blocks\.\d+") if is_dit else _UNET_LAYER
     names = [name for name, _ in module.named_modules() if layer.fullmatch(name)]
-    return HookedNetwork(module, names, _run_dit if is_dit else _run_unet)
+    return HookedNetwork(module, names, _run_dit if is_dit else _run_unet, image_output)
 
 
 def _run_unet(module: nn.Module, x: Tensor, time: Tensor, label: Tensor | None) -> Tensor:
@@ -387,14 +268,3 @@ def _renamed(name: str) -> str:
     return re.sub(
         r"\.(query|key|value|proj_attn)(?=\.(?:weight|bias)$)", lambda found: f".{_LEGACY[found[1]]}", name
     )  # fmt: skip
-
-
-def _fill_buffers(module: nn.Module, kind: Any, arguments: Mapping[str, Any]) -> None:
-    """Tables that no file stores, such as DiT's positions, from a network of one block that was built in memory."""
-    absent = [name for name, buffer in module.named_buffers() if buffer.is_meta]
-    if not absent:
-        return
-    small = kind(**{**arguments, "num_layers": 1} if "num_layers" in arguments else arguments)
-    for name in absent:
-        owner, _, leaf = name.rpartition(".")
-        module.get_submodule(owner).register_buffer(leaf, small.get_buffer(name), persistent=False)

@@ -83,6 +83,7 @@ class Job:
             more={
                 **{name: value for name, value in chosen.items() if name not in Protocol.__dataclass_fields__},
                 **({} if scale is None else {"latent_scale": asdict(scale)}),
+                **({"conditions": denoiser.conditions} if denoiser.conditions else {}),
             },
         )
 
@@ -176,11 +177,7 @@ def _check_inputs(denoiser: Denoiser, source: Source, settings: Settings) -> Non
     if denoiser.space.kind == "pixels" and source.kind == "latents":
         raise DataError(f"`data={source.path}` holds latents, but this model works on pixels; give images")
     if denoiser.space.kind == "latents" and denoiser.latent_scale is None:
-        raise CheckpointError(
-            "this model takes latents normalised by the mean and deviation of each channel, which its file does not "
-            "hold: give them with `latent_stats=FILE`, a latents_stats.pt, or `latent_stats=none` for latents that are "
-            "normalised already"
-        )
+        raise CheckpointError(denoiser.scale_wanted)
     if source.kind == "latents":
         _check_latents(denoiser, source)
     if source.kind == "latents" and settings.augment != "none":

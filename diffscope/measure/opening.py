@@ -27,7 +27,10 @@ def load(path: str, loading: Loading, outline: bool = False, verify: bool = Fals
     checkpoint = read(path, loading.weights, outline, verify)
     if own is not None:
         return own.load(checkpoint, loading.weights, outline)
-    return checkpoint, families.load(checkpoint, loading.family, loading.config)
+    denoiser = families.load(checkpoint, loading.family, loading.config)
+    if loading.image_size is not None:
+        denoiser.use_image_size(loading.image_size)
+    return checkpoint, denoiser
 
 
 def _own(loading: Loading) -> OwnNetwork | None:
@@ -64,8 +67,9 @@ def open_job(
     read before.
     """
     if isinstance(checkpoint, Denoiser):
-        if loading.family is not None or loading.config or loading.network is not None:
-            raise UsageError("family, config and network are for files; a network in memory needs none of them")
+        named = (loading.family, loading.config, loading.image_size, loading.network)
+        if any(value for value in named):
+            raise UsageError("family, config, image_size and network are for files; a network in memory needs none")
         found, denoiser = live_record(checkpoint), checkpoint
         settings = replace(settings, device=settings.device or device_of(denoiser))
     else:
@@ -89,4 +93,5 @@ def job_of(
         denoiser.use_statistics(loading.latent_stats)
     elif denoiser.latent_scale is None and denoiser.space.kind == "latents" and source.statistics is not None:
         denoiser.use_statistics(source.statistics)
+    denoiser.use_text(loading.prompt, loading.prompt_from)
     return prepare(found, denoiser, source, settings, options)

@@ -134,7 +134,15 @@ class OwnNetworkOptions(Declared):
     ] = "x,t"
     image_size: Annotated[
         int | None,
-        Option("Side of its images in pixels.", group=NETWORK, metavar="N", shown="", least=1, below=1 << 14),
+        Option(
+            "Side of the images in pixels: those of your own network, or of a text-to-image network, where smaller is "
+            "cheaper.",
+            group=NETWORK,
+            metavar="N",
+            shown="the model's own",
+            least=1,
+            below=1 << 14,
+        ),
     ] = None
     channels: Annotated[
         int | None, Option("Channels of its input.", group=NETWORK, metavar="N", shown="", least=1, below=1 << 14)
@@ -156,7 +164,9 @@ class OwnNetworkOptions(Declared):
         """Checks that what belongs together is given together."""
         super().__post_init__()
         given = [
-            one.name for one in fields(OwnNetworkOptions) if getattr(self, one.name) not in (None, {}, one.default)
+            one.name
+            for one in fields(OwnNetworkOptions)
+            if one.name != "image_size" and getattr(self, one.name) not in (None, {}, one.default)
         ]
         if given and self.network is None:
             raise UsageError(f"`{given[0]}=` is of a network of your own; add its code, `network=FILE.py:NAME`")

@@ -240,6 +240,21 @@ class Loading(OwnNetworkOptions):
             path=True,
         ),
     ] = None
+    prompt: Annotated[
+        str | None,
+        Option(
+            "Text for a network that is told of one, the same for all images.", metavar="TEXT", shown="the empty one"
+        ),
+    ] = None
+    prompt_from: Annotated[
+        str | None,
+        Option(
+            "Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of embeddings.",
+            metavar="FROM",
+            shown="the pipeline's own",
+            path=True,
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         """Checks what a single field cannot say of itself."""

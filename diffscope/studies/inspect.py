@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diffscope.checkpoints import Checkpoint
@@ -44,13 +44,13 @@ def inspect(checkpoint: Checkpoint, denoiser: Denoiser, sha256: str | None = Non
         "default_layer": denoiser.default_layer,
         "constructor": denoiser.constructor,
         "gflops": round(denoiser.layers[-1].flops / 1e9, 4) or None,
-        "layers": _layers(denoiser.layers),
+        "layers": _layers(denoiser.layers, denoiser.cited),
         "warnings": list(denoiser.warnings),
     }
     return Record("inspect", content)
 
 
-def _layers(layers: Sequence[Layer]) -> list[dict[str, Any]]:
+def _layers(layers: Sequence[Layer], cited: Mapping[str, str]) -> list[dict[str, Any]]:
     """`share` is the part of the network's FLOPs that a walk to the layer takes; None where it cannot be told apart."""
     total = layers[-1].flops
     told = layers[0].flops < total
@@ -60,6 +60,7 @@ def _layers(layers: Sequence[Layer]) -> list[dict[str, Any]]:
             "shape": list(layer.shape),
             "features": layer.width,
             "share": round(layer.flops / total, 4) if told else None,
+            **({"cited": cited[layer.name]} if layer.name in cited else {}),
         }
         for layer in layers
     ]

@@ -18,7 +18,7 @@ import torch
 from commands import EDM
 from safetensors.torch import save_file
 
-from diffscope.checkpoints import archive, diffusers_folder, read, reader, safetensors_file, sniff, weight_sets
+from diffscope.checkpoints import archive, diffusers_weights, read, reader, safetensors_file, sniff, weight_sets
 from diffscope.checkpoints.budget import Budget
 from diffscope.errors import CheckpointError
 
@@ -246,7 +246,7 @@ def test_files_of_a_diffusers_folder(tmp_path: Path, monkeypatch: pytest.MonkeyP
     file.unlink()
     with pytest.raises(CheckpointError, match="cannot be read again"):
         tensors["a"]
-    monkeypatch.setattr(diffusers_folder, "MAX_JSON", 5)
+    monkeypatch.setattr(diffusers_weights, "MAX_JSON", 5)
     refused(tmp_path, "config.json has 30 bytes; 5 are read")
 
 

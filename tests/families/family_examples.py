@@ -79,6 +79,7 @@ EXAMPLES: dict[str, Example] = {
     ),
     "diffusers unet": Example("diffusers", lambda: read(str(DATA / "sit" / "diffusers-unet"))),
     "diffusers dit": Example("diffusers", lambda: read(str(DATA / "sit" / "diffusers-dit"))),
+    "diffusers sdxl": Example("diffusers", lambda: read(str(DATA / "pipelines" / "sdxl"))),
     "lucidrains v": Example("lucidrains", lambda: read(str(DATA / "lucidrains" / "model-1.pt")), {"image_size": "8"}),
     "lucidrains noise": Example(
         "lucidrains", lambda: read(str(DATA / "lucidrains" / "selfcond-2.pt")), {"image_size": "8"}

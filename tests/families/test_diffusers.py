@@ -16,7 +16,7 @@ from torch import nn
 from diffscope import families
 from diffscope.checkpoints import read
 from diffscope.errors import CheckpointError, UsageError
-from diffscope.families.diffusers import sigmas
+from diffscope.families._schedules import sigmas
 
 LEVELS: dict[str, Any] = json.loads((DATA / "noise_levels.json").read_text())
 TABLES = {

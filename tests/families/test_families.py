@@ -28,6 +28,7 @@ from diffscope.families._building import build_on_meta, load_weights
 from diffscope.families._transformers import infer_shape
 from diffscope.families.base import Denoiser, Match
 from diffscope.families.networks.hooked import HookedNetwork
+from diffscope.families.networks.stored import StoredNetwork
 from diffscope.families.networks.transformer import DiffusionTransformer
 from diffscope.families.networks.walk import WalkedNetwork
 from diffscope.families.toy import ToyDenoiser
@@ -256,6 +257,8 @@ def test_the_constructor_is_enough_to_build_it_again(name: str) -> None:
     found, first = EXAMPLES[name].make(), built(name)
     if first.family in ("toy", "mixture"):
         pytest.skip("an analytic model is its spelling; it is in no file")
+    if isinstance(first.network, StoredNetwork):
+        pytest.skip("a pipeline is a folder, which is not converted: its text encoders are in other files")
     again = families.load(
         bare("again.safetensors", found.tensors,
              metadata={"family": first.family, "arguments": json.dumps(first.constructor)})

@@ -81,11 +81,15 @@ def test_the_metadata_s_family_takes_prefixes_off_too() -> None:
             ["model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight",
              "cond_stage_model.transformer.text_model.encoder.layers.0.mlp.fc1.weight",
              "first_stage_model.quant_conv.weight"],
-            "conditioned on text",
+            "told of a text, in the layout of a single file.*save_pretrained",
         ),
         (["model.diffusion_model.input_blocks.1.0.in_layers.0.weight"], "a latent diffusion network as CompVis"),
         (["out.2.positional_embedding", "input_blocks.0.0.weight"], "a classifier of noisy images"),
         (["down_blocks.0.resnets.0.conv1.weight"], "give the folder with both"),
+        (
+            ["down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight", "conv_in.weight"],
+            "give the folder with both",
+        ),
         (["layer1.0.conv1.weight"], r"no family knows its 1 tensors.*diffscope\.wrap\(module"),
     ],
 )  # fmt: skip

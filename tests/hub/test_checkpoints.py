@@ -13,6 +13,7 @@ from commands import DATA, EDM, FEW, SIT_LATENTS, diffscope
 from fake_hub import TOKEN, FakeHub
 from safetensors.torch import load, save
 
+from diffscope import families
 from diffscope.checkpoints import read
 from diffscope.errors import CheckpointError
 from diffscope.families.networks.autoencoder import Autoencoder
@@ -90,6 +91,29 @@ def test_a_diffusers_folder(hub: FakeHub, tmp_path: Path) -> None:
     assert fetched - {"sub"} == {"model_index.json", "scheduler_config.json", "config.json", WEIGHTS}
     hub.add("o/code", files | {"model_index.json": b'{"unet": ["own", "OwnUNet"]}'})
     assert "names Python modules of the repository (unet/own.py)" in refusal("hf://o/code")
+
+
+def test_a_text_encoder_is_fetched_when_it_is_wanted(hub: FakeHub) -> None:
+    pipeline = DATA / "pipelines" / "sd"
+    files = {str(file.relative_to(pipeline)): file.read_bytes() for file in pipeline.rglob("*") if file.is_file()}
+    hub.add(
+        "o/sd", files | {"safety_checker/model.safetensors": b"never asked for", "text_encoder/own.py": b"nor this"}
+    )
+    model = families.load(read("hf://o/sd"))
+    encoder = hashlib.sha256(files["text_encoder/model.safetensors"]).hexdigest()
+    assert encoder not in hub.downloads()
+    model.use_text(None, None)
+    assert encoder in hub.downloads()
+    large = [name for name in hub.downloads() if len(name) == 64]
+    assert len(large) == 3  # network, image encoder, text encoder
+    alone = families.load(read(str(pipeline / "unet")))
+    alone.use_text(None, "hf://o/sd")
+    assert alone.conditions == model.conditions
+    hub.add("o/closed", files, gated=True)
+    for text, words in (("hf://o/closed", "a gated repository"), ("hf://o/gone", "no such model repository")):
+        with pytest.raises(CheckpointError, match=words) as caught:
+            alone.use_text(None, text)
+        assert "\n" not in str(caught.value)
 
 
 def test_offline(hub: FakeHub, offline: Callable[[], None]) -> None:

@@ -18,23 +18,42 @@ from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
 Call = Callable[[nn.Module, Tensor, Tensor, "Tensor | None"], Tensor]
 """Runs the module on (x, time, label), all as `WalkedNetwork.walk` has them; its output."""
 
+ImageOutput = Callable[[nn.Module, object, Tensor], Tensor]
+"""(submodule, what it returned, the network's input) → the activation."""
+
+
+def whole_output(part: nn.Module, output: object, x: Tensor) -> Tensor:
+    """Gives the output of a submodule that returns one tensor.
+
+    Args:
+        part: The submodule.
+        output: It returned that.
+        x: The network's input.
+    """
+    assert isinstance(output, Tensor), f"{type(part).__name__} returns no tensor"
+    return output
+
 
 class HookedNetwork(WalkedNetwork):
     """A network as its library built it, watched through hooks.
 
     Args:
         module: The network.
-        names: Paths of submodules that return a tensor or a tuple led by one.
+        names: Paths of submodules.
         call: Runs the module on (x, time, label), all as `WalkedNetwork.walk` has them, and returns its output.
+        image_output: Takes the activation from what a submodule returned.
     """
 
     trunk = ("module",)
 
-    def __init__(self, module: nn.Module, names: Iterable[str], call: Call) -> None:
+    def __init__(
+        self, module: nn.Module, names: Iterable[str], call: Call, image_output: ImageOutput = whole_output
+    ) -> None:
         super().__init__()
         self.module = module
         self.names = tuple(names)
         self.call = call
+        self.image_output = image_output
 
     def compile_blocks(self, backend: str = "inductor") -> None:
         """Refuses with UsageError: the library's network runs as the library has it."""
@@ -71,16 +90,15 @@ class HookedNetwork(WalkedNetwork):
         def take(name: str, output: object) -> None:
             if name in found:
                 return
-            first = output[0] if isinstance(output, (tuple, list)) else output
-            assert isinstance(first, Tensor), f"{name} returns no tensor"
+            activation = self.image_output(self.module.get_submodule(name), output, x)
             last = until is not None and len(found) + 1 == len(wanted)
-            found[name] = first if last else first.clone()  # what follows may work in place
+            found[name] = activation if last else activation.clone()  # what follows may work in place
             if last:
                 raise _Reached  # a new instance each time: a kept one would keep all activations alive
 
         output: Tensor | None = None
         with contextlib.suppress(_Reached), watched(self.module, wanted, take):
-            output = self.call(self.module, x, time, label)
+            output = self.run(x, time, label)
         for name in list(found):
             yield name, found.pop(name)
         if output is not None:
@@ -88,6 +106,19 @@ class HookedNetwork(WalkedNetwork):
 
     def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
         """Gives the output without a hook."""
+        return self.run(x, time, label)
+
+    def run(self, x: Tensor, time: Tensor, label: Tensor | None) -> Tensor:
+        """Calls the module.
+
+        Args:
+            x: As for `walk`.
+            time: As for `walk`.
+            label: As for `walk`.
+
+        Returns:
+            Its output.
+        """
         return self.call(self.module, x, time, label)
 
 

@@ -1,4 +1,4 @@
-"""Classes of the diffusers library, imported when the first network of it is built: that takes seconds."""
+"""Classes of the diffusers and transformers libraries, imported when the first one is needed: that takes seconds."""
 
 from __future__ import annotations
 
@@ -23,6 +23,53 @@ def diffusers_class(name: str) -> Any:
         import diffusers
 
         return getattr(diffusers, name)  # which imports it: the library is lazy
-    except (ImportError, RuntimeError, AttributeError) as error:
+    except AttributeError:
+        raise CheckpointError(
+            f"diffusers {diffusers.__version__} has no {name}; upgrade it: pip install -U diffusers"
+        ) from None
+    except (ImportError, RuntimeError) as error:
         hint = "; uninstall torchvision or match it to torch" if "torchvision" in str(error) else ""
         raise CheckpointError(f"diffusers cannot be imported: {' '.join(str(error).split())[:200]}{hint}") from None
+
+
+def diffusers_is_before(major: int, minor: int) -> bool:
+    """Tells whether the installed diffusers is older than a release.
+
+    Args:
+        major: Of the release.
+        minor: Of the release.
+    """
+    import diffusers
+
+    return tuple(int(part) for part in diffusers.__version__.split(".")[:2]) < (major, minor)
+
+
+def transformers_class(name: str) -> Any:
+    """Imports a class of transformers, which is installed for texts alone.
+
+    Args:
+        name: Such as "CLIPTextModel".
+
+    Returns:
+        The class.
+
+    Raises:
+        CheckpointError: If the library is missing, broken or does not have it.
+    """
+    try:
+        import transformers
+
+        return getattr(transformers, name)
+    except ModuleNotFoundError as error:
+        if error.name != "transformers":
+            raise CheckpointError(f"transformers cannot be imported: {error}") from None
+        raise CheckpointError(
+            "the pipeline's text encoder is one of the transformers library, which is not installed: "
+            "pip install 'diffscope[text]', or give embeddings with `prompt_from=FILE.safetensors`"
+        ) from None
+    except AttributeError:
+        raise CheckpointError(
+            f"transformers {transformers.__version__} has no {name}; upgrade it: pip install -U transformers"
+        ) from None
+    except (ImportError, RuntimeError) as error:
+        raise CheckpointError(f"transformers cannot be imported: {' '.join(str(error).split())[:200]}") from None

@@ -22,10 +22,12 @@ class _View(View[Record]):
             "shape": lambda layer: " x ".join(str(size) for size in layer["shape"]),
             "features": lambda layer: str(layer["features"]),
             "FLOPs so far": lambda layer: "" if layer.get("share") is None else f"{layer['share']:.0%}",
-            "": lambda layer: "default" if layer["name"] == shown["default_layer"] else "",
+            "": lambda layer: _marks(layer, shown["default_layer"]),
         }
         yield Facts(_facts(shown))
         yield table(columns, shown["layers"], left=["layer", ""], dropped_first=[["FLOPs so far"]])
+        if cited := [f"* {layer['name']}: {layer['cited']}" for layer in shown["layers"] if layer.get("cited")]:
+            yield Text(cited)
         if warnings := shown.get("warnings"):
             yield Text([f"warning: {text}" for text in warnings])
 
@@ -42,6 +44,10 @@ class _View(View[Record]):
 VIEW = _View()
 
 
+def _marks(layer: Mapping[str, Any], default: str) -> str:
+    return " ".join([*(["default"] if layer["name"] == default else []), *(["*"] if layer.get("cited") else [])])
+
+
 def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Name and text of every fact, in the order in which a user asks."""
     return [
@@ -53,11 +59,17 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("input", _input(record["input"])),
         ("noise", _noise(record["noise"])),
         ("classes", _classes(record["classes"])),
+        *([("cost", f"{number(record['gflops'])} GFLOPs an image")] if _costs_alone(record) else []),
         ("default layer", record["default_layer"]),
         ("constructor", " ".join(f"{key}={_value(value)}" for key, value in record["constructor"].items())),
         *((name, record[name]) for name in ("revision", "sha256") if record.get(name)),
         *([("checksums", _checksums(record["checksums"]))] if record.get("checksums") is not None else []),
     ]
+
+
+def _costs_alone(record: Mapping[str, Any]) -> bool:
+    """Whether the cost of a pass is known, but not how much of it lies before each layer."""
+    return bool(record.get("gflops")) and all(layer.get("share") is None for layer in record["layers"])
 
 
 def _checksums(count: int) -> str:

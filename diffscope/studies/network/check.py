@@ -104,7 +104,7 @@ def _readings(
         for place, (level, output) in enumerate(zip(job.levels, outputs, strict=True)):
             sigma, shape = signal.new_full((1,), level.sigma), output.shape
             for kind in kinds:
-                mean = posterior_mean(kind, named, output.x, sigma, output.prediction)
+                mean = posterior_mean(kind, named.convention, output.x, sigma, output.prediction, named.data_at)
                 errors = (mean - signal).square().flatten(1).mean(1)
                 sums[kind][place] += float(errors.double().sum()) / level.sigma**2
                 nearer[kind][place] += int((errors < (output.x - signal).square().flatten(1).mean(1)).sum())
