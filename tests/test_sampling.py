@@ -15,8 +15,8 @@ import diffscope
 from diffscope import families, sampling, seeding
 from diffscope.checkpoints import read
 from diffscope.errors import NoiseLevelError, UsageError
-from diffscope.families import sit
 from diffscope.families._conventions import DiscreteSteps, PlainSigma
+from diffscope.families._interpolants import VP
 from diffscope.families._preconditioners import VEPrecond, iDDPMPrecond
 from diffscope.families.base import Denoiser
 from diffscope.families.dit import DDPMSteps
@@ -137,7 +137,7 @@ def test_levels_are_those_of_the_paper() -> None:
 
 @pytest.mark.parametrize(
     "noise",
-    [PlainSigma(0.01, 5.0), VEPrecond(), iDDPMPrecond(), DDPMSteps(), DiscreteSteps([0.1, 1.0, 10.0]), sit.VP()],
+    [PlainSigma(0.01, 5.0), VEPrecond(), iDDPMPrecond(), DDPMSteps(), DiscreteSteps([0.1, 1.0, 10.0]), VP()],
     ids=lambda noise: type(noise).__name__,
 )
 def test_levels_fall_within_the_models_range_and_never_twice(noise: object) -> None:
@@ -155,7 +155,7 @@ def test_discrete_levels_are_visited_once_each() -> None:
 def test_the_whole_range_of_a_path_can_be_sampled() -> None:
     """At its very end the VP path's time is 0 to rounding, and must not fall below."""
     denoiser = demo("sit")
-    denoiser.noise = sit.VP()
+    denoiser.noise = VP()
     assert drawn(denoiser, 1, steps=3, sigma_max=1e6).isfinite().all()
 
 

@@ -116,6 +116,8 @@ class DiscreteSteps(NoiseConvention):
 
     def __init__(self, sigmas: Sequence[float], spacing: float = 1) -> None:
         self.sigmas, self.spacing = list(sigmas), spacing
+        if spacing != 1:
+            self.native = f"{spacing:g} times the {DiscreteSteps.native}"
         self._logs = np.log(self.sigmas)
         self.sigma_min, self.sigma_max = self.sigmas[0], self.sigmas[-1]
 

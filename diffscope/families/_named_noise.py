@@ -109,14 +109,11 @@ def named_noise(text: str) -> NamedNoise:
     facts = {**_FACTS[kind], **given}
     _check(text, facts)
     spelled = ",".join(f"{key}={int(value) if value % 1 == 0 else value}" for key, value in facts.items())
-    convention = _convention(name, kind, facts, text)
-    scale = facts["time_scale"]
-    scaled = convention if name == "vp" or scale == 1 else Scaled(convention, scale)
     return NamedNoise(
         name,
         f"{kind},{spelled}" if ":" in kind else f"{kind}:{spelled}",
-        scaled,
-        whole=name == "ddpm" and scale == 1,
+        _convention(name, kind, facts, text),
+        whole=name == "ddpm" and facts["time_scale"] == 1,
         data_at=int(facts.get("data", 0)),
     )
 
@@ -183,13 +180,16 @@ def _check(text: str, facts: Mapping[str, float]) -> None:
 
 
 def _convention(name: str, kind: str, facts: Mapping[str, float], text: str) -> NoiseConvention:
-    """Without the factor of its time, but for vp, whose own that is."""
-    if name in ("edm", "ve"):
-        return PlainSigma(facts["sigma_min"], facts["sigma_max"])
+    scale = facts["time_scale"]
     if name == "vp":
-        return Diffusion(facts["beta_min"], facts["beta_max"], facts["time_scale"])
-    if name == "flow":
-        return FlowToNoise() if facts["data"] == 0 else FlowToData()
+        return Diffusion(facts["beta_min"], facts["beta_max"], scale)
+    if not name.startswith("ddpm"):
+        inner: NoiseConvention
+        if name == "flow":
+            inner = FlowToNoise() if facts["data"] == 0 else FlowToData()
+        else:
+            inner = PlainSigma(facts["sigma_min"], facts["sigma_max"])
+        return inner if scale == 1 else Scaled(inner, scale)
     with np.errstate(all="ignore"):
         signal = np.cumprod(1 - betas(kind.removeprefix("ddpm:"), facts))
         levels = np.sqrt((1 - signal) / signal)
@@ -198,7 +198,7 @@ def _convention(name: str, kind: str, facts: Mapping[str, float], text: str) -> 
             f"`noise={text}`: its noise levels run from {levels[0]:g} to {levels[-1]:g}; expected them to rise, above "
             "0 and finite"
         )
-    return DiscreteSteps(levels.tolist())
+    return DiscreteSteps(levels.tolist(), scale)
 
 
 def betas(schedule: str, facts: Mapping[str, float]) -> FloatArray:
@@ -244,32 +244,26 @@ class Diffusion(VPPrecond):
 
 
 class Scaled(NoiseConvention):
-    """Another convention, with what the network is fed multiplied by a factor.
+    """Another convention, with the time that the network is fed multiplied by a factor.
 
     Args:
-        inner: The convention.
+        inner: The convention, of a continuous time.
         factor: Above 0.
     """
 
     def __init__(self, inner: NoiseConvention, factor: float) -> None:
         self.inner, self.factor = inner, factor
         self.native = f"{factor:g} times the {inner.native}"
-        self.discrete = inner.discrete
         self.sigma_min, self.sigma_max = inner.sigma_min, inner.sigma_max
 
     def to_native(self, sigma: float) -> float:
-        """Gives the factor times the other's time or step."""
+        """Gives the factor times the other's time."""
         return self.factor * self.inner.to_native(sigma)
 
     def to_sigma(self, t: float) -> float:
         """Gives the other's level at t over the factor."""
-        t = t / self.factor
-        return self.inner.to_sigma(round(t) if self.discrete and math.isclose(t, round(t), abs_tol=1e-6) else t)
+        return self.inner.to_sigma(t / self.factor)
 
     def input_scale(self, sigma: float) -> float:
         """Gives the other's."""
         return self.inner.input_scale(sigma)
-
-    def nearest(self, sigma: float) -> float:
-        """Gives the other's."""
-        return self.inner.nearest(sigma)

@@ -77,12 +77,11 @@ class OwnNetwork:
         """Of the network's input."""
         return self.image_size if self.latent_scale is None else self.image_size // self.latent_factor
 
-    def load(self, checkpoint: Checkpoint, weights: str = "ema", outline: bool = False) -> tuple[Checkpoint, Denoiser]:
+    def load(self, checkpoint: Checkpoint, outline: bool = False) -> tuple[Checkpoint, Denoiser]:
         """Builds the network and gives it a file's weights.
 
         Args:
             checkpoint: As it was read.
-            weights: "ema" or "model", where the file's one dict holds both.
             outline: The weights are not there, only their shapes.
 
         Returns:
@@ -93,7 +92,7 @@ class OwnNetwork:
             WeightsMismatch: If the weights do not fit.
         """
         module, sources = built(self.code, self.arguments)
-        checkpoint, note = fitting(checkpoint, list(module.state_dict()), weights)
+        checkpoint, note = fitting(checkpoint, list(module.state_dict()))
         _check_fit(module, checkpoint.tensors, checkpoint.path, "; say what differs with `arguments=`")
         if not outline:
             give(module, checkpoint.tensors)
@@ -165,20 +164,19 @@ class OwnDenoiser(WrappedDenoiser):
             )
 
 
-def fitting(checkpoint: Checkpoint, names: list[str], weights: str) -> tuple[Checkpoint, str]:
+def fitting(checkpoint: Checkpoint, names: list[str]) -> tuple[Checkpoint, str]:
     """Takes those of a file's tensors that have the network's names, below whatever wrappers put before them.
 
     Args:
         checkpoint: As it was read.
         names: Of the network's parameters and buffers.
-        weights: "ema" or "model", where there are sets of both.
 
     Returns:
         The checkpoint with these tensors, and what is to be told of the others. Where no set is whole, the nearest one,
         whose differences `_check_fit` names.
 
     Raises:
-        CheckpointError: If there are several sets and none of them is the one.
+        CheckpointError: If there are several sets.
     """
     tensors = checkpoint.tensors
     shapes_of(checkpoint.path, tensors)
@@ -188,23 +186,13 @@ def fitting(checkpoint: Checkpoint, names: list[str], weights: str) -> tuple[Che
     whole = [prefix for prefix in prefixes if all(prefix + name in tensors for name in names)]
     if not whole:
         return replace(checkpoint, tensors=_nearest(tensors, names)), ""
-    averages = [prefix for prefix in whole if "ema" in prefix.replace("_", ".").split(".")]
-    plain = [prefix for prefix in whole if prefix not in averages]
-    wanted = averages if (weights == "ema" and averages) or not plain else plain
-    if len(wanted) > 1:
+    if len(whole) > 1:
         raise CheckpointError(
-            f"{checkpoint.path}: weights of such a network under {first_few([p or 'no prefix' for p in wanted])}; "
+            f"{checkpoint.path}: weights of such a network under {first_few([p or 'no prefix' for p in whole])}; "
             "expected one set: save the one to be measured alone"
         )
-    (prefix,) = wanted
+    (prefix,) = whole
     taken = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    if not prefix:  # other sets of the same names, such as an average, are not surplus
-        others = [p for p in whole if p]
-        taken = {name: t for name, t in taken.items() if not name.startswith(tuple(others))} if others else taken
-    if len(whole) > 1:
-        kind = "ema" if prefix in averages else "model"
-        reason = f"the file holds {first_few([f'{p}*' for p in whole])}; '{prefix}*' was taken"
-        checkpoint = replace(checkpoint, weights=kind, weights_reason=reason)
     left = len(tensors) - len(taken)
     note = f"; {left} tensors outside of '{prefix}' left out" if left else ""
     return replace(checkpoint, tensors=taken), note

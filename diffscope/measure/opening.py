@@ -26,7 +26,7 @@ def load(path: str, loading: Loading, outline: bool = False, verify: bool = Fals
     own = _own(loading)  # what is said of it is checked before gigabytes are read
     checkpoint = read(path, loading.weights, outline, verify)
     if own is not None:
-        return own.load(checkpoint, loading.weights, outline)
+        return own.load(checkpoint, outline)
     denoiser = families.load(checkpoint, loading.family, loading.config)
     if loading.image_size is not None:
         denoiser.use_image_size(loading.image_size)

@@ -10,18 +10,22 @@ import numpy as np
 import pytest
 
 from diffscope import registry
-from diffscope.families import repa, sit
-from diffscope.families._conventions import DiscreteSteps, PlainSigma
+from diffscope.families import repa
+from diffscope.families._conventions import DiscreteSteps, FlowToData, FlowToNoise, PlainSigma
+from diffscope.families._interpolants import GVP, VP, Linear
+from diffscope.families._named_noise import Diffusion, Scaled
 from diffscope.families._preconditioners import EDMPrecond, VEPrecond, VPPrecond, iDDPMPrecond
 from diffscope.families.base import NoiseConvention
 from diffscope.families.dit import DDPMSteps
+from diffscope.families.jit import ScaledLinear
 from diffscope.studies.sweep.shards import from_table, noise_table
 
 COARSE = DiscreteSteps([0.01, 0.02, 0.5, 3.0, 80.0])
 SPACED = DiscreteSteps(np.geomspace(0.003, 300, 3000).tolist(), 1000 / 3000)
 CONVENTIONS: list[NoiseConvention] = [
-    PlainSigma(), EDMPrecond(), VPPrecond(), VEPrecond(), iDDPMPrecond(), sit.Linear(), sit.GVP(), sit.VP(),
-    repa.linear(), repa.cosine(), DDPMSteps(), COARSE, SPACED,
+    PlainSigma(), EDMPrecond(), VPPrecond(), VEPrecond(), iDDPMPrecond(), Linear(), GVP(), VP(),
+    repa.linear(), repa.cosine(), ScaledLinear(2.0), FlowToData(), FlowToNoise(), Scaled(FlowToNoise(), 1000),
+    Diffusion(0.1, 20, 1000), DDPMSteps(), COARSE, SPACED,
 ]  # fmt: skip
 
 
