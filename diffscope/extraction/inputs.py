@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -180,7 +179,7 @@ class Inputs:
             # Families may feed the VAE, and scale what it gives, in ways of their own.
             "encode": f"{type(denoiser).encode.__module__}.{type(denoiser).encode.__qualname__}",
             "scale": f"{type(denoiser).scale_latents.__module__}.{type(denoiser).scale_latents.__qualname__}",
-            "latent_scale": None if denoiser.latent_scale is None else asdict(denoiser.latent_scale),
+            "latent_scale": None if denoiser.latent_scale is None else denoiser.latent_scale.to_json(),
             "shape": [space.channels, space.side, space.side],
             "dtype": "float32",
             "augment": plan.augmentation.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +31,11 @@ class LatentScale:
     def undo(self, x: Tensor) -> Tensor:
         """Turns what the network takes, (B, C, h, w), back into latents as the VAE gives them."""
         return x / self._like(x, self.factor) + self._like(x, self.mean)
+
+    def to_json(self) -> Any:
+        """Gives the factor alone where it is one number and nothing is taken off, else both."""
+        plain = len(self.factor) == 1 and self.mean == (0.0,)
+        return self.factor[0] if plain else {"factor": list(self.factor), "mean": list(self.mean)}
 
     @staticmethod
     def _like(latents: Tensor, values: Sequence[float]) -> Tensor:

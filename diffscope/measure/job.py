@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -82,7 +82,7 @@ class Job:
             **{name: value for name, value in chosen.items() if name in Protocol.__dataclass_fields__},
             more={
                 **{name: value for name, value in chosen.items() if name not in Protocol.__dataclass_fields__},
-                **({} if scale is None else {"latent_scale": asdict(scale)}),
+                **({} if scale is None else {"latent_scale": scale.to_json()}),
                 **({"conditions": denoiser.conditions} if denoiser.conditions else {}),
             },
         )

@@ -43,7 +43,7 @@ def has_shards(folder: str) -> bool:
     try:
         with os.scandir(folder) as entries:
             return any(is_shard(entry.name) for entry in entries)
-    except OSError:
+    except (OSError, ValueError):  # the latter of a name that no file can have
         return False
 
 

@@ -245,7 +245,7 @@ def test_what_is_refused(small: Small, pictures: str, tmp_path: Path) -> None:
     refused(NetworkError, "run on x = zeros .* and t = 1, called as x: TypeError.*`call=`", noise="edm", call="x")
     refused(NetworkError, r"Small returns \[2, 5\] for x of \[2, 3, 8, 8\]", noise="edm", predicts="x0")
     model = diffscope.wrap(small, side=16, channels=3)
-    with pytest.raises(UsageError, match="family, config and network are for files"):
+    with pytest.raises(UsageError, match="family, config, image_size and network are for files"):
         diffscope.icr(model, pictures, sigma=1.0, family="edm")
     with pytest.raises(UsageError, match="run where it is, on cpu"):
         model.to(torch.device("meta"))

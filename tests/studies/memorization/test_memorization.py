@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -540,7 +541,7 @@ def test_what_is_damaged_is_left_out(tmp_path: Path, data: Path) -> None:
 
 def test_a_diverged_network_is_said_to_be_one(data: Path) -> None:
     broken = ideal(random_images(3))
-    broken.posterior_mean = lambda x, sigma: x * torch.nan  # type: ignore[attr-defined]
+    broken.interface = replace(broken.interface, mean=lambda denoiser, x, sigma, label: x * torch.nan)
     with pytest.raises(NonFinite, match="samples are not finite"):
         found(broken, data)
 
