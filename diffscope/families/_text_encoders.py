@@ -38,6 +38,7 @@ _TOKENIZERS = {
     "Gemma2Config": "GemmaTokenizerFast",
 }
 _LAYERS = ("num_hidden_layers", "num_layers")
+_MARKS = ("bos_token_id", "eos_token_id", "pad_token_id")
 _MAX_LAYERS = 256
 _NOT_THE_NETWORK_S = {
     "self", "transformers_version", "architectures", "output_hidden_states", "return_dict", "dtype", "torch_dtype",
@@ -157,7 +158,8 @@ class TextEncoder:
         if any(buffer.is_meta for _, buffer in network.named_buffers()):
             # Tables that no file stores, from a network of one layer and a few words that is built in memory.
             few = {key: value for key, value in arguments.items() if key != "layer_types"}
-            small = make({**few, **{key: 1 for key in _LAYERS if key in few}, "vocab_size": 256})
+            words = {"vocab_size": 256, **{key: None for key in _MARKS if key in known}}  # else the library warns of them
+            small = make({**few, **{key: 1 for key in _LAYERS if key in few}, **words})
             for name, buffer in list(network.named_buffers()):
                 owner, _, leaf = name.rpartition(".")
                 if buffer.is_meta:

@@ -21,6 +21,7 @@ import diffscope
 from diffscope import families
 from diffscope.checkpoints import Checkpoint
 from diffscope.errors import CheckpointError, DataError, NonFinite, UsageError
+from diffscope.families import WrappedDenoiser
 from diffscope.families.base import Denoiser
 from diffscope.measure.progress import Listener
 from diffscope.measure.snapshots import Snapshot
@@ -541,6 +542,7 @@ def test_what_is_damaged_is_left_out(tmp_path: Path, data: Path) -> None:
 
 def test_a_diverged_network_is_said_to_be_one(data: Path) -> None:
     broken = ideal(random_images(3))
+    assert isinstance(broken, WrappedDenoiser)
     broken.interface = replace(broken.interface, mean=lambda denoiser, x, sigma, label: x * torch.nan)
     with pytest.raises(NonFinite, match="samples are not finite"):
         found(broken, data)
