@@ -158,7 +158,8 @@ class TextEncoder:
         if any(buffer.is_meta for _, buffer in network.named_buffers()):
             # Tables that no file stores, from a network of one layer and a few words that is built in memory.
             few = {key: value for key, value in arguments.items() if key != "layer_types"}
-            words = {"vocab_size": 256, **{key: None for key in _MARKS if key in known}}  # else the library warns of them
+            # Marks beyond these few words would make the library warn.
+            words = {"vocab_size": 256, **{key: None for key in _MARKS if key in known}}
             small = make({**few, **{key: 1 for key in _LAYERS if key in few}, **words})
             for name, buffer in list(network.named_buffers()):
                 owner, _, leaf = name.rpartition(".")

@@ -107,6 +107,6 @@ def _classes(classes: Mapping[str, Any]) -> str:
 def _value(value: Any) -> str:
     """As `--config` takes it back: a list without blanks; of a library's own arguments those that are set."""
     if isinstance(value, Mapping):
-        said = " ".join(f"{key}={_value(part)}" for key, part in value.items() if part is not None and part is not False)
-        return f"({said})"
+        said = {key: part for key, part in value.items() if part is not None and part is not False}
+        return f"({' '.join(f'{key}={_value(part)}' for key, part in said.items())})"
     return ",".join(str(part) for part in value) if isinstance(value, (list, tuple)) else str(value)
