@@ -52,6 +52,8 @@ FIRST, SNAPSHOTS = (1_600, 3_200, 6_400), 30  # a network learns most at the ver
 HELD_OUT = 500
 SMALL = {**UNET, "model_channels": 12, "attn_resolutions": []}
 """0.14 M parameters; UNET has 1.03 M."""
+NARROW = {**SMALL, "model_channels": 8}
+"""Of two thirds of the width."""
 SIT: dict[str, Any] = {
     "input_size": 16, "patch_size": 2, "in_channels": 1, "out_channels": 1, "hidden_size": 64, "depth": 5,
     "num_heads": 4, "label_rows": NULL_CLASS + 1,
@@ -66,7 +68,7 @@ class Run:
     total: int = 480_000
     """Training images to see, a multiple of SNAPSHOTS · BATCH."""
     network: str = "small"
-    """small, large, conditional (a small one that is told the class), or sit."""
+    """small, narrow, large, conditional (a small one that is told the class), or sit."""
     rate: str = "constant"
     """constant; cosine (to nothing at the end); drop (to a tenth after three quarters)."""
     start: str | None = None
@@ -97,14 +99,22 @@ RUNS = {
     "fashion-60000-cosine": Run("fashion", 60_000, 192_000, rate="cosine"),
     "fashion-60000-drop": Run("fashion", 60_000, 192_000, rate="drop"),
     "fine-tuned-4500": Run("cifar-grey", 4_500, 288_000, start="fashion-60000"),
+    # figures over the number of training images, at two widths
+    "fashion-1000": Run("fashion", 1_000, 192_000),
+    "narrow-64": Run("fashion", 64, 192_000, "narrow"),
+    "narrow-1000": Run("fashion", 1_000, 192_000, "narrow"),
+    "narrow-10000": Run("fashion", 10_000, 192_000, "narrow"),
+    "narrow-60000": Run("fashion", 60_000, 192_000, "narrow"),
 }
+SIZES = ("narrow-64", "narrow-1000", "narrow-10000", "narrow-60000", "fashion-1000")
+"""What the alarm is not studied on."""
 ORDER = (
     *("fashion-64", "fashion-60000", "cifar-64", "fine-tuned-128", "cifar-4500", "fashion-128", "sit-64", "sit-60000"),
     *("fine-tuned-4500", "fashion-64-classes", "fashion-60000-drop", "fashion-64-cosine", "fashion-10000"),
     *("cifar-128", "fine-tuned-64", "fine-tuned-cifar-64", "fashion-60000-cosine"),
     *("fashion-256", "sit-128", "cifar-256", "fashion-512"),
 )
-"""Both kinds from the beginning, the longest last."""
+"""What it is: both kinds from the beginning, the longest last."""
 
 
 def main() -> None:
@@ -118,13 +128,13 @@ def main() -> None:
     if unknown := [name for name in arguments.run if name not in RUNS]:
         parser.error(f"no run {unknown[0]!r}; there are {', '.join(RUNS)}")
     if arguments.list:
-        for name in ORDER:
+        for name in (*ORDER, *SIZES):
             there = sorted((arguments.runs / name).glob("snapshot-*.safetensors"))
             print(f"{name:22} {len(there):3} of {SNAPSHOTS + len(FIRST)} snapshots  {RUNS[name]}")
         return
     torch.set_num_threads(1)
     end = time.time() + 60 * arguments.minutes
-    for name in arguments.run or ORDER:
+    for name in arguments.run or (*ORDER, *SIZES):
         train(name, arguments.runs, arguments.cifar, end)
 
 
@@ -199,7 +209,7 @@ def _network(run: Run) -> tuple[nn.Module, Callable[..., torch.Tensor], dict[str
         transformer = DiffusionTransformer(**SIT)
         initialise(transformer)
         return transformer, velocity_loss, about_sit(SIT)
-    size: dict[str, Any] = UNET if run.network == "large" else SMALL
+    size: dict[str, Any] = {"large": UNET, "narrow": NARROW}.get(run.network, SMALL)
     arguments = {**size, "in_channels": channels, "out_channels": channels}
     if run.network == "conditional":
         arguments["label_dim"] = 10
