@@ -103,7 +103,8 @@ def bench(
         channels: Channels of its input.
         latent_scale: It takes VAE latents, multiplied by this; with `vae`.
         latent_factor: Side of the images over side of the latents.
-        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, lucidrains,
+            diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
@@ -159,7 +160,8 @@ def convert(
     Args:
         checkpoint: Checkpoint file, diffusers folder, hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8.
         out: The file to write.
-        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, lucidrains,
+            diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         dtype: Store as float32, float16 or bfloat16.
@@ -261,7 +263,8 @@ def features(
         channels: Channels of its input.
         latent_scale: It takes VAE latents, multiplied by this; with `vae`.
         latent_factor: Side of the images over side of the latents.
-        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, lucidrains,
+            diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
@@ -372,7 +375,8 @@ def icr(
         channels: Channels of its input.
         latent_scale: It takes VAE latents, multiplied by this; with `vae`.
         latent_factor: Side of the images over side of the latents.
-        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, lucidrains,
+            diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
@@ -428,7 +432,8 @@ def inspect(
         channels: Channels of its input.
         latent_scale: It takes VAE latents, multiplied by this; with `vae`.
         latent_factor: Side of the images over side of the latents.
-        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, lucidrains,
+            diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         sha256: Hash the file too: seconds for gigabytes.
@@ -530,7 +535,8 @@ def memorization(
         channels: Channels of its input.
         latent_scale: It takes VAE latents, multiplied by this; with `vae`.
         latent_factor: Side of the images over side of the latents.
-        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, lucidrains,
+            diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
@@ -674,7 +680,8 @@ def neighbors(
         channels: Channels of its input.
         latent_scale: It takes VAE latents, multiplied by this; with `vae`.
         latent_factor: Side of the images over side of the latents.
-        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, lucidrains,
+            diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
@@ -803,7 +810,8 @@ def probe(
         channels: Channels of its input.
         latent_scale: It takes VAE latents, multiplied by this; with `vae`.
         latent_factor: Side of the images over side of the latents.
-        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, lucidrains,
+            diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
@@ -920,7 +928,8 @@ def sweep(
         channels: Channels of its input.
         latent_scale: It takes VAE latents, multiplied by this; with `vae`.
         latent_factor: Side of the images over side of the latents.
-        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, lucidrains,
+            diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
@@ -1044,7 +1053,8 @@ def track(
         channels: Channels of its input.
         latent_scale: It takes VAE latents, multiplied by this; with `vae`.
         latent_factor: Side of the images over side of the latents.
-        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, lucidrains,
+            diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
         vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].

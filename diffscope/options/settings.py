@@ -207,7 +207,8 @@ class Loading(OwnNetworkOptions):
     family: Annotated[
         str | None,
         Option(
-            "Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, diffusers.",
+            "Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, lucidrains, "
+            "diffusers.",
             shown="",
             completes="families",
         ),
