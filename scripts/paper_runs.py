@@ -3,7 +3,7 @@
     python scripts/paper_runs.py                          # draw them and print the tables, from what is stored
     python scripts/paper_runs.py --measure --runs runs/suite   # measure what is not stored yet
 
-arXiv 2606.09718: Figure 10 (a memorizing model over noise levels), 12 (class separation and silhouette over such a run),
+arXiv 2606.09718: Figure 10 (a memorizing model over noise levels), 12 (class separation, silhouette over such a run),
 15 (layers). arXiv 2502.05743: Figures 8 and 9 (number of training images). Classes are told apart on 3,000 test
 images of Fashion-MNIST at 16×16, which no run has seen: a logistic regression on 2,250 of them, tested on 750.
 
