@@ -37,7 +37,7 @@ PAPERS, SUITE = RESULTS / "papers", RESULTS / "suite"
 SIGMAS = (0.02, 0.06, 0.14, 0.3, 0.6, 1.2, 2.5, 5.0)
 TRACKED = 0.3
 """The level at which runs are followed."""
-AT = 192_000
+AT = 96_000
 """Images seen where runs of different sizes are compared."""
 SMALL = ("fashion-64", "fashion-128", "fashion-1000", "fashion-10000", "fashion-60000")
 NARROW = ("narrow-64", "narrow-1000", "narrow-10000", "narrow-60000")

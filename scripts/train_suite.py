@@ -100,11 +100,11 @@ RUNS = {
     "fashion-60000-drop": Run("fashion", 60_000, 192_000, rate="drop"),
     "fine-tuned-4500": Run("cifar-grey", 4_500, 288_000, start="fashion-60000"),
     # figures over the number of training images, at two widths
-    "fashion-1000": Run("fashion", 1_000, 192_000),
-    "narrow-64": Run("fashion", 64, 192_000, "narrow"),
-    "narrow-1000": Run("fashion", 1_000, 192_000, "narrow"),
-    "narrow-10000": Run("fashion", 10_000, 192_000, "narrow"),
-    "narrow-60000": Run("fashion", 60_000, 192_000, "narrow"),
+    "fashion-1000": Run("fashion", 1_000, 96_000),
+    "narrow-64": Run("fashion", 64, 96_000, "narrow"),
+    "narrow-1000": Run("fashion", 1_000, 96_000, "narrow"),
+    "narrow-10000": Run("fashion", 10_000, 96_000, "narrow"),
+    "narrow-60000": Run("fashion", 60_000, 96_000, "narrow"),
 }
 SIZES = ("narrow-64", "narrow-1000", "narrow-10000", "narrow-60000", "fashion-1000")
 """What the alarm is not studied on."""
