@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffscope.distributions.samples import Estimate, TooFew, blocks, scatter, without
+from diffscope.distributions.samples import Estimate, TooFew, blocks, with_error, without
 from diffscope.numerics import FloatArray, symmetrise
 
 NEGLIGIBLE = 1e-12
@@ -73,20 +73,19 @@ class FrechetReference:
         """
         if len(samples) < 2:
             raise TooFew(f"{len(samples)} samples; a covariance needs 2")
-        turned, groups = samples @ self.root, range(blocks(len(samples)))
-        left = [without(len(samples), block) for block in groups]
-        plain = self._plain(samples, turned)
+        turned, n = samples @ self.root, len(samples)
+        kept = [np.arange(n), *(without(n, block) for block in range(blocks(n)))]
+        plain = np.array([self._plain(samples[rows], turned[rows]) for rows in kept])
         infinite = None
-        if len(samples) // 2 >= max(2, self.directions):
-            replicates = [self._infinite(samples[rest], turned[rest]) for rest in left]
-            infinite = Estimate(self._infinite(samples, turned), scatter(replicates))
-        replicates = [self._plain(samples[rest], turned[rest]) for rest in left]
-        return FrechetDistance(Estimate(plain, scatter(replicates)), infinite)
+        if n // 2 >= max(2, self.directions):
+            halves = np.array([self._of_halves(samples, turned, rows) for rows in kept])
+            infinite = with_error(2 * plain - halves)
+        return FrechetDistance(with_error(plain), infinite)
 
-    def _infinite(self, samples: FloatArray, turned: FloatArray) -> float:
-        """On the straight line over 1/n through all and through halves, at 1/n = 0."""
-        halves = [self._plain(samples[start::2], turned[start::2]) for start in (0, 1)]
-        return 2 * self._plain(samples, turned) - sum(halves) / 2
+    def _of_halves(self, samples: FloatArray, turned: FloatArray, rows: np.ndarray) -> float:
+        """The mean of both halves; a sample is always in the same one, and half of its block with it."""
+        second = rows // max(1, blocks(len(samples))) % 2 == 1
+        return sum(self._plain(samples[half], turned[half]) for half in (rows[~second], rows[second])) / 2
 
     def _plain(self, samples: FloatArray, turned: FloatArray) -> float:
         mean, n = samples.mean(0), len(samples)

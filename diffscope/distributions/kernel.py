@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffscope.distributions.samples import Estimate, TooFew, blocks, pieces, scatter
+from diffscope.distributions.samples import Estimate, TooFew, blocks, pieces, with_error
 from diffscope.numerics import FloatArray
 
 DEGREE = 3
@@ -50,8 +50,8 @@ class KernelReference:
         # Without block g, all pairs that it has a part in are gone.
         sizes = member.sum(0)
         pairs = among.sum() - among.sum(0) - among.sum(1) + np.diagonal(among)
-        replicates = self._distance(n - sizes, pairs, across.sum() - across) if count else np.zeros(0)
-        return Estimate(float(self._distance(n, among.sum(), across.sum())), scatter(replicates))
+        left = self._distance(n - sizes, pairs, across.sum() - across) if count else np.zeros(0)
+        return with_error(np.concatenate([[self._distance(n, among.sum(), across.sum())], left]))
 
     def _distance(self, n: FloatArray | int, among: FloatArray, across: FloatArray) -> FloatArray:
         """From the sums of the kernel over pairs of n samples and over all pairs of a sample and a reference."""

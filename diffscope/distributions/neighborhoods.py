@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffscope.distributions.samples import Estimate, TooFew, blocks, mean_of, pieces, scatter, squared_distances
+from diffscope.distributions.samples import Estimate, TooFew, blocks, mean_of, pieces, squared_distances, with_error
 from diffscope.numerics import FloatArray
 
 PRECISION_K = 3
@@ -91,16 +91,11 @@ class NeighborhoodReference:
         covered = _least_without(np.concatenate(nearest)) <= self._nearest[:, DENSITY_K - 1, None]
         return Neighborhoods(
             precision=mean_of(precise),
-            recall=_with_error(np.concatenate(recalled).mean(0)),
+            recall=with_error(np.concatenate(recalled).mean(0)),
             density=mean_of(dense / DENSITY_K),
-            coverage=_with_error(covered.mean(0)),
+            coverage=with_error(covered.mean(0)),
             authenticity=mean_of(closest > self._nearest[which, 0]),
         )
-
-
-def _with_error(shares: FloatArray) -> Estimate:
-    """Of the whole, which stands first, and without each block [1 + G]."""
-    return Estimate(float(shares[0]), scatter(shares[1:]))
 
 
 def _to_others(features: FloatArray, rows: slice) -> FloatArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,16 +46,17 @@ def without(count: int, block: int) -> np.ndarray:
     return np.asarray(numbers[numbers % blocks(count) != block])
 
 
-def scatter(replicates: Sequence[float] | FloatArray) -> float | None:
-    """Computes the jackknife's standard error; None where there are no replicates or all are the same.
+def with_error(values: FloatArray) -> Estimate:
+    """An estimate with the jackknife's standard error.
+
+    Of samples from known distributions that is right to a quarter for the distances, to a half for the extrapolated
+    one, and up to twice too large for recall and coverage.
 
     Args:
-        replicates: [G], one estimate without each block.
+        values: Of all samples, and without each block [1 + G].
     """
-    if not len(replicates):
-        return None
-    error = float(jackknife_se(replicates))
-    return error if error > 0 else None
+    error = float(jackknife_se(values[1:])) if len(values) > 1 else 0.0
+    return Estimate(float(values[0]), error if error > 0 else None)
 
 
 def mean_of(values: np.ndarray) -> Estimate:

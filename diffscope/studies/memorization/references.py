@@ -99,7 +99,7 @@ class References:
             assert self._frechet is not None
             need = 2 * max(2, self._frechet.directions)
             notes.append(
-                f"few_samples: fd{end} of {samples} samples is too large by an unknown amount, and fd_infinity{end} "
+                f"no_extrapolation: fd{end} of {samples} samples is too large by an unknown amount; fd_infinity{end} "
                 f"needs {need}, twice the directions of the references"
             )
         if plain is not None and infinite is not None and plain.value - infinite.value > BIAS_TOLD * plain.value:
@@ -109,7 +109,7 @@ class References:
             )
         alike = [f"{key}{end}" for key, one in found.items() if one is not None and one.error is None]
         if samples < 16:
-            notes.append(f"few_samples: {samples} samples; standard errors need 16")
+            notes.append(f"no_errors: {samples} samples; standard errors need 16")
         elif alike:
             notes.append(f"no_scatter: {', '.join(alike)}: the same without any block of samples; no standard error")
         return notes
