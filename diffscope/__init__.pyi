@@ -506,13 +506,14 @@ def memorization(
         mirror: A training image and its mirror image count as the same.
         layer: Of the model's own features: layer by its name, or mid.
         sigma: Of the model's own features: the noise level that the network is told.
-        encoder: Compare by a TorchScript program: SSCD's for copies, Inception's for `quality`; needs
+        encoder: Compare by a TorchScript program, as SSCD for copies, Inception for `quality`; needs
             `allow_torchscript`.
         allow_torchscript: Run the program in `encoder` FILE: trust where it comes from.
         encoder_side: Side to which images are resized for `encoder`.
         encoder_features: Compare by descriptors made elsewhere: two .safetensors with one tensor [images, d] each.
-        quality: Also hold all samples together against the training images: Fréchet and kernel distance, precision,
-            recall, density, coverage, authenticity; in the space of `encoder`, else of the model's own features.
+        quality: Also hold the samples as a whole against the training images: Fréchet and kernel distance,
+            precision, recall, density, coverage, authenticity; in the space of `encoder`, else of the model's own
+            features.
         features_of: Of `quality`: the checkpoint whose own features are compared, the same ones for a whole run.
         num_references: Of `quality`: training and held-out images at most, a seeded subset.
         holdout: Images not trained on: `quality` is measured against them, too.
