@@ -16,8 +16,6 @@ LOOKS: dict[str, dict[str, Any]] = {
     "_holdout": {"color": canvas.PALETTE[1], "marker": "s", "linestyle": (0, (5, 2))},
 }
 DISTANCES = ("fd", "fd_infinity", "kd")
-SIGNED = ("fd_infinity", "kd")
-"""May be below 0."""
 SHARES = ("precision", "recall", "coverage", "authenticity")
 """From 0 to 1."""
 MARKED = 40
@@ -32,9 +30,7 @@ def over_training(result: Result) -> canvas.Figure:
     for i, key in enumerate(keys, start=1):
         axes = figure.add_subplot(-(-len(keys) // 2), 2, i)
         values = [row[f"{key}{end}"] for row in result.rows for end in ends if row[f"{key}{end}"] is not None]
-        floor = _floor(key, values)
-        if floor > 0:
-            _logarithmic(axes, floor, values)
+        floor = canvas.floor_of(axes, values) if key in DISTANCES else 0.0
         for end in ends:
             _curve(axes, result, key, end, floor)
         axes.set_title(quality.NAMES[key], fontsize=9.5)
@@ -50,19 +46,6 @@ def over_training(result: Result) -> canvas.Figure:
     ]
     canvas.legend(figure, handles)
     return figure
-
-
-def _floor(key: str, values: list[float]) -> float:
-    """Where a panel ends below: at more than 0, and then logarithmic, where the first snapshots would hide the rest."""
-    if key in DISTANCES and min(values) > 0 and max(values) > 10 * min(values):
-        return min(values) / 2
-    return -math.inf if key in SIGNED else 0.0
-
-
-def _logarithmic(axes: canvas.Axes, floor: float, values: list[float]) -> None:
-    axes.set_yscale("log")
-    axes.set_ylim(floor, 1.5 * max(values))
-    canvas.plain_numbers(axes.yaxis, max(values) / floor)
 
 
 def _curve(axes: canvas.Axes, result: Result, key: str, end: str, floor: float) -> None:
