@@ -452,7 +452,7 @@ def memorization(
     samples: int = 256,
     steps: int = 18,
     class_label: str = 'null',
-    space: str = 'pixels',
+    space: str | None = None,
     threshold: float | None = None,
     mirror: bool = True,
     layer: str | None = None,
@@ -461,6 +461,10 @@ def memorization(
     allow_torchscript: bool = False,
     encoder_side: int | None = None,
     encoder_features: tuple[str | Path, str | Path] | None = None,
+    quality: bool = False,
+    features_of: str | Path | None = None,
+    num_references: int = 10000,
+    holdout: str | Path | None = None,
     seed: int = 0,
     device: str | None = None,
     precision: str = 'auto',
@@ -502,15 +506,22 @@ def memorization(
         samples: Samples of each checkpoint.
         steps: Noise levels of the sampler (Heun's method).
         class_label: Class of the samples: null, label (as the training images have them), an index.
-        space: pixels, or features: the model's own at `layer` and `sigma`, by their cosine.
+        space: Of copies: pixels, features (the model's own at `layer` and `sigma`, by their cosine) or encoder.
         threshold: A copy has d1/d2 below it (pixels), or a cosine above it.
         mirror: A training image and its mirror image count as the same.
-        layer: Of `space` features: layer by its name, or mid.
-        sigma: Of `space` features: the noise level that the network is told.
-        encoder: Compare by a TorchScript program such as SSCD's; needs `allow_torchscript`.
+        layer: Of the model's own features: layer by its name, or mid.
+        sigma: Of the model's own features: the noise level that the network is told.
+        encoder: Compare by a TorchScript program, as SSCD for copies, Inception for `quality`; needs
+            `allow_torchscript`.
         allow_torchscript: Run the program in `encoder` FILE: trust where it comes from.
         encoder_side: Side to which images are resized for `encoder`.
         encoder_features: Compare by descriptors made elsewhere: two .safetensors with one tensor [images, d] each.
+        quality: Also hold the samples as a whole against the training images: Fréchet and kernel distance,
+            precision, recall, density, coverage, authenticity; in the space of `encoder`, else of the model's own
+            features.
+        features_of: Of `quality`: the checkpoint whose own features are compared, the same ones for a whole run.
+        num_references: Of `quality`: training and held-out images at most, a seeded subset.
+        holdout: Images not trained on: `quality` is measured against them, too.
         seed: Seed of the samples' noise and classes.
         device: cpu, cuda, cuda:1, mps.
         precision: auto (fp32 on CPU, tf32 on CUDA), fp32, tf32, bf16 or fp16.

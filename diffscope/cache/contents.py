@@ -24,6 +24,7 @@ KINDS = {
     "memorization-": "memorization records",
     "neighbors-": "neighbors records",
     "samples-": "samples",
+    "features-": "features",
     "prompts-": "prompt embeddings",
 }
 """What a folder is, by how its name begins."""

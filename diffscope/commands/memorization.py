@@ -42,11 +42,13 @@ def run(checkpoints: Checkpoints, data: TrainingImages, choices: Choices, sample
     from diffscope.measure.opening import open_images
     from diffscope.studies.memorization.memorization import open_memorization
 
+    settings = choices.settings(1)
     return open_memorization(
         checkpoints,
-        open_images(choices.settings(1), data),
+        open_images(settings, data),
         choices,
         loading,
+        holdout=None if choices.holdout is None else open_images(settings, choices.holdout),
         step_from=samples.step_from,
         save_samples=samples.save_samples,
     )
@@ -54,8 +56,11 @@ def run(checkpoints: Checkpoints, data: TrainingImages, choices: Choices, sample
 
 def _keys(values: Mapping[str, Any]) -> Collection[str]:
     from diffscope.studies.memorization.copies import measure_keys
+    from diffscope.studies.memorization.references import row_keys
 
-    return {"step", "samples", *measure_keys(values["choices"].criterion)}
+    choices = values["choices"]
+    quality = row_keys(choices.holdout is not None) if choices.quality else []
+    return {"step", "samples", *measure_keys(choices.criterion), *quality}
 
 
 def _rows(result: Any) -> Sequence[Mapping[str, Any]]:

@@ -185,7 +185,7 @@ class Overlay:
     against: tuple[OverlayAgainst, ...]
     low: tuple[tuple[int, float], ...] = ()
     high: tuple[tuple[int, float], ...] = ()
-    """Ends of an interval, from columns of the same name with _low and _high."""
+    """Ends of an interval, from columns of the same name with _low and _high, else from standard errors with _se."""
 
 
 @dataclass(frozen=True)

@@ -160,6 +160,11 @@ def test_the_toy_model_needs_no_file(tmp_path: Path) -> None:
         (("--step-from", "("), 2, "not a regular expression"),
         (("--space", "features", "--sigma", 0.3), 2, "needs --threshold"),
         (("--class", 3), 1, "not class-conditional"),
+        (("--quality",), 2, "--quality needs a noise level"),
+        (("--holdout", "a.npz"), 2, "--holdout is for --quality"),
+        (("--quality", "--sigma", 0.3, "--features-of", "gone.pt"), 1, "gone.pt"),
+        (("--quality", "--sigma", 0.3, "--layer", "nothing"), 1, "nothing"),
+        (("--fail-if", "fd>1"), 2, "no key 'fd'"),
         (("--encoder-features", "a.safetensors", "b.safetensors"), 1, "a.safetensors"),
     ],
 )
@@ -189,6 +194,34 @@ def test_features_have_keys_of_their_own() -> None:
     assert row["criterion"] == "cosine>0.9"
     assert -1 <= row["median_similarity"] <= 1
     assert ran.json["protocol"]["sigmas"] == [0.3]
+
+
+def test_quality_feeds_track(tmp_path: Path) -> None:
+    """Each measure of it can be gated, drawn beside ICR, and correlated with it."""
+    middle = SERIES / "snapshot-0204800.safetensors"
+    argv = (FIRST, middle, LAST, "--samples", 16, "--quality", "--sigma", 0.3, "--holdout", IMAGES)
+    ran = memorization(*argv, "--out", tmp_path, "--fail-if", "authenticity_holdout<=1")
+    assert ran.code == 3, ran.err
+    for words in ("against", "training", "held-out", "KD", "Quality: 16 samples against 64 training images and 64"):
+        assert words in ran.out
+    assert "features of snapshot-0409600.safetensors (step 409,600): enc.8x8_block1, σ = 0.3" in " ".join(
+        ran.out.split()
+    )
+    with Image.open(tmp_path / "quality.png") as picture:
+        assert picture.width > 1280
+    columns = read_columns(str(tmp_path / "result.csv"))
+    assert columns == read_columns(str(tmp_path / "result.json"))
+    assert {"fd", "fd_se", "kd_holdout", "kd_holdout_se", "recall", "coverage", "authenticity"} <= set(columns)
+    tracked = diffscope(
+        *("track", FIRST, middle, LAST, "--data", IMAGES, "--sigma", 0.3, "--views", 3, "--out", tmp_path / "track"),
+        *("--overlay", tmp_path / "result.json", "--column", "fd", "--column", "authenticity", "--json"),
+    )
+    assert tracked.code == 0, tracked.err
+    fd, authenticity = tracked.json["overlay"]
+    assert (fd["column"], authenticity["column"]) == ("fd", "authenticity")
+    assert fd["against"][0]["n"] == authenticity["against"][0]["n"] == 3
+    assert fd["against"][0]["rank_correlation"] is not None
+    assert len(fd["low"]) == len(fd["high"]) == 3
 
 
 def test_latents_are_no_pictures(tmp_path: Path) -> None:

@@ -164,6 +164,21 @@ def plain_numbers(axis: Axis, span: float) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def floor_of(axes: Axes, values: Sequence[float]) -> float:
+    """Makes the axis logarithmic where all values are above 0 and the highest would hide the others.
+
+    Returns:
+        Where a band has to end below so that it can be drawn: −inf on a linear axis.
+    """
+    if not values or min(values) <= 0 or max(values) < 10 * min(values):
+        return -math.inf
+    floor = min(values) / 2
+    axes.set_yscale("log")
+    axes.set_ylim(floor, 1.5 * max(values))
+    plain_numbers(axes.yaxis, max(values) / floor)
+    return floor
+
+
 def say_no_icr(axes: Axes) -> None:
     axes.set_yticks([])
     axes.grid(False)

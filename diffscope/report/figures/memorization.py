@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from diffscope.report.figures import canvas
+from diffscope.report.figures import canvas, quality
 from diffscope.report.text import number
 from diffscope.report.words import memorization
 from diffscope.report.words.series import AXIS
@@ -25,12 +25,16 @@ LOOSER: dict[str, Any] = {"color": canvas.PALETTE[1], "linestyle": (0, (4, 2)), 
 
 
 def figures(result: Result) -> dict[str, canvas.Figure]:
-    """`samples` and `pairs`, unless the result was read from a file; of several checkpoints also `share`."""
+    """`samples` and `pairs`, unless the result was read from a file; of several checkpoints `share` and `quality`."""
     drawn = {}
     if (gallery := result.pictures) is not None:
         pairs = [pair for pair in result.sections["pairs"] if pair["checkpoint"] == gallery["checkpoint"]]
         drawn = {"samples": _samples(result, gallery, gallery), "pairs": _pairs(result, gallery, pairs, gallery)}
-    return drawn | ({"share": _share(result)} if len(result.rows) > 1 else {})
+    if len(result.rows) > 1:
+        drawn["share"] = _share(result)
+        if "quality" in result.sections:
+            drawn["quality"] = quality.over_training(result)
+    return drawn
 
 
 # --- grids

@@ -221,9 +221,10 @@ def _loss_panel(axes: canvas.Axes, run: Run) -> None:
 def _overlay_panel(axes: canvas.Axes, run: Run, column: Overlay) -> None:
     steps, values = [point[0] for point in column.points], [point[1] for point in column.points]
     marker = None if len(steps) > MARKED else "o"
+    floor = canvas.floor_of(axes, values)
     axes.plot(steps, values, color=canvas.INK, linewidth=1.2, marker=marker, markersize=3.5, markerfacecolor="white")
     both = sorted(dict(column.low).keys() & dict(column.high).keys())
-    low, high = ([dict(side)[step] for step in both] for side in (column.low, column.high))
+    low, high = ([max(floor, dict(side)[step]) for step in both] for side in (column.low, column.high))
     axes.fill_between(both, low, high, color=canvas.INK, alpha=0.16, linewidth=0)
     turn = "no turn within the run"
     if column.turn_step is not None:

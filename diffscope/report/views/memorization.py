@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from diffscope.report.parts import Part, Text, few, table
+from diffscope.report.parts import Notes, Part, Text, few, table
 from diffscope.report.views.base import View
 from diffscope.report.words import memorization as words
+from diffscope.report.words import quality
 from diffscope.results import Result
 
 if TYPE_CHECKING:
     from diffscope.report.figures.canvas import Figure
 
 DROPPED_FIRST = (["median d1"], ["median ratio"], ["median cosine"], ["its interval"])
+QUALITY_FIRST = (["density"], ["coverage"], ["FD"], ["recall"], ["KD"])
 
 
 class _View(View[Result]):
@@ -24,7 +26,17 @@ class _View(View[Result]):
     def parts(self, shown: Result, pictured: bool = False) -> Iterator[Part]:
         rows, less = few(shown.rows, "rows")
         yield table(words.columns(shown.rows), rows, left=["checkpoint"], dropped_first=DROPPED_FIRST, beneath=less)
+        if "quality" in shown.sections:
+            yield self._quality(shown)
+            yield Text([quality.compared(shown), quality.finding(shown)])
         yield Text([words.finding(shown)], f"{words.headline(shown)}.".capitalize())
+
+    def _quality(self, shown: Result) -> Part:
+        lines, less = few(quality.lines(shown), "lines")
+        notes = Notes(shown.rows)
+        columns = {**quality.columns(lines), **notes.column()}
+        beneath = [*less, *notes.footnotes()]
+        return table(columns, lines, left=["checkpoint", "against"], dropped_first=QUALITY_FIRST, beneath=beneath)
 
     def verdict(self, shown: Result) -> str:
         return words.finding(shown)

@@ -1,4 +1,4 @@
-"""Descriptors of images for the search of copies: the model's own features, a TorchScript encoder's, or a file's.
+"""Features of images for copies and quality: the model's own, a TorchScript encoder's, or descriptors from a file.
 
 SSCD, made for this task: Pizzi et al., "A Self-Supervised Descriptor for Image Copy Detection", 2022,
 https://arxiv.org/abs/2202.10261. Samples whose cosine with a training image is above 0.5 were counted as copies by
@@ -34,11 +34,11 @@ CENTRED_ON = 1000
 
 
 class Encoder(ABC):
-    """Images, uint8 or float32 [n, C, S, S] at the model's size → descriptors of length 1, float32 (n, d)."""
+    """Images, uint8 or float32 [n, C, S, S] at the model's size → features, float32 (n, d)."""
 
     @abstractmethod
-    def describe(self, images: np.ndarray, labels: np.ndarray | None) -> Tensor:
-        """Descriptors of length 1, float32 (n, d).
+    def features(self, images: np.ndarray, labels: np.ndarray | None) -> Tensor:
+        """Features as they are, float32 (n, d).
 
         Args:
             images: [n, C, S, S] at the model's size.
@@ -48,23 +48,33 @@ class Encoder(ABC):
             DataError: If they are not finite, or the encoder takes no such images.
         """
 
+    def describe(self, images: np.ndarray, labels: np.ndarray | None) -> Tensor:
+        """Descriptors for the search of copies: the same, of length 1."""
+        return functional.normalize(self.features(images, labels), dim=1)
+
 
 class OwnFeatures(Encoder):
     """The model's own, averaged over positions, of images without noise, at a noise level's conditioning.
 
-    Features of all images point much the same way. What is compared is their difference from the mean feature of
-    `CENTRED_ON` training images, or of all where there are fewer.
+    Features of all images point much the same way. Where copies are searched, their difference from a centre is
+    compared: the mean feature of `CENTRED_ON` training images, or of all where there are fewer.
     """
 
-    def __init__(self, job: Job, images: np.ndarray, labels: np.ndarray | None) -> None:
+    def __init__(self, job: Job) -> None:
         self.job = job
-        self._mean = self._features(images, labels).mean(0)
+        self._centre: Tensor | None = None
+
+    def centre_on(self, images: np.ndarray, labels: np.ndarray | None) -> None:
+        """Takes the mean feature of these images for the centre."""
+        self._centre = self.features(images, labels).mean(0)
 
     def describe(self, images: np.ndarray, labels: np.ndarray | None) -> Tensor:
-        """Features less the mean."""
-        return functional.normalize(self._features(images, labels) - self._mean, dim=1)
+        """Features less the centre, of length 1."""
+        assert self._centre is not None
+        return functional.normalize(self.features(images, labels) - self._centre, dim=1)
 
-    def _features(self, images: np.ndarray, labels: np.ndarray | None) -> Tensor:
+    def features(self, images: np.ndarray, labels: np.ndarray | None) -> Tensor:
+        """Those of the job's layer at its noise level."""
         plan = replace(self.job.plan, workers=0)
         held = _Held(self.job.source, images, labels)
         extractor = Extractor(self.job.denoiser, Inputs(held, plan), plan)
@@ -98,10 +108,21 @@ class _Held(Source):
 
 
 class ScriptEncoder(Encoder):
-    """A TorchScript program: float32 (n, 3, side, side), normalised as for ImageNet → (n, d)."""
+    """A TorchScript program: float32 (n, 3, side, side), normalised as for ImageNet → (n, d).
 
-    def __init__(self, path: str, side: int, device: str, batch_size: int) -> None:
-        self.path, self.side, self.device, self.batch_size = path, side, device, batch_size
+    Inception as it is published for FID in this form (https://github.com/NVlabs/stylegan3) takes uint8 images of any
+    size and brings them to its own, and gives the features that FID is of where it is asked to `return_features`. A
+    program that can be asked so is given images in this way.
+
+    Args:
+        path: The file.
+        side: To which images are resized, 288 where it is None; a program that does that itself takes no other.
+        device: Where it runs.
+        batch_size: Images at a time.
+    """
+
+    def __init__(self, path: str, side: int | None, device: str, batch_size: int) -> None:
+        self.path, self.device, self.batch_size = path, device, batch_size
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch calls the format old, which is no news to who was given a file
@@ -109,23 +130,28 @@ class ScriptEncoder(Encoder):
         except (OSError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:120]
             raise DataError(f"`encoder={path}`: cannot be read as TorchScript ({reason})") from None
+        self._for_fid = any(argument.name == "return_features" for argument in self._program.forward.schema.arguments)
+        if self._for_fid and side is not None:
+            raise DataError(f"`encoder={path}`: brings images to its own size; leave `encoder_side={side}` out")
+        self.side = side or SIDE
 
-    def describe(self, images: np.ndarray, labels: np.ndarray | None) -> Tensor:
-        """What the program gives, of length 1."""
+    def features(self, images: np.ndarray, labels: np.ndarray | None) -> Tensor:
+        """What the program gives."""
         whole = torch.from_numpy(images)
         found = torch.cat([self._described(part) for part in torch.split(whole, self.batch_size)])
         if not bool(found.isfinite().all()):
             raise DataError(f"`encoder={self.path}`: gives descriptors that are not finite; nothing can be compared")
-        return functional.normalize(found, dim=1)
+        return found
 
     def _described(self, images: Tensor) -> Tensor:
-        x = images.to(self.device).float() / 255
+        x = images.to(self.device)
         x = x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
-        x = functional.interpolate(x, (self.side, self.side), mode="bilinear", antialias=True)
-        x = (x - x.new_tensor(IMAGENET_MEAN)[:, None, None]) / x.new_tensor(IMAGENET_STD)[:, None, None]
+        if not self._for_fid:
+            x = functional.interpolate(x.float() / 255, (self.side, self.side), mode="bilinear", antialias=True)
+            x = (x - x.new_tensor(IMAGENET_MEAN)[:, None, None]) / x.new_tensor(IMAGENET_STD)[:, None, None]
         try:
             with torch.inference_mode():
-                found = self._program(x)
+                found = self._program(x, return_features=True) if self._for_fid else self._program(x)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[-160:]
             raise DataError(

@@ -25,12 +25,12 @@ from diffscope.families.base import Denoiser
 from diffscope.measure.description import described_data
 from diffscope.measure.estimate import Estimate, of_job, rate
 from diffscope.measure.job import Job
+from diffscope.measure.opening import open_job
 from diffscope.measure.progress import Listener
 from diffscope.measure.run import check_unreadable
 from diffscope.measure.series import Answer, Series, Taken, find
 from diffscope.measure.snapshots import Snapshot
 from diffscope.options.settings import Loading
-from diffscope.protocol import digest
 from diffscope.results import Result, Row
 from diffscope.sources.base import Source
 from diffscope.studies.memorization.copies import (
@@ -45,26 +45,17 @@ from diffscope.studies.memorization.copies import (
 )
 from diffscope.studies.memorization.encoders import (
     CENTRED_ON,
-    SIDE,
     Encoder,
     FileDescriptors,
     OwnFeatures,
     ScriptEncoder,
-    file_hash,
     read_descriptors,
 )
 from diffscope.studies.memorization.options import Choices
-from diffscope.studies.memorization.samples import Drawn, classes, draw_batch, sampler, sampling_key
+from diffscope.studies.memorization.protocol import shared_protocol
+from diffscope.studies.memorization.quality import Quality
+from diffscope.studies.memorization.samples import Drawn, classes, draw_batch, sampling_key
 from diffscope.studies.memorization.training_images import CHUNK, KEEP, TrainingImages
-
-VERSION = "diffscope-memorization-1"
-"""Raised whenever the same samples give another number."""
-
-SHARED = (
-    *("checkpoint", "weights", "family", "constructor", "encoder", "data", "images", "resize", "side", "channels"),
-    *("class_label", "seed", "precision", "generator", "max_pixels"),
-)
-"""Fields of a job's protocol that matter here."""
 
 PAIRS, SHOWN = 16, 64
 """Pairs and samples that are kept for pictures."""
@@ -79,14 +70,17 @@ class Memorization(Series):
 
     Attributes:
         choices: What is drawn, and what counts as a copy.
+        holdout: Images not trained on, or None.
         save_samples: Write all samples of each checkpoint to `folder`, as images to be read.
     """
 
     choices: Choices
+    holdout: Source | None = None
     save_samples: bool = False
     _galleries: dict[str, Gallery] = field(default_factory=dict, init=False)
     """Of a checkpoint in memory, which has no record."""
     _training: TrainingImages | None = field(default=None, init=False)
+    _quality: Quality | None = field(default=None, init=False)
     _script: ScriptEncoder | None = field(default=None, init=False)
     _tables: FileDescriptors | None = field(default=None, init=False)
     _described: dict[tuple[int, bool], Tensor] = field(default_factory=dict, init=False)
@@ -114,6 +108,7 @@ class Memorization(Series):
             sections={
                 "pairs": [{**place, **pair} for place, answer in ordered for pair in answer["pairs"]],
                 "checkpoints": self._checkpoints(),
+                **({"quality": ordered[0][1]["quality"]} if self.choices.quality else {}),
             },
             pictures=self._pictures(),
         )
@@ -127,9 +122,22 @@ class Memorization(Series):
     def _prepare(self) -> None:
         if self.save_samples and self.folder is None:
             raise UsageError("`save_samples=` keeps them in `out=DIR`, which is not given")
+        if self.choices.quality:
+            self._opened_quality()
+
+    def _opened_quality(self) -> Quality:
+        """Opens the checkpoint whose features judge all others: the one named, else the last."""
+        if self._quality is None:
+            choices, last, judge, step = self.choices, self.snapshots[-1], None, None
+            if choices.encoder is None:
+                of = choices.features_of or self.network or last.path
+                judge = open_job(of, self.source, self.settings, self.loading, self._encoder)
+                step = judge.checkpoint.step if choices.features_of else last.step
+            self._quality = Quality(choices, self.source, self.holdout, judge, step)
+        return self._quality
 
     def _shared(self, job: Job) -> dict[str, Any]:
-        return _protocol(job, self.choices)
+        return shared_protocol(job, self.choices, self._opened_quality().about if self.choices.quality else None)
 
     def _records_folder(self, job: Job) -> Path:
         return self._place() / f"memorization-{self._shared(job)['hash'][:16]}"
@@ -148,10 +156,12 @@ class Memorization(Series):
         """Opens the encoder before any sample is drawn: it may be of no use."""
         choices = self.choices
         if choices.encoder is not None:
-            side = choices.encoder_side or SIDE
-            self._script = ScriptEncoder(choices.encoder, side, job.plan.device, job.plan.batch_size)
+            side, batch = choices.encoder_side, job.plan.batch_size
+            self._script = ScriptEncoder(choices.encoder, side, job.plan.device, batch)
         if choices.encoder_features is not None:
             self._tables = read_descriptors(choices.encoder_features, choices.samples, len(self.source))
+        if choices.quality:
+            self._opened_quality().begin(self._script)
 
     def _measure(self, job: Job, snapshot: Snapshot, listener: Listener) -> Answer:
         sha, is_file = job.checkpoint.sha256(), self.network is None
@@ -166,10 +176,11 @@ class Memorization(Series):
         found = self._found(job, drawn)
         order = np.argsort(found.score, kind="stable")[:PAIRS]
         gallery = self._gallery(job, drawn, found, order)
-        answer = {
-            "row": {"samples": self.choices.samples, **measures(found, self.choices.criterion)},
-            "pairs": [_pair(self.source, found, int(n)) for n in order],
-        }
+        row = {"samples": self.choices.samples, **measures(found, self.choices.criterion)}
+        answer = {"row": row, "pairs": [_pair(self.source, found, int(n)) for n in order]}
+        if self.choices.quality:
+            measured, about = self._opened_quality().measure(job, drawn, self._place() if is_file else None)
+            answer |= {"row": row | measured, "quality": about}
         if not is_file:
             self._galleries[snapshot.path] = gallery
         else:
@@ -182,12 +193,20 @@ class Memorization(Series):
         samples, each = self.choices.samples, 2 * self.choices.steps - 1
         batch = range(min(samples, job.plan.batch_size))
         drawing = rate(lambda: 3 * len(draw_batch(job, batch, 2, classes(job, len(batch)))), job.plan.device)
-        passes = samples * each * len(self.snapshots)
+        passes = samples * each * len(self.snapshots) + self._passes_of_quality()
         space = job.denoiser.space
         size = space.image_channels * space.image_side**2 * (4 if job.source.kind == "floats" else 1)
         disk = samples * size * len(self.snapshots)
         found = of_job(job, passes, KEEP + CHUNK_BYTES, disk, passes / drawing, self._shared(job), len(self.snapshots))
         return replace(found, images=samples, levels=each)
+
+    def _passes_of_quality(self) -> int:
+        """For the model's own features, of all samples and references."""
+        if not self.choices.quality or self.choices.encoder is not None:
+            return 0
+        sources = [self.source, *([] if self.holdout is None else [self.holdout])]
+        references = sum(min(len(source), self.choices.num_references) for source in sources)
+        return references + self.choices.samples * len(self.snapshots)
 
     def _saved(self, snapshot: Snapshot) -> Path:
         assert self.folder is not None
@@ -248,11 +267,13 @@ class Memorization(Series):
         return search.found()
 
     def _encoder_of(self, job: Job, training: TrainingImages) -> Encoder:
-        if self._script is not None:
+        if self.choices.copies_in == "encoder":
+            assert self._script is not None
             return self._script
-        some = np.sort(job.indices[:CENTRED_ON])
+        own, some = OwnFeatures(job), np.sort(job.indices[:CENTRED_ON])
         indices, images = training.at(some)
-        return OwnFeatures(job, images, _labels(self.source, indices))
+        own.centre_on(images, _labels(self.source, indices))
+        return own
 
     def _describe(self, encoder: Encoder, indices: np.ndarray, images: np.ndarray, mirrored: bool) -> Tensor:
         key = (int(indices[0]), mirrored)
@@ -293,6 +314,7 @@ def open_memorization(
     choices: Choices,
     loading: Loading,
     *,
+    holdout: Source | None = None,
     step_from: str | None = None,
     save_samples: bool = False,
 ) -> Memorization:
@@ -303,6 +325,7 @@ def open_memorization(
         source: The training images, all of them.
         choices: What is drawn, and what counts as a copy.
         loading: How checkpoints are read.
+        holdout: Images not trained on, for the quality of samples.
         step_from: A regular expression with one group that finds the step in a path.
         save_samples: Also write all samples of each checkpoint.
 
@@ -315,6 +338,8 @@ def open_memorization(
         raise DataError(f"{source.path} holds latents; copies are looked for among images: give these")
     if source.kind == "floats" and choices.encoder is not None:
         raise DataError(f"{source.path} holds no pictures, and `encoder=` takes nothing else")
+    if holdout is not None:
+        _check_holdout(holdout, source, choices)
     snapshots, left_out, network = find(checkpoints, step_from, loading.weights)
     if choices.encoder_features is not None and len(snapshots) > 1:
         raise UsageError(
@@ -328,42 +353,27 @@ def open_memorization(
         snapshots=snapshots,
         network=network,
         choices=choices,
+        holdout=holdout,
         save_samples=save_samples,
     )
     study.leave_out(left_out)
     return study
 
 
+def _check_holdout(holdout: Source, source: Source, choices: Choices) -> None:
+    if holdout.kind != source.kind:
+        kinds = {"images": "pictures", "floats": "arrays of floats", "latents": "latents"}
+        raise DataError(
+            f"`holdout={holdout.path}` holds {kinds[holdout.kind]}, the training images are {kinds[source.kind]}"
+        )
+    if not len(holdout):
+        raise DataError(f"`holdout={holdout.path}`: no images in it")
+    if choices.class_label == "label" and choices.encoder is None and holdout.labels is None:
+        raise DataError(f"`class_label=label`: {holdout.path} has no labels, which the model is told with each image")
+
+
 def _labels(source: Source, indices: np.ndarray) -> np.ndarray | None:
     return None if source.labels is None else source.labels[indices]
-
-
-def _protocol(job: Job, choices: Choices) -> dict[str, Any]:
-    """All that the numbers depend on but for the checkpoint, as JSON with its hash."""
-    base = job.protocol.shared().to_json()
-    fields: dict[str, Any] = {
-        **{key: base[key] for key in SHARED},
-        **sampler(choices.steps),
-        "samples": choices.samples,
-        "space": _space(choices),
-        "mirror": choices.mirror and choices.encoder_features is None,
-        "criterion": choices.criterion.kind,
-        "threshold": choices.criterion.threshold,
-        "version": VERSION,
-    }
-    if choices.space == "features":
-        fields |= {"layers": base["layers"], "sigmas": base["sigmas"]}
-    if choices.encoder is not None:
-        fields |= {"encoder_file": file_hash(choices.encoder), "encoder_side": choices.encoder_side or SIDE}
-    if choices.encoder_features is not None:
-        fields["encoder_features"] = [file_hash(path) for path in choices.encoder_features]
-    return {**fields, "hash": digest(fields)}
-
-
-def _space(choices: Choices) -> str:
-    if choices.encoder is not None:
-        return "encoder"
-    return choices.space if choices.encoder_features is None else "file"
 
 
 def _pair(source: Source, found: Found, n: int) -> dict[str, Any]:

@@ -24,12 +24,13 @@ class Choices(Declared):
         Option("Class of the samples: null, label (as the training images have them), an index.", flag="--class"),
     ] = "null"
     space: Annotated[
-        str,
+        str | None,
         Option(
-            "pixels, or features: the model's own at --layer and --sigma, by their cosine.",
-            choices=("pixels", "features"),
+            "Of copies: pixels, features (the model's own at --layer and --sigma, by their cosine) or encoder.",
+            choices=("pixels", "features", "encoder"),
+            shown="encoder with --encoder and without --quality, else pixels",
         ),
-    ] = "pixels"
+    ] = None
     threshold: Annotated[
         float | None,
         Option(
@@ -41,16 +42,18 @@ class Choices(Declared):
     mirror: Annotated[bool, Option("A training image and its mirror image count as the same.")] = True
     layer: Annotated[
         str | None,
-        Option("Of --space features: layer by its name, or mid.", metavar="NAME", shown="mid", completes="layers"),
+        Option(
+            "Of the model's own features: layer by its name, or mid.", metavar="NAME", shown="mid", completes="layers"
+        ),
     ] = None
     sigma: Annotated[
         float | None,
-        Option("Of --space features: the noise level that the network is told.", metavar="S", shown=""),
+        Option("Of the model's own features: the noise level that the network is told.", metavar="S", shown=""),
     ] = None
     encoder: Annotated[
         str | None,
         Option(
-            "Compare by a TorchScript program such as SSCD's; needs --allow-torchscript.",
+            "Compare by a TorchScript program, as SSCD for copies, Inception for --quality; needs --allow-torchscript.",
             metavar="FILE",
             shown="",
             path=True,
@@ -61,7 +64,12 @@ class Choices(Declared):
     ] = False
     encoder_side: Annotated[
         int | None,
-        Option("Side to which images are resized for --encoder.", metavar="S", least=1, shown="288"),
+        Option(
+            "Side to which images are resized for --encoder.",
+            metavar="S",
+            least=1,
+            shown="288; none where the program resizes, as Inception for FID",
+        ),
     ] = None
     encoder_features: Annotated[
         tuple[str, str] | None,
@@ -69,6 +77,38 @@ class Choices(Declared):
             "Compare by descriptors made elsewhere: two .safetensors with one tensor [images, d] each.",
             metavar="SAMPLES TRAIN",
             shown="",
+        ),
+    ] = None
+    quality: Annotated[
+        bool,
+        Option(
+            "Also hold the samples as a whole against the training images: Fréchet and kernel distance, precision, "
+            "recall, density, coverage, authenticity; in the space of --encoder, else of the model's own features.",
+        ),
+    ] = False
+    features_of: Annotated[
+        str | None,
+        Option(
+            "Of --quality: the checkpoint whose own features are compared, the same ones for a whole run.",
+            metavar="CKPT",
+            shown="the last",
+            path=True,
+        ),
+    ] = None
+    num_references: Annotated[
+        int,
+        Option(
+            "Of --quality: training and held-out images at most, a seeded subset.", metavar="N", least=1, group=IMAGES
+        ),
+    ] = 10_000
+    holdout: Annotated[
+        str | None,
+        Option(
+            "Images not trained on: --quality is measured against them, too.",
+            group=IMAGES,
+            metavar="DATA",
+            shown="",
+            path=True,
         ),
     ] = None
     seed: Annotated[int, Option("Seed of the samples' noise and classes.", group=STATISTICS, least=0, below=2**64)] = 0
@@ -98,28 +138,44 @@ class Choices(Declared):
         if self.allow_torchscript and self.encoder is None:
             raise UsageError("`allow_torchscript=` is for `encoder=FILE`, which is not given")
         self._check_space()
+        self._check_quality()
         self._check_threshold()
         self.settings(1)
 
     def _check_space(self) -> None:
+        others = self.encoder is not None and not self.quality
         spaces = [
-            *(["`space=features`"] if self.space == "features" else []),
-            *(["`encoder=`"] if self.encoder is not None else []),
+            *([f"`space={self.space}`"] if self.space in ("pixels", "features") else []),
+            *(["`encoder=`"] if self.space == "encoder" or others else []),
             *(["`encoder_features=`"] if self.encoder_features is not None else []),
         ]
         if len(spaces) > 1:
             raise UsageError(f"{' and '.join(spaces)}: copies are looked for in one space at a time; choose one")
+        if self.space == "encoder" and self.encoder is None:
+            raise UsageError("`space=encoder` is that of `encoder=FILE`, which is not given")
+        own = self.space == "features" or (self.quality and self.encoder is None)
         for name, value in (("layer", self.layer), ("sigma", self.sigma)):
-            if value is not None and self.space != "features":
-                raise UsageError(f"`{name}=` is for `space=features`, which is not given")
-        if self.space == "features" and self.sigma is None:
-            raise UsageError("`space=features` needs a noise level: `sigma=S`, such as the one that a sweep recommends")
+            if value is not None and not own:
+                raise UsageError(f"`{name}=` is for `space=features` or `quality=`, which is not given")
+        if own and self.sigma is None:
+            which = "space=features" if self.space == "features" else "quality="
+            raise UsageError(
+                f"`{which}` needs a noise level: `sigma=S`, such as the one that a sweep recommends"
+                + ("" if self.space == "features" else ", or `encoder=FILE`")
+            )
         if self.encoder_side is not None and self.encoder is None:
             raise UsageError("`encoder_side=` is for `encoder=FILE`, which is not given")
 
+    def _check_quality(self) -> None:
+        given = {"features_of": self.features_of is not None, "holdout": self.holdout is not None}
+        for name in (name for name, is_given in given.items() if is_given and not self.quality):
+            raise UsageError(f"`{name}=` is for `quality=`, which is not given")
+        if self.features_of is not None and self.encoder is not None:
+            raise UsageError("`features_of=` and `encoder=`: quality is measured in one space at a time; choose one")
+
     def _check_threshold(self) -> None:
         if self.threshold is None:
-            if self.space == "features":
+            if self.copies_in == "features":
                 raise UsageError(
                     "`space=features` needs `threshold=`, a cosine such as 0.95: none is published for a model's own "
                     "features; the median similarity and the pairs tell which one suits"
@@ -140,9 +196,17 @@ class Choices(Declared):
         return Criterion("cosine", PUBLISHED_THRESHOLD if self.threshold is None else self.threshold)
 
     @property
+    def copies_in(self) -> str:
+        """The space where copies are looked for: pixels, features, encoder or file."""
+        if self.encoder_features is not None:
+            return "file"
+        named = self.encoder is not None and not self.quality
+        return self.space or ("encoder" if named else "pixels")
+
+    @property
     def by_pixels(self) -> bool:
         """Whether copies are told by distances of pixels."""
-        return self.space == "pixels" and self.encoder is None and self.encoder_features is None
+        return self.copies_in == "pixels"
 
     def settings(self, images: int) -> Settings:
         """The same as other studies take them: each image once, as it is."""

@@ -148,23 +148,33 @@ def read_chosen(path: str | None, names: Sequence[str]) -> dict[str, Points] | N
 
 
 def chosen(columns: Mapping[str, Points], names: Sequence[str], path: str) -> dict[str, Points]:
-    """These columns, with the ends of their intervals; all where none is named. DataError where one is not there."""
+    """These columns, with what says how sure they are; all where none is named. DataError where one is not there."""
     for name in names:
         if name not in columns:
             raise DataError(f"{path}: no column of numbers '{name}'; expected one of {', '.join(columns)}")
-    wanted = {end for name in names for end in (name, *_ends(name))}
+    wanted = {end for name in names for end in (name, *_ends(name), f"{name}_se")}
     return {name: points for name, points in columns.items() if not names or name in wanted}
 
 
 def compare_all(columns: Mapping[str, Points], series: Sequence[IcrCurve]) -> tuple[Overlay, ...]:
-    """Every column but those that are the ends of another one's interval: `share_low`, `share_high` of `share`."""
-    ends = {end for name in columns for end in _ends(name)}
+    """Every column but those that say how sure another one is: `share_low` and `share_high`, `fd_se`."""
+    beside = {end for name in columns for end in (*_ends(name), f"{name}_se")}
     found = []
     for name, points in columns.items():
-        if name not in ends:
-            low, high = (columns.get(end, ()) for end in _ends(name))
+        if name not in beside:
+            low, high = _interval(name, columns)
             found.append(replace(compare(name, points, series), low=low, high=high))
     return tuple(found)
+
+
+def _interval(name: str, columns: Mapping[str, Points]) -> tuple[Points, Points]:
+    """Its own ends, else 1.96 standard errors to either side where there are any."""
+    low, high = (columns.get(end, ()) for end in _ends(name))
+    if low or high:
+        return low, high
+    errors = dict(columns.get(f"{name}_se", ()))
+    known = [(step, value, 1.96 * errors[step]) for step, value in columns[name] if step in errors]
+    return tuple((step, value - e) for step, value, e in known), tuple((step, value + e) for step, value, e in known)
 
 
 def _ends(name: str) -> tuple[str, str]:

@@ -368,7 +368,7 @@ def test_descriptors_made_elsewhere(images: np.ndarray, data: Path, tmp_path: Pa
     [
         ({"samples": 0}, "`samples=0`"),
         ({"steps": 1}, "`steps=1`"),
-        ({"space": "latents"}, "expected pixels or features"),
+        ({"space": "latents"}, "expected pixels, features or encoder"),
         ({"space": "features", "threshold": 0.9}, "needs a noise level"),
         ({"space": "features", "sigma": 0.5}, "needs `threshold=`"),
         ({"layer": "mid"}, "`layer=` is for `space=features`"),

@@ -212,6 +212,22 @@ def test_ends_of_an_interval_are_no_columns_of_their_own() -> None:
     assert (fid.column, fid.low) == ("fid_low", ())
 
 
+def test_standard_errors_are_no_columns_of_their_own() -> None:
+    """1.96 of them are to be seen to either side, where the column has no ends of its own."""
+    series = [IcrCurve("mid", 0.3, [1, 2, 3], [0.3, 0.2, 0.4], 1)]
+    points, errors = ((1, 4.0), (2, 2.0), (3, 1.0)), ((1, 0.5), (3, 0.1))
+    (fd,) = compare_all({"fd": points, "fd_se": errors}, series)
+    assert (fd.column, fd.points, fd.against[0].n) == ("fd", points, 3)
+    assert [step for step, _ in fd.low] == [step for step, _ in fd.high] == [1, 3]
+    assert [value for _, value in (*fd.low, *fd.high)] == pytest.approx([3.02, 0.804, 4.98, 1.196])
+    ends = ((1, 3.0),)
+    (both,) = compare_all({"fd": points, "fd_se": errors, "fd_low": ends}, series)
+    assert (both.low, both.high) == (ends, ())
+    (alone,) = compare_all({"fd_se": errors}, series)
+    assert alone.column == "fd_se"
+    assert list(chosen({"fd": points, "fd_se": errors, "kd": points}, ["fd"], "x.csv")) == ["fd", "fd_se"]
+
+
 def test_some_columns_are_chosen_with_their_intervals() -> None:
     columns = {"a": ((1, 1.0),), "a_low": ((1, 0.5),), "a_high": ((1, 1.5),), "b": ((1, 2.0),)}
     assert list(chosen(columns, ["a"], "x.csv")) == ["a", "a_low", "a_high"]
