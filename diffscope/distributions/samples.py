@@ -49,8 +49,8 @@ def without(count: int, block: int) -> np.ndarray:
 def with_error(values: FloatArray) -> Estimate:
     """An estimate with the jackknife's standard error.
 
-    Of samples from known distributions that is right to a quarter for the distances, to a half for the extrapolated
-    one, and up to twice too large for recall and coverage.
+    Of samples from known distributions (32 and 256 in 24 dimensions) the distances scatter by 0.6 to 1.1 of that,
+    recall and coverage by 0.4 to 1.
 
     Args:
         values: Of all samples, and without each block [1 + G].
