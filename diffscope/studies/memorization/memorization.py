@@ -19,6 +19,8 @@ from torch import Tensor
 
 from diffscope import __version__
 from diffscope.cache.store import write_atomically
+from diffscope.encoders.base import hash_of_file
+from diffscope.encoders.torchscript import SIDE, ScriptEncoder
 from diffscope.errors import DataError, UsageError
 from diffscope.extraction import target_of
 from diffscope.families.base import Denoiser
@@ -45,12 +47,10 @@ from diffscope.studies.memorization.copies import (
 )
 from diffscope.studies.memorization.encoders import (
     CENTRED_ON,
-    SIDE,
     Encoder,
     FileDescriptors,
     OwnFeatures,
-    ScriptEncoder,
-    file_hash,
+    ScriptDescriptors,
     read_descriptors,
 )
 from diffscope.studies.memorization.options import Choices
@@ -87,7 +87,7 @@ class Memorization(Series):
     _galleries: dict[str, Gallery] = field(default_factory=dict, init=False)
     """Of a checkpoint in memory, which has no record."""
     _training: TrainingImages | None = field(default=None, init=False)
-    _script: ScriptEncoder | None = field(default=None, init=False)
+    _script: ScriptDescriptors | None = field(default=None, init=False)
     _tables: FileDescriptors | None = field(default=None, init=False)
     _described: dict[tuple[int, bool], Tensor] = field(default_factory=dict, init=False)
     """By a script, of training images: they are the same for all checkpoints."""
@@ -149,7 +149,8 @@ class Memorization(Series):
         choices = self.choices
         if choices.encoder is not None:
             side = choices.encoder_side or SIDE
-            self._script = ScriptEncoder(choices.encoder, side, job.plan.device, job.plan.batch_size)
+            program = ScriptEncoder(choices.encoder, side, job.plan.device, job.plan.batch_size)
+            self._script = ScriptDescriptors(program)
         if choices.encoder_features is not None:
             self._tables = read_descriptors(choices.encoder_features, choices.samples, len(self.source))
 
@@ -354,9 +355,9 @@ def _protocol(job: Job, choices: Choices) -> dict[str, Any]:
     if choices.space == "features":
         fields |= {"layers": base["layers"], "sigmas": base["sigmas"]}
     if choices.encoder is not None:
-        fields |= {"encoder_file": file_hash(choices.encoder), "encoder_side": choices.encoder_side or SIDE}
+        fields |= {"encoder_file": hash_of_file(choices.encoder), "encoder_side": choices.encoder_side or SIDE}
     if choices.encoder_features is not None:
-        fields["encoder_features"] = [file_hash(path) for path in choices.encoder_features]
+        fields["encoder_features"] = [hash_of_file(path) for path in choices.encoder_features]
     return {**fields, "hash": digest(fields)}
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from diffscope.errors import UsageError
+from diffscope.options.beside import require_permission
 from diffscope.options.option import IMAGES, MEASURE, OUTPUT, SPEED, STATISTICS, Declared, Option
 from diffscope.options.settings import Device, MaxPixels, Precision, Settings, StepFrom
 
@@ -90,11 +91,8 @@ class Choices(Declared):
     def __post_init__(self) -> None:
         """Checks which choices go together."""
         super().__post_init__()
-        if self.encoder is not None and not self.allow_torchscript:
-            raise UsageError(
-                f"`encoder={self.encoder}`: a TorchScript file is a program, and to use it is to run it, which "
-                "diffscope does with no file unless told to; if you trust where it comes from, add `allow_torchscript=`"
-            )
+        if self.encoder is not None:
+            require_permission(self.encoder, "encoder", self.allow_torchscript)
         if self.allow_torchscript and self.encoder is None:
             raise UsageError("`allow_torchscript=` is for `encoder=FILE`, which is not given")
         self._check_space()

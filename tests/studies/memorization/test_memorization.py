@@ -297,11 +297,12 @@ def test_an_encoder_sees_what_sscd_sees(images: np.ndarray, data: Path, tmp_path
             seen.append(x)
             return x.flatten(1)
 
-    from diffscope.studies.memorization.encoders import IMAGENET_MEAN, IMAGENET_STD, ScriptEncoder
+    from diffscope.encoders.torchscript import IMAGENET_MEAN, IMAGENET_STD, ScriptEncoder
+    from diffscope.studies.memorization.encoders import ScriptDescriptors
 
     encoder = ScriptEncoder(script(Pooled(), tmp_path / "e.pt"), 2 * SIDE, "cpu", 4)
     encoder._program = Program()
-    described = encoder.describe(np.full((5, 1, SIDE, SIDE), 51, np.uint8), None)
+    described = ScriptDescriptors(encoder).describe(np.full((5, 1, SIDE, SIDE), 51, np.uint8), None)
     assert [tuple(x.shape) for x in seen] == [(4, 3, 16, 16), (1, 3, 16, 16)]
     for channel in range(3):
         expected = (0.2 - IMAGENET_MEAN[channel]) / IMAGENET_STD[channel]
