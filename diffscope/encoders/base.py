@@ -66,7 +66,7 @@ class Encoder(ABC):
     dims: int
     """d, the number of features."""
     takes: Literal["images", "data", "anything"] = "images"
-    """Kinds of sources that it can be given: pictures; pictures or floats; or latents too."""
+    """What it is given: pictures; pictures or floats; or anything, for it does not look at them."""
 
     @abstractmethod
     def fingerprint(self) -> str:

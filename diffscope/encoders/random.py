@@ -58,12 +58,10 @@ class Untrained(Encoder):
     """
 
     kind = "random"
-    takes = "anything"
+    takes = "data"
 
     def __init__(self, name: str, beside: Network, layer: Layer, option: str = "beside") -> None:
         self.name, self._option, self._source = name, option, beside.source
-        if beside.source.kind == "latents":
-            raise UsageError(f"`{option}={name}`: an untrained network is given images, and these are latents")
         self._denoiser = copy.copy(beside.denoiser)
         network = self._denoiser.network = copy.deepcopy(beside.denoiser.network)
         self._seed = beside.plan.seed

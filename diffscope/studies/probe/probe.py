@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,16 +69,16 @@ def run(
         return result, forget_blocks
     sets, done, number = [], parts.finished(), 0
     for kind in probe.kinds:
-        data = _labelled_features(probe, kind, parts.folder)
+        data = labelled_features(probe, kind, parts.folder)
         sets.append(data)
         for layer in kind.layers:
             first = number
             for level in range(len(probe.job.levels)):
                 if number not in done:
-                    parts.write(number, *_fitted(probe, data, layer, level))
+                    parts.write(number, *fitted(probe, data, layer, level))
                 number += 1
             found = [(parts.read(part, ""), parts.record(part)) for part in range(first, number)]
-            for level, (values, told, correct) in enumerate(_rows(probe, kind, data, found)):
+            for level, (values, told, correct) in enumerate(values_of(probe, kind, data, found)):
                 sigma = probe.job.levels[level].sigma
                 same = [layer] if kind.prefix != "posterior_" else probe.kinds[0].layers
                 for name in same:
@@ -155,6 +155,17 @@ def _without_icr(job: Job, rows: tuple[Row, ...]) -> Result:
     )
 
 
+class Probed(Protocol):
+    """Features of labelled images, by layer and level."""
+
+    @property
+    def labels(self) -> Labels:
+        """[images]."""
+
+    def read(self, layer: str, level: int) -> NDArray[np.float32]:
+        """[images, d]."""
+
+
 class FeatureFile:
     """What `export` wrote, a layer and level at a time."""
 
@@ -177,8 +188,8 @@ class FeatureFile:
 class Data:
     """Labelled features, parted into training and test."""
 
-    train: FeatureFile
-    test: FeatureFile | None
+    train: Probed
+    test: Probed | None
     classes: NDArray[np.int64]
     """Labels [K] of the source, ascending; what follows counts 0…K−1 in this order."""
     labels: Labels
@@ -199,7 +210,7 @@ def _export(kind: Kind, folder: Path, listener: Listener) -> None:
     for job in (kind.train, kind.test):
         if job is None:
             continue
-        path, records = _path(job, folder), Records(folder, listener.say)
+        path, records = features_path(job, folder), Records(folder, listener.say)
         if world().lead(partial(_is_exported, path, records, listener)):
             listener.advance(total_passes(job))
         else:
@@ -216,20 +227,22 @@ def _is_exported(path: Path, records: Records, listener: Listener) -> bool:
     return True
 
 
-def _path(job: Job, folder: Path) -> Path:
+def features_path(job: Job, folder: Path) -> Path:
+    """Where the features of a job are."""
     return folder / f"features-{job.protocol.hash()[:16]}.safetensors"
 
 
-def _labelled_features(probe: Probe, kind: Kind, folder: Path) -> Data:
-    train = FeatureFile(_path(kind.train, folder))
-    test = None if kind.test is None else FeatureFile(_path(kind.test, folder))
+def labelled_features(probe: Probe, kind: Kind, folder: Path) -> Data:
+    """Features and labels of a kind, parted."""
+    train = FeatureFile(features_path(kind.train, folder))
+    test = None if kind.test is None else FeatureFile(features_path(kind.test, folder))
     labels, test_labels, positions = parted(probe, train.labels, None if test is None else test.labels)
     classes = np.unique(labels)
     encoded, test_encoded = (np.searchsorted(classes, part) for part in (labels, test_labels))
     return Data(train, test, classes, encoded, test_encoded, positions)
 
 
-def _fitted(probe: Probe, data: Data, layer: str, level: int) -> tuple[Arrays, dict[str, object]]:
+def fitted(probe: Probe, data: Data, layer: str, level: int) -> tuple[Arrays, dict[str, object]]:
     """Everything that one layer at one level is asked for, but what several levels have to say together."""
     probing, plan = probe.probing, probe.job.plan
     z, test = data.read(layer, level)
@@ -285,7 +298,7 @@ def _companions(
     return values, notes
 
 
-def _rows(
+def values_of(
     probe: Probe, kind: Kind, data: Data, found: Sequence[tuple[Arrays, Mapping[str, Any]]]
 ) -> Iterator[tuple[dict[str, Any], list[str], NDArray[np.bool_]]]:
     """Values of one layer's levels under their keys, notes, and which test images the probe got right."""
