@@ -118,7 +118,7 @@ def study_of(module: str) -> str | None:
     return module.split(".")[1] if module.startswith("studies.") else None
 
 
-CONTAINS: dict[str, set[str]] = {"track": {"sweep"}, "probe": {"sweep", "features"}}
+CONTAINS: dict[str, set[str]] = {"track": {"sweep"}, "probe": {"sweep", "features"}, "kinship": {"features"}}
 """A question → those that it contains: a run is tracked at a level that a sweep chose."""
 
 

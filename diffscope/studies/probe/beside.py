@@ -24,10 +24,11 @@ from diffscope.measure.study import Finished
 from diffscope.protocol import digest
 from diffscope.ranks import world
 from diffscope.results import Result
+from diffscope.studies.features.kept import features_path
 from diffscope.studies.probe import classifiers
 from diffscope.studies.probe.class_metrics import Labels
 from diffscope.studies.probe.plan import Kind, Probe
-from diffscope.studies.probe.probe import Data, features_path, fitted, labelled_features, values_of
+from diffscope.studies.probe.probe import Data, fitted, labelled_features, values_of
 
 
 def add_encoders(probe: Probe, listener: Listener, folder: Path | None, finished: Finished) -> Finished:

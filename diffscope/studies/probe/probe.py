@@ -23,19 +23,18 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from diffscope import __version__
-from diffscope.cache.store import Arrays, Parts, Records, cache_folder, checksum_of_file
+from diffscope.cache.store import Arrays, Parts, cache_folder
 from diffscope.errors import EstimationError, NonFinite
 from diffscope.measure.description import described_checkpoint, described_data
 from diffscope.measure.estimate import Estimate, estimate, of_job
 from diffscope.measure.job import Job
-from diffscope.measure.memory import total_passes
 from diffscope.measure.progress import Listener
 from diffscope.measure.rows import null_row
 from diffscope.numerics import rank_correlation
 from diffscope.ranks import world
 from diffscope.results import ProbeRow, Result, Row, WindowRow
 from diffscope.studies.features import export as export_module
-from diffscope.studies.features.export import export
+from diffscope.studies.features.kept import features_path, keep_features
 from diffscope.studies.probe import class_metrics, classifiers
 from diffscope.studies.probe.class_metrics import Labels
 from diffscope.studies.probe.plan import Kind, Probe, noise_name, parted
@@ -208,28 +207,8 @@ class Data:
 
 def _export(kind: Kind, folder: Path, listener: Listener) -> None:
     for job in (kind.train, kind.test):
-        if job is None:
-            continue
-        path, records = features_path(job, folder), Records(folder, listener.say)
-        if world().lead(partial(_is_exported, path, records, listener)):
-            listener.advance(total_passes(job))
-        else:
-            export(job, path, listener)
-            world().lead(partial(records.write, path.stem, {"file": checksum_of_file(path)}))
-
-
-def _is_exported(path: Path, records: Records, listener: Listener) -> bool:
-    if not path.exists() or (record := records.read(path.stem)) is None:
-        return False
-    if record["file"] != checksum_of_file(path):
-        listener.say(f"{path}: damaged on disk; these features are computed again")
-        return False
-    return True
-
-
-def features_path(job: Job, folder: Path) -> Path:
-    """Where the features of a job are."""
-    return folder / f"features-{job.protocol.hash()[:16]}.safetensors"
+        if job is not None:
+            keep_features(job, folder, listener)
 
 
 def labelled_features(probe: Probe, kind: Kind, folder: Path) -> Data:
