@@ -38,13 +38,14 @@ def kinship_map(result: Result) -> canvas.Figure:
             _numbers(axes, values)
     bar = figure.colorbar(drawn, ax=panels, pad=0.02, shrink=0.8)
     bar.set_label("1: alike", fontsize=9)
-    paths = [file_name({"checkpoint": one["path"]}) for one in (result.checkpoints or (result.checkpoint,))]
+    count = len(result.checkpoints)  # of which names of items tell; none where there is one alone
+    whose = f"{count} checkpoints" if count else file_name({"checkpoint": result.checkpoint["path"]})
     same = {(item["layer"], item["sigma"]) for item in result.sections["items"] if "layer" in item}
     layers, levels = ({one[i] for one in same} for i in (0, 1))
     told = [layer for layer in layers if len(layers) == 1] + [
         f"σ = {level:.3g}" for level in levels if len(levels) == 1
     ]
-    figure.suptitle(canvas.title(*paths[:2], *told), fontsize=10)
+    figure.suptitle(canvas.title(whose, *told), fontsize=10)
     return figure
 
 

@@ -228,7 +228,7 @@ def _kernel(found: Neighbours, k: int, kept: NDArray[np.bool_]) -> sparse.csr_ar
     items, similarity = found.items, found.similarity
     if not kept.all():
         left = np.argsort(~kept[items], axis=1, kind="stable")[:, :k]  # those that are kept, nearest first
-        items, similarity = (np.take_along_axis(part, left, 1) for part in (items, similarity))
+        items, similarity = np.take_along_axis(items, left, 1), np.take_along_axis(similarity, left, 1)
     rows = np.flatnonzero(kept)
     values, columns = similarity[rows, :k], items[rows, :k]
     # An exact zero would not be told from what is not there.
