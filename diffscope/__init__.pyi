@@ -445,6 +445,119 @@ def inspect(
         DiffscopeError: Whatever keeps the question from being answered, in one line.
     """
 
+def kinship(
+    checkpoints: str | Path | Denoiser | Sequence[str | Path | Denoiser],
+    data: str | Path,
+    *,
+    layer: str | Sequence[str] = 'mid',
+    sigma: float | Sequence[float] = (),
+    t: float | Sequence[float] = (),
+    num_levels: int | None = None,
+    input: str = 'noisy',
+    pool: str = 'mean',
+    normalize: bool = False,
+    class_label: str = 'null',
+    num_images: int | str | None = None,
+    max_pixels: int | None = None,
+    strict: bool = False,
+    seed: int = 0,
+    device: str | None = None,
+    precision: str = 'auto',
+    batch_size: int | None = None,
+    workers: int | None = None,
+    max_memory: int | str | None = None,
+    compile: bool = False,
+    k: int = 10,
+    network: str | None = None,
+    arguments: Mapping[str, object] | str | Path = ...,
+    predicts: str | None = None,
+    noise: str | None = None,
+    call: str = 'x,t',
+    image_size: int | None = None,
+    channels: int | None = None,
+    latent_scale: float | None = None,
+    latent_factor: int = 8,
+    family: str | None = None,
+    config: Mapping[str, str] = ...,
+    weights: str = 'ema',
+    vae: str | Path | None = None,
+    latent_stats: str | Path | None = None,
+    prompt: str | None = None,
+    prompt_from: str | Path | None = None,
+    beside: str | Path | Sequence[str | Path] = (),
+    allow_torchscript: bool = False,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    preset: str | Path | None = None,
+    progress: bool = True,
+) -> Result:
+    """Do two layers, noise levels, checkpoints or encoders see the same images alike? Linear CKA and CKNNA of each two.
+
+    CKA (unbiased) compares all distances: 1 for the same up to rotation and scale, 0 for unrelated. CKNNA compares the
+    nearest neighbours alone; it depends on --num-images and --k. Images are plain, with the noise of their level.
+
+    Args:
+        checkpoints: One checkpoint, or several to be compared with each other.
+        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean), .parquet, hf://datasets/OWNER/NAME,
+            synthetic:count=N,seed=S.
+        layer: Layer by its name, mid, or all, or a list of them.
+        sigma: Noise level as noise-to-signal ratio, or a list of them.
+        t: Noise level in the model's own variable, or a list of them.
+        num_levels: Noise levels, log-spaced over [0.002, 20], cut to the model's range.
+        input: noisy, or clean: no noise, but the conditioning of the noise level.
+        pool: mean over positions, or flatten.
+        normalize: Scale each feature vector to length 1.
+        class_label: Class given to the model: null, label (the image's own) or an index.
+        num_images: Images, a seeded subset.
+        max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
+            1 GB.
+        strict: An unreadable image is an error, not a counted skip.
+        seed: Seed of subset, views and noise; synthetic: images have their own, seed=S.
+        device: cpu, cuda, cuda:1, mps.
+        precision: auto (fp32 on CPU, tf32 on CUDA), fp32, tf32, bf16 or fp16.
+        batch_size: Images per batch; in float32 figures keep six digits, for a network may round by it. Halved
+            where the device runs out of memory.
+        workers: Threads that decode images ahead.
+        max_memory: For two representations, such as 8GB.
+        compile: On CUDA, compile the network's blocks first; pays on long runs.
+        k: Nearest neighbours of CKNNA.
+        network: Code of your own that defines the network: a class, or a function that returns a torch.nn.Module.
+            It is run, as python FILE.py would; a checkpoint, a Hub reference or a URL can never name it. Or
+            package.module:NAME.
+        arguments: Arguments of its constructor: a TOML or JSON file, or a JSON object.
+        predicts: What it predicts: eps, x0, v, velocity, denoised or score; needed only for denoised images.
+        noise: What it is told of noise: edm, ve, vp, ddpm:linear, ddpm:cosine, ddpm:scaled_linear, ddpm:sigmoid,
+            flow:data=0 or flow:data=1 (where the data are); more facts by commas, as steps=1000,beta_end=0.02.
+        call: How it is called, in the order of its arguments: x the noisy input, t what it is told of noise,
+            y:COUNT classes (y:COUNT:NULL with what stands for none); name=x by keyword.
+        image_size: Side of the images in pixels: those of your own network, or of a text-to-image network, where
+            smaller is cheaper.
+        channels: Channels of its input.
+        latent_scale: It takes VAE latents, multiplied by this; with `vae`.
+        latent_factor: Side of the images over side of the latents.
+        family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, lucidrains,
+            diffusers.
+        config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
+        weights: Which set of a training dump: ema or model.
+        vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
+            normalised.
+        prompt: Text for a network that is told of one, the same for all images.
+        prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
+            embeddings.
+        beside: Another encoder of the same images: pixels; random, the same network untrained (random:LAYER); a
+            .safetensors file of features (FILE:TENSOR); a TorchScript file (FILE.pt:side=S); a folder or hf:// of a
+            ViT, ViT-MAE, DINOv2, CLIP or I-JEPA; timm:NAME, or a list of them.
+        allow_torchscript: Run the program in `beside` FILE.pt: trust where it comes from.
+        out: Write result.json, result.csv and figures there.
+        overwrite: Replace a result of another protocol in `out`.
+        preset: A TOML file of options, of this command and of others; those that are given come before it.
+        progress: Show a bar, in terminals and notebooks.
+
+    Raises:
+        DiffscopeError: Whatever keeps the question from being answered, in one line.
+    """
+
 def memorization(
     checkpoints: str | Path | Denoiser | Sequence[str | Path],
     data: str | Path,
@@ -511,8 +624,8 @@ def memorization(
         mirror: A training image and its mirror image count as the same.
         layer: Of the model's own features: layer by its name, or mid.
         sigma: Of the model's own features: the noise level that the network is told.
-        encoder: Compare by a TorchScript program, as SSCD for copies, Inception for `quality`; needs
-            `allow_torchscript`.
+        encoder: Compare by another encoder, as SSCD for copies, Inception for `quality`: a TorchScript file, with
+            `allow_torchscript`, or what probe `beside` takes.
         allow_torchscript: Run the program in `encoder` FILE: trust where it comes from.
         encoder_side: Side to which images are resized for `encoder`.
         encoder_features: Compare by descriptors made elsewhere: two .safetensors with one tensor [images, d] each.
@@ -634,6 +747,8 @@ def neighbors(
     latent_stats: str | Path | None = None,
     prompt: str | None = None,
     prompt_from: str | Path | None = None,
+    beside: str | Path | Sequence[str | Path] = (),
+    allow_torchscript: bool = False,
     out: str | Path | None = None,
     overwrite: bool = False,
     preset: str | Path | None = None,
@@ -642,7 +757,8 @@ def neighbors(
     """What lies near an image by the invariant part s of its features, and near a view by the residual ξ?
 
     A grid of pictures, for several checkpoints one below the other, and the share of neighbours of the query's class.
-    ICR beside it is that of diffscope icr, of two views pooled by mean, whatever --views and --pool are.
+    ICR beside it is that of diffscope icr, of two views pooled by mean, whatever --views and --pool are. --beside adds
+    the neighbours by another encoder, which sees each image as it is.
 
     Args:
         checkpoints: A checkpoint, or several of one run, or their folder.
@@ -701,6 +817,10 @@ def neighbors(
         prompt: Text for a network that is told of one, the same for all images.
         prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
             embeddings.
+        beside: Another encoder of the same images: pixels; random, the same network untrained (random:LAYER); a
+            .safetensors file of features (FILE:TENSOR); a TorchScript file (FILE.pt:side=S); a folder or hf:// of a
+            ViT, ViT-MAE, DINOv2, CLIP or I-JEPA; timm:NAME, or a list of them.
+        allow_torchscript: Run the program in `beside` FILE.pt: trust where it comes from.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
@@ -759,6 +879,8 @@ def probe(
     latent_stats: str | Path | None = None,
     prompt: str | None = None,
     prompt_from: str | Path | None = None,
+    beside: str | Path | Sequence[str | Path] = (),
+    allow_torchscript: bool = False,
     test: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -768,7 +890,8 @@ def probe(
     """Is the level of lowest ICR the one where classes are told apart best? Accuracy of a linear probe and k-NN.
 
     Labels are class folders or dataset.json. Probes see the plain image; --augment and --views are ICR's.
-    --input both adds probes of clean input. --fail-if looks at each layer's best level.
+    --input both adds probes of clean input; --beside those of another encoder, of the plain image at the network's
+    size. --fail-if looks at each layer's best level.
 
     nc1 grows and separation falls with the number of training images (train_images): compare them at equal numbers.
 
@@ -831,6 +954,10 @@ def probe(
         prompt: Text for a network that is told of one, the same for all images.
         prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
             embeddings.
+        beside: Another encoder of the same images: pixels; random, the same network untrained (random:LAYER); a
+            .safetensors file of features (FILE:TENSOR); a TorchScript file (FILE.pt:side=S); a folder or hf:// of a
+            ViT, ViT-MAE, DINOv2, CLIP or I-JEPA; timm:NAME, or a list of them.
+        allow_torchscript: Run the program in `beside` FILE.pt: trust where it comes from.
         test: Labelled images to test on.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.

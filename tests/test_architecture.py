@@ -25,10 +25,11 @@ ROWS: dict[int, set[str]] = {
     3: {"checkpoints", "sources", "moments", "distributions"},
     4: {"families", "views", "metrics"},
     5: {"extraction", "sampling"},
-    6: {"measure", "report"},
-    7: {"studies"},
-    8: {"commands"},
-    9: {"api", "cli"},
+    6: {"encoders", "report"},
+    7: {"measure"},
+    8: {"studies"},
+    9: {"commands"},
+    10: {"api", "cli"},
 }
 OUTSIDE = {"__init__", "__main__", "demo"}
 """The package's version and lazy face, `python -m`, and the folder of the demo's data: no rooms."""
@@ -56,15 +57,16 @@ MAY: dict[str, set[str]] = {
     "metrics": rows(1) | {"moments"},
     "extraction": rows(1) | {"families.base", "views", "sources.base"},
     "sampling": rows(1) | {"families.base"},
-    "measure": rows(5),
+    "encoders": rows(5),
     "report": rows(2),
-    "studies": rows(5) | {"measure"},
-    "commands": rows(7) | {"demo"},
-    "api": rows(8) | {"api"},
-    "cli": rows(9) | {"demo"},
+    "measure": rows(5) | {"encoders"},
+    "studies": rows(5) | {"encoders", "measure"},
+    "commands": rows(8) | {"demo"},
+    "api": rows(9) | {"api"},
+    "cli": rows(10) | {"demo"},
 }
 
-OPEN_FOLDERS = ("families", "sources", "metrics", "report.views", "commands")
+OPEN_FOLDERS = ("families", "sources", "metrics", "encoders", "report.views", "commands")
 
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
@@ -117,7 +119,7 @@ def study_of(module: str) -> str | None:
     return module.split(".")[1] if module.startswith("studies.") else None
 
 
-CONTAINS: dict[str, set[str]] = {"track": {"sweep"}, "probe": {"sweep", "features"}}
+CONTAINS: dict[str, set[str]] = {"track": {"sweep"}, "probe": {"sweep", "features"}, "kinship": {"features"}}
 """A question → those that it contains: a run is tracked at a level that a sweep chose."""
 
 
@@ -186,7 +188,7 @@ def text(module: str) -> str:
 
 def test_every_module_stands_in_a_room() -> None:
     rooms = {name.split(".")[0] for name in MODULES}
-    assert rooms - OUTSIDE == rows(9)
+    assert rooms - OUTSIDE == rows(10)
 
 
 def test_the_table_only_looks_down() -> None:
@@ -245,11 +247,13 @@ def test_nothing_runs_what_a_file_says(module: str) -> None:
 
 
 def test_one_place_runs_torchscript_and_asks_first() -> None:
-    """`--encoder FILE --allow-torchscript`, the one exception, is made where the refusal stands."""
+    """`FILE.pt --allow-torchscript`, the one exception: whoever takes such a file asks for the permission first."""
     ways = ("torch.jit", "torch.package", "torch.export.load", "torch.ops.load_library")
     users = {name for name in MODULES if any(way in text(name) for way in ways)}
-    assert users == {"studies.memorization.encoders"}
-    assert "add `allow_torchscript=`" in text("studies.memorization.options")
+    assert users == {"encoders.torchscript"}
+    assert "require_permission(" in text("encoders.torchscript")
+    assert "require_permission(" in text("studies.memorization.options")
+    assert "add `allow_torchscript=`" in text("options.beside")
 
 
 def test_one_place_imports_a_user_s_code_and_only_the_command_line_names_it() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from diffscope.commands.base import Gates
 from diffscope.measure.study import Study
+from diffscope.options.beside import Beside
 from diffscope.options.option import IMAGES, SPEED, STATISTICS, Argument, Option
 from diffscope.options.settings import Data, Loading, Settings, count, memory
 from diffscope.options.signature import Without
@@ -51,18 +52,20 @@ def run(
     settings: Annotated[NeighborSettings, Without(("num_levels",))],
     queries: Queries,
     loading: Loading,
+    beside: Beside,
 ) -> Study:
     """What lies near an image by the invariant part s of its features, and near a view by the residual ξ?
 
     A grid of pictures, for several checkpoints one below the other, and the share of neighbours of the query's class.
-    ICR beside it is that of diffscope icr, of two views pooled by mean, whatever --views and --pool are.
+    ICR beside it is that of diffscope icr, of two views pooled by mean, whatever --views and --pool are. --beside adds
+    the neighbours by another encoder, which sees each image as it is.
 
     Example: diffscope neighbors ckpt.pkl --data images/ --sigma 0.3 --out neighbors/
     """
     from diffscope.measure.opening import open_images
     from diffscope.studies.neighbors.neighbors import open_neighbors
 
-    return open_neighbors(checkpoints, open_images(settings, data), settings, loading, queries)
+    return open_neighbors(checkpoints, open_images(settings, data), settings, loading, queries, beside)
 
 
 def _gated(result: Any) -> Sequence[Mapping[str, Any]]:

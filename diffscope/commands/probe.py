@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from diffscope.commands.base import Gates
 from diffscope.measure.study import Study
+from diffscope.options.beside import Beside
 from diffscope.options.option import MEASURE, Option
 from diffscope.options.settings import Checkpoint, Data, Loading, Settings
 from diffscope.studies.probe.options import Probing
@@ -38,12 +39,14 @@ def run(
     settings: ProbeSettings,
     probing: Probing,
     loading: Loading,
+    beside: Beside,
     test: Test = None,
 ) -> Study:
     """Is the level of lowest ICR the one where classes are told apart best? Accuracy of a linear probe and k-NN.
 
     Labels are class folders or dataset.json. Probes see the plain image; --augment and --views are ICR's.
-    --input both adds probes of clean input. --fail-if looks at each layer's best level.
+    --input both adds probes of clean input; --beside those of another encoder, of the plain image at the network's
+    size. --fail-if looks at each layer's best level.
 
     nc1 grows and separation falls with the number of training images (train_images): compare them at equal numbers.
 
@@ -51,7 +54,7 @@ def run(
     """
     from diffscope.studies.probe.study import open_probe
 
-    return open_probe(checkpoint, data, settings, loading, probing=probing, test=test)
+    return open_probe(checkpoint, data, settings, loading, probing=probing, test=test, beside=beside)
 
 
 def _keys(values: Mapping[str, Any]) -> Collection[str]:

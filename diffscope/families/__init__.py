@@ -9,6 +9,8 @@ from types import ModuleType
 from diffscope import registry
 from diffscope.checkpoints import Checkpoint
 from diffscope.errors import CheckpointError, UnknownFamily, UsageError
+from diffscope.families._building import build_on_meta, load_weights
+from diffscope.families._facts import Facts
 from diffscope.families._foreign import kind_of
 from diffscope.families._interface import PosteriorMean, SigmaToInput
 from diffscope.families._outermost import outermost
@@ -18,14 +20,17 @@ from diffscope.families._wrapped import LiveNetwork, WrappedDenoiser, device_of,
 from diffscope.families.base import Denoiser, Match
 
 __all__ = [
+    "Facts",
     "LiveNetwork",
     "OwnNetwork",
     "PosteriorMean",
     "SigmaToInput",
     "WrappedDenoiser",
+    "build_on_meta",
     "device_of",
     "live_record",
     "load",
+    "load_weights",
     "outermost",
     "possible",
     "posterior_mean",

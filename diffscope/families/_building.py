@@ -131,7 +131,13 @@ def _dry_walk(network: WalkedNetwork, space: InputSpace, label: Tensor | None, p
         raise CheckpointError(f"{path}: the network does not fit its own input: {_short(error)}") from None
 
 
-def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: str, as_stored: bool = False) -> None:
+DIFFERS = "; say what differs with `config=KEY=VALUE`"
+"""What to do where weights do not fit a network that was built from a checkpoint's facts."""
+
+
+def load_weights(
+    network: nn.Module, tensors: Mapping[str, Tensor], path: str, as_stored: bool = False, advice: str = DIFFERS
+) -> None:
     """Gives a network on the meta device the file's weights, without gradients; all of them or none.
 
     Args:
@@ -139,11 +145,12 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: str, a
         tensors: Name → weights, each of its parameter's shape.
         path: Of the checkpoint, for messages.
         as_stored: Take the tensors themselves; else they are made float32.
+        advice: What to do where they do not fit.
 
     Raises:
         WeightsMismatch: If one is missing, surplus, of another shape or no floating-point number.
     """
-    _check_fit(network, tensors, path)
+    _check_fit(network, tensors, path, advice)
     given = {name: tensors[name] if as_stored else _placed(tensors[name].float()) for name in network.state_dict()}
     network.load_state_dict(given, assign=True)
     network.requires_grad_(False)
@@ -153,7 +160,7 @@ def _check_fit(
     network: nn.Module,
     tensors: Mapping[str, Tensor],
     path: str,
-    advice: str = "; say what differs with `config=KEY=VALUE`",
+    advice: str = DIFFERS,
 ) -> None:
     """Compares a network's parameters and buffers with the tensors of a file.
 

@@ -44,11 +44,15 @@ def diffusers_is_before(major: int, minor: int) -> bool:
     return tuple(int(part) for part in diffusers.__version__.split(".")[:2]) < (major, minor)
 
 
-def transformers_class(name: str) -> Any:
-    """Imports a class of transformers, which is installed for texts alone.
+TEXTS = "the pipeline's text encoder", "or give embeddings with `prompt_from=FILE.safetensors`"
+
+
+def transformers_class(name: str, needed: tuple[str, str] = TEXTS) -> Any:
+    """Imports a class of transformers, which is installed for texts and reference encoders alone.
 
     Args:
         name: Such as "CLIPTextModel".
+        needed: What is one of the library, and what to do without it.
 
     Returns:
         The class.
@@ -64,8 +68,8 @@ def transformers_class(name: str) -> Any:
         if error.name != "transformers":
             raise CheckpointError(f"transformers cannot be imported: {error}") from None
         raise CheckpointError(
-            "the pipeline's text encoder is one of the transformers library, which is not installed: "
-            "pip install 'diffscope[text]', or give embeddings with `prompt_from=FILE.safetensors`"
+            f"{needed[0]} is one of the transformers library, which is not installed: pip install 'diffscope[text]', "
+            f"{needed[1]}"
         ) from None
     except AttributeError:
         raise CheckpointError(

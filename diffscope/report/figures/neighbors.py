@@ -7,6 +7,7 @@ that was compared, before noise; what is compared by the mean over all views is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ CHECKPOINTS = 8
 """That one picture holds; of more, some evenly spaced."""
 PANELS = 6
 """The same of clusters."""
+ENCODERS = 6
+"""Beside the network, in one picture."""
 COLUMNS = 15
 """Thumbnails side by side that are still seen."""
 GRID_WIDTH = 7.2
@@ -41,6 +44,8 @@ def figures(result: Result) -> dict[str, canvas.Figure]:
     if result.pictures is None:
         return {}
     drawn = {"neighbors": grid_figure(result, result.pictures)}
+    if result.sections.get("beside"):
+        drawn["beside"] = beside_figure(result, result.pictures)
     if "clusters" in result.sections:
         drawn["clusters"] = clusters_figure(result, result.pictures)
     return drawn
@@ -49,17 +54,36 @@ def figures(result: Result) -> dict[str, canvas.Figure]:
 # --- the grid
 
 
-def grid_figure(result: Result, pictures: Pictures) -> canvas.Figure:
-    """Two lines a query, by s and by ξ, queries side by side where there is room; checkpoints one below the other."""
-    parts = neighbors.picked(result.sections["grid"], CHECKPOINTS)
-    k, series = result.rows[0]["k"], len(result.sections["grid"]) > 1
+def beside_figure(result: Result, pictures: Pictures) -> canvas.Figure:
+    """A line for each encoder beside the network, under those by s and ξ of the last checkpoint."""
+    last, encoders = result.sections["grid"][-1], result.sections["beside"][:ENCODERS]
+    found = {f"beside {i}": {q["image"]: q["neighbors"] for q in one["grid"]} for i, one in enumerate(encoders)}
+    queries = [
+        {**query, **{key: {"view": None, "neighbors": near.get(query["image"], [])} for key, near in found.items()}}
+        for query in last["queries"]
+    ]
+    names = [canvas.literal(canvas.shortened(Path(one["encoder"]).name, 14)) for one in encoders]
+    lines = {**neighbors.SYMBOL, **dict(zip(found, names, strict=True))}
+    return grid_figure(result, pictures, [{**last, "queries": queries}], lines)
+
+
+def grid_figure(
+    result: Result,
+    pictures: Pictures,
+    parts: Sequence[Any] | None = None,
+    lines: Mapping[str, str] = neighbors.SYMBOL,
+) -> canvas.Figure:
+    """Lines of each query, by s and by ξ, queries side by side where there is room; checkpoints one below the other."""
+    series = parts is None and len(result.sections["grid"]) > 1
+    parts = neighbors.picked(result.sections["grid"], CHECKPOINTS) if parts is None else parts
+    k = result.rows[0]["k"]
     most = max(len(part["queries"]) for part in parts)
     across = min(most, max(1, COLUMNS // (k + 2)))
     block = LABEL + 1 + APART + k * (1 + GAP)
     margin = 1.75 if series else 0.0
     width = margin + across * block + (across - 1) * APART
     line = 1 + CAPTION
-    pair = 2 * line + 0.12
+    pair = len(lines) * line + 0.12
     heights = [-(-len(part["queries"]) // across) * pair + (0.3 if series else 0.0) for part in parts]
     height = sum(heights) + (0.1 if series else 0.4)
     inch = min(GRID_WIDTH / width, 0.9)
@@ -79,8 +103,8 @@ def grid_figure(result: Result, pictures: Pictures) -> canvas.Figure:
         for number_of_query, query in enumerate(part["queries"]):
             row, column = divmod(number_of_query, across)
             left = margin + column * (block + APART)
-            for i, component in enumerate(("s", "xi")):
-                _line(axes, result, pictures, query, component, left, top + row * pair + i * line)
+            for i, (component, name) in enumerate(lines.items()):
+                _line(axes, result, pictures, query, (component, name), left, top + row * pair + i * line)
         top += size
     axes.set_xlim(-0.05, width + 0.05)
     axes.set_ylim(height, 0)
@@ -96,11 +120,19 @@ def grid_figure(result: Result, pictures: Pictures) -> canvas.Figure:
 
 
 def _line(
-    axes: canvas.Axes, result: Result, pictures: Pictures, query: Mapping[str, Any], component: str, x: float, y: float
+    axes: canvas.Axes,
+    result: Result,
+    pictures: Pictures,
+    query: Mapping[str, Any],
+    component: tuple[str, str],
+    x: float,
+    y: float,
 ) -> None:
-    """Query and neighbours by one component, from the left edge x and the upper edge y."""
-    found = query[component]
-    _text(axes, x + LABEL / 2 - 0.04, y + 0.5, neighbors.SYMBOL[component], fontsize=10)
+    """Query and neighbours by one component (its key and name), from the left edge x and the upper edge y."""
+    key, name = component
+    found = query[key]
+    look = {"fontsize": 10} if len(name) == 1 else {"fontsize": 6, "rotation": 90}
+    _text(axes, x + LABEL / 2 - 0.04, y + 0.5, name, **look)
     x += LABEL
     _thumbnail(axes, pictures[query["image"], found["view"] or 0], x, y)
     _text(axes, x + 0.5, y + 1.03, _query_caption(result, query, found["view"]), va="top", fontsize=5.5)

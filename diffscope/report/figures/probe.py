@@ -6,7 +6,7 @@ noisy input and of CSNR that of figures 1 and 6 of Wang et al., 2025, https://ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +44,13 @@ def figures(result: Result) -> dict[str, canvas.Figure]:
 def _probe_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure:
     shown = ranked(result)[:PANELS]
     windows = {window.layer: window for window in result.window}
-    handles = _probe_handles(shown, windows)
+    beside = result.sections.get("beside", ())[: len(canvas.PALETTE) - 2]
+    handles = [*_probe_handles(shown, windows), *_beside_handles(beside)]
     height = 3.9 if len(shown) == 1 else 2.6 * len(shown)
     figure = canvas.Figure(figsize=(canvas.WIDTH, height + 0.3 + canvas.legend_height(handles)))
     panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
     for axes, probe in zip(panels, shown, strict=True):
-        _probe_panel(axes, groups[probe.layer], probe, windows.get(probe.layer))
+        _probe_panel(axes, groups[probe.layer], probe, windows.get(probe.layer), beside)
         lines = _caption(probe, len(shown) > 1).split("\n")
         axes.set_title("\n".join(map(canvas.literal, lines)), loc="left", fontsize=8.5)
     _log_sigma(panels[-1], result.rows)
@@ -59,7 +60,21 @@ def _probe_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure
     return figure
 
 
-def _probe_panel(axes: canvas.Axes, rows: Sequence[Row], probe: ProbeRow, window: WindowRow | None) -> None:
+def _beside_style(i: int) -> dict[str, Any]:
+    """Of the line of an encoder beside the network, which knows no noise."""
+    i = 2 + i % (len(canvas.PALETTE) - 2)
+    return {"color": canvas.PALETTE[i], "linestyle": canvas.DASHES[i], "linewidth": 1.3}
+
+
+def _probe_panel(
+    axes: canvas.Axes,
+    rows: Sequence[Row],
+    probe: ProbeRow,
+    window: WindowRow | None,
+    beside: Sequence[Mapping[str, Any]],
+) -> None:
+    for i, encoder in enumerate(beside):
+        axes.axhline(encoder["accuracy"], **_beside_style(i), zorder=2)
     other = axes.twinx()  # above the left axes: what lies under both curves is drawn in those
     if window is not None and window.low is not None and window.high is not None and window.low < window.high:
         axes.axvspan(window.low, window.high, color=canvas.SHADE, linewidth=0, zorder=0.5)
@@ -104,6 +119,14 @@ def _caption(probe: ProbeRow, named: bool) -> str:
     if probe.rank_correlation is not None:
         parts.append(f"rank correlation {signed(probe.rank_correlation)}")
     return "\n".join([best, *(["; ".join(parts)] if parts else [])])
+
+
+def _beside_handles(beside: Sequence[Mapping[str, Any]]) -> list[Any]:
+    names = [canvas.literal(canvas.shortened(Path(encoder["encoder"]).name, 30)) for encoder in beside]
+    return [
+        canvas.Line2D([], [], **_beside_style(i), label=f"{name}, clean image ({encoder['accuracy']:.3f})")
+        for i, (name, encoder) in enumerate(zip(names, beside, strict=True))
+    ]
 
 
 def _probe_handles(shown: Sequence[ProbeRow], windows: dict[str, WindowRow]) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diffscope.report.parts import Part, Table, Text, few, table
 from diffscope.report.views.base import View
@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 
 class _View(View[Result]):
     number = "same_class"
-    names = ("checkpoint", "layer")
+    names = ("checkpoint", "layer", "encoder")
     labels = ("step", "sigma", "component")
 
     def parts(self, shown: Result, pictured: bool = False) -> Iterator[Part]:
         rows, less = few(shown.rows, "rows")
         yield table(words.columns(shown), rows, left=words.LEFT, once=words.ONCE, dropped_first=[["queries"], ["ICR"]])
+        if beside := shown.sections.get("beside"):
+            title = "By another encoder's features of the images as they are:"
+            yield table(words.beside_columns(shown), beside, left=["encoder"], title=title)
         if said := [*less, *words.notes(shown)]:
             yield Text(said)
         for title, lines in [] if pictured else words.listing(shown):
@@ -29,6 +32,10 @@ class _View(View[Result]):
             yield Table(headings, lines, left=headings, title=title)
         if finding := words.finding(shown):
             yield Text([finding])
+
+    def records(self, shown: Result) -> list[dict[str, Any]]:
+        beside = shown.sections.get("beside", ())
+        return [*super().records(shown), *({k: v for k, v in row.items() if k != "grid"} for row in beside)]
 
     def verdict(self, shown: Result) -> str:
         return words.finding(shown) or "no classes to compare"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diffscope.report.parts import MOST, Notes, Part, Text, rest, table
 from diffscope.report.text import TOLD, by_layer, number, share
@@ -19,6 +19,7 @@ DROPPED_FIRST = (["t"], ["k-NN"], ["CSNR"], ["95 % of ICR"])
 
 class _View(View[Result]):
     number = "accuracy"
+    names = ("layer", "encoder")
 
     def parts(self, shown: Result, pictured: bool = False) -> Iterator[Part]:
         rows = _best_rows(shown)
@@ -33,9 +34,20 @@ class _View(View[Result]):
             dropped_first=DROPPED_FIRST,
             beneath=[*less, *notes.footnotes()],
         )
+        if beside := shown.sections.get("beside"):
+            yield table(
+                words.beside_columns(shown),
+                beside,
+                left=["encoder"],
+                dropped_first=[["CSNR"], ["k-NN"], ["features"]],
+                title="The same probe on another encoder's features of the same images:",
+            )
         for found in words.ranked(shown)[:TOLD]:
             heading = f"{found.layer}: {words.headline(found, shown.rows)}."
             yield Text([" ".join([words.finding(shown, found), *notes.new(found.notes)])], heading)
+
+    def records(self, shown: Result) -> list[dict[str, Any]]:
+        return [*super().records(shown), *map(dict, shown.sections.get("beside", ()))]
 
     def verdict(self, shown: Result) -> str:
         best = words.ranked(shown)[0]

@@ -36,6 +36,17 @@ def columns(result: Result) -> dict[str, Callable[[Row], str]]:
     }
 
 
+def beside_columns(result: Result) -> dict[str, Callable[[Mapping[str, Any]], str]]:
+    """Headings of the table of encoders beside the network, and how a record of one fills them."""
+    return {
+        "encoder": lambda row: str(row["encoder"]),
+        "features": lambda row: f"{row['d']:,}",
+        f"same class @{result.rows[0]['k']}": lambda row: share(row["same_class"]),
+        "± SE": lambda row: share(row["same_class_se"]),
+        "chance": lambda row: share(row["chance"]),
+    }
+
+
 def several(result: Result) -> bool:
     """Whether there is more than one checkpoint."""
     return len({row["checkpoint"] for row in result.rows}) > 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from diffscope.report.text import COLUMNS, by_layer, interval, metric, number, share
 from diffscope.results import ProbeRow, Result, Row
@@ -29,6 +30,22 @@ def columns(result: Result) -> dict[str, Callable[[Row], str]]:
         shown["ensemble"] = metric("ensemble_accuracy", share)
     for key, name in noises(result).items():
         shown[f"at {name} noise"] = metric(f"accuracy_{key}", share)
+    return shown
+
+
+def beside_columns(result: Result) -> dict[str, Callable[[Mapping[str, Any]], str]]:
+    """Headings of the table of encoders beside the network, and how a record of one fills them."""
+    shown: dict[str, Callable[[Mapping[str, Any]], str]] = {
+        "encoder": lambda row: str(row["encoder"]),
+        "features": lambda row: f"{row['d']:,}",
+        "accuracy": lambda row: share(row["accuracy"]),
+        "95 % interval": lambda row: interval(row["accuracy_low"], row["accuracy_high"]),
+        "over the network's best": lambda row: f"{signed(row['difference'], 4)} ± {share(row['difference_se'])}",
+        "k-NN": lambda row: share(row["knn"]),
+        "CSNR": lambda row: number(row["csnr"]),
+    }
+    for key, name in noises(result).items():
+        shown[f"at {name} noise"] = lambda row, key=key: share(row[f"accuracy_{key}"])  # type: ignore[misc]
     return shown
 
 
@@ -103,6 +120,6 @@ def _correlations(row: ProbeRow, levels: int) -> list[str]:
     return [f"Rank correlation of accuracy over {levels} levels {', '.join(told)}."] if told else []
 
 
-def signed(value: float) -> str:
-    """A correlation with its sign."""
-    return f"{value:+.2f}".replace("-", "−")
+def signed(value: float, decimals: int = 2) -> str:
+    """A correlation or difference with its sign."""
+    return f"{value:+.{decimals}f}".replace("-", "−")

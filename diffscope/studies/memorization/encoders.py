@@ -1,17 +1,12 @@
-"""Features of images for copies and quality: the model's own, a TorchScript encoder's, or descriptors from a file.
+"""Features of images for copies and quality: the model's own, a reference encoder's, or descriptors from a file.
 
 SSCD, made for this task: Pizzi et al., "A Self-Supervised Descriptor for Image Copy Detection", 2022,
 https://arxiv.org/abs/2202.10261. Samples whose cosine with a training image is above 0.5 were counted as copies by
 Somepalli et al., "Diffusion Art or Digital Forgery?", 2023, https://arxiv.org/abs/2212.03860.
-
-A TorchScript file is a program: to use it is to run it. This is the one place where diffscope runs what a file says,
-and only where the user allows it in so many words.
 """
 
 from __future__ import annotations
 
-import hashlib
-import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
@@ -20,15 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from diffscope.encoders import Encoder as Reference
+from diffscope.encoders.base import HeldImages
 from diffscope.errors import DataError
 from diffscope.extraction import Extractor, Inputs, not_finite
 from diffscope.measure.job import Job
-from diffscope.sources.base import Source, Target
 
 PUBLISHED_THRESHOLD = 0.5
-SIDE = 288
-"""To which SSCD's images are resized."""
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CENTRED_ON = 1000
 """Training images whose mean feature is taken for that of all."""
 
@@ -76,7 +69,7 @@ class OwnFeatures(Encoder):
     def features(self, images: np.ndarray, labels: np.ndarray | None) -> Tensor:
         """Those of the job's layer at its noise level."""
         plan = replace(self.job.plan, workers=0)
-        held = _Held(self.job.source, images, labels)
+        held = HeldImages(self.job.source, images, labels)
         extractor = Extractor(self.job.denoiser, Inputs(held, plan), plan)
         features = torch.cat([found.z[:, 0] for found in extractor.run(range(len(images)))])
         if not bool(features.isfinite().all()):
@@ -84,95 +77,15 @@ class OwnFeatures(Encoder):
         return features
 
 
-class _Held(Source):
-    """Images at the model's size, in memory."""
+class ReferenceFeatures(Encoder):
+    """Those of a reference encoder."""
 
-    def __init__(self, origin: Source, images: np.ndarray, labels: np.ndarray | None) -> None:
-        self.path, self.kind, self.images, self.labels = origin.path, origin.kind, images, labels
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def name(self, index: int) -> str:
-        return str(index)
-
-    def read(self, index: int, target: Target) -> np.ndarray:
-        image: np.ndarray = self.images[index]
-        return image
-
-    def size(self, index: int) -> int:
-        return int(self.images[index].nbytes)
-
-    def checksum(self, index: int) -> int:
-        raise NotImplementedError("no result names these images")
-
-
-class ScriptEncoder(Encoder):
-    """A TorchScript program: float32 (n, 3, side, side), normalised as for ImageNet → (n, d).
-
-    Inception as it is published for FID in this form (https://github.com/NVlabs/stylegan3) takes uint8 images of any
-    size and brings them to its own, and gives the features that FID is of where it is asked to `return_features`. A
-    program that can be asked so is given images in this way.
-
-    Args:
-        path: The file.
-        side: To which images are resized, 288 where it is None; a program that does that itself takes no other.
-        device: Where it runs.
-        batch_size: Images at a time.
-    """
-
-    def __init__(self, path: str, side: int | None, device: str, batch_size: int) -> None:
-        self.path, self.device, self.batch_size = path, device, batch_size
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch calls the format old, which is no news to who was given a file
-                self._program = torch.jit.load(path, map_location=device).eval()  # type: ignore[no-untyped-call]
-        except (OSError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:120]
-            raise DataError(f"`encoder={path}`: cannot be read as TorchScript ({reason})") from None
-        self._for_fid = any(argument.name == "return_features" for argument in self._program.forward.schema.arguments)
-        if self._for_fid and side is not None:
-            raise DataError(f"`encoder={path}`: brings images to its own size; leave `encoder_side={side}` out")
-        self.side = side or SIDE
+    def __init__(self, encoder: Reference) -> None:
+        self.encoder = encoder
 
     def features(self, images: np.ndarray, labels: np.ndarray | None) -> Tensor:
-        """What the program gives."""
-        whole = torch.from_numpy(images)
-        found = torch.cat([self._described(part) for part in torch.split(whole, self.batch_size)])
-        if not bool(found.isfinite().all()):
-            raise DataError(f"`encoder={self.path}`: gives descriptors that are not finite; nothing can be compared")
-        return found
-
-    def _described(self, images: Tensor) -> Tensor:
-        x = images.to(self.device)
-        x = x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
-        if not self._for_fid:
-            x = functional.interpolate(x.float() / 255, (self.side, self.side), mode="bilinear", antialias=True)
-            x = (x - x.new_tensor(IMAGENET_MEAN)[:, None, None]) / x.new_tensor(IMAGENET_STD)[:, None, None]
-        try:
-            with torch.inference_mode():
-                found = self._program(x, return_features=True) if self._for_fid else self._program(x)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[-160:]
-            raise DataError(
-                f"`encoder={self.path}`: fails on images {list(x.shape)} ({reason}); is `encoder_side=` right?"
-            ) from None
-        if not (isinstance(found, Tensor) and found.dim() == 2 and len(found) == len(x)):
-            shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise DataError(f"`encoder={self.path}`: gives {shape} for {len(x)} images; expected [{len(x)}, d]")
-        return found.float()
-
-
-def file_hash(path: str) -> str:
-    """sha256; DataError where it cannot be read."""
-    digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            while part := file.read(1 << 20):
-                digest.update(part)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}; expected the descriptors or the encoder there") from None
-    return digest.hexdigest()
+        """What the encoder gives."""
+        return self.encoder.features(images)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from diffscope import __version__
 from diffscope.cache.store import write_atomically
+from diffscope.encoders import Network, Setting, open_encoder
 from diffscope.errors import DataError, UsageError
 from diffscope.extraction import target_of
 from diffscope.families.base import Denoiser
@@ -48,7 +49,7 @@ from diffscope.studies.memorization.encoders import (
     Encoder,
     FileDescriptors,
     OwnFeatures,
-    ScriptEncoder,
+    ReferenceFeatures,
     read_descriptors,
 )
 from diffscope.studies.memorization.options import Choices
@@ -81,10 +82,10 @@ class Memorization(Series):
     """Of a checkpoint in memory, which has no record."""
     _training: TrainingImages | None = field(default=None, init=False)
     _quality: Quality | None = field(default=None, init=False)
-    _script: ScriptEncoder | None = field(default=None, init=False)
+    _reference: ReferenceFeatures | None = field(default=None, init=False)
     _tables: FileDescriptors | None = field(default=None, init=False)
     _described: dict[tuple[int, bool], Tensor] = field(default_factory=dict, init=False)
-    """By a script, of training images: they are the same for all checkpoints."""
+    """By a reference encoder, of training images: they are the same for all checkpoints."""
 
     @property
     def unit(self) -> str:
@@ -136,8 +137,21 @@ class Memorization(Series):
             self._quality = Quality(choices, self.source, self.holdout, judge, step)
         return self._quality
 
+    def _opened_reference(self, job: Job) -> ReferenceFeatures:
+        """Opens the encoder that the user named, once."""
+        if self._reference is None:
+            choices, plan = self.choices, job.plan
+            assert choices.encoder is not None
+            side = "" if choices.encoder_side is None else f":side={choices.encoder_side}"
+            network = Network(job.denoiser, plan, self.source)
+            setting = Setting(plan.device, plan.batch_size, choices.allow_torchscript, network, "encoder")
+            self._reference = ReferenceFeatures(open_encoder(choices.encoder + side, setting))
+        return self._reference
+
     def _shared(self, job: Job) -> dict[str, Any]:
-        return shared_protocol(job, self.choices, self._opened_quality().about if self.choices.quality else None)
+        named = None if self.choices.encoder is None else self._opened_reference(job).encoder.protocol()
+        quality = self._opened_quality().about(named) if self.choices.quality else None
+        return shared_protocol(job, self.choices, named, quality)
 
     def _records_folder(self, job: Job) -> Path:
         return self._place() / f"memorization-{self._shared(job)['hash'][:16]}"
@@ -156,12 +170,11 @@ class Memorization(Series):
         """Opens the encoder before any sample is drawn: it may be of no use."""
         choices = self.choices
         if choices.encoder is not None:
-            side, batch = choices.encoder_side, job.plan.batch_size
-            self._script = ScriptEncoder(choices.encoder, side, job.plan.device, batch)
+            self._opened_reference(job)
         if choices.encoder_features is not None:
             self._tables = read_descriptors(choices.encoder_features, choices.samples, len(self.source))
         if choices.quality:
-            self._opened_quality().begin(self._script)
+            self._opened_quality().begin(self._reference)
 
     def _measure(self, job: Job, snapshot: Snapshot, listener: Listener) -> Answer:
         sha, is_file = job.checkpoint.sha256(), self.network is None
@@ -268,8 +281,8 @@ class Memorization(Series):
 
     def _encoder_of(self, job: Job, training: TrainingImages) -> Encoder:
         if self.choices.copies_in == "encoder":
-            assert self._script is not None
-            return self._script
+            assert self._reference is not None
+            return self._reference
         own, some = OwnFeatures(job), np.sort(job.indices[:CENTRED_ON])
         indices, images = training.at(some)
         own.centre_on(images, _labels(self.source, indices))
@@ -281,7 +294,7 @@ class Memorization(Series):
             return self._described[key]
         flipped = np.ascontiguousarray(images[..., ::-1]) if mirrored else images
         found = encoder.describe(flipped, _labels(self.source, indices))
-        if encoder is self._script and sum(kept.nbytes for kept in self._described.values()) < KEEP:
+        if encoder is self._reference and sum(kept.nbytes for kept in self._described.values()) < KEEP:
             self._described[key] = found
         return found
 

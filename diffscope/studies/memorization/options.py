@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from diffscope.errors import UsageError
+from diffscope.options.beside import program_of, require_permission
 from diffscope.options.option import IMAGES, MEASURE, OUTPUT, SPEED, STATISTICS, Declared, Option
 from diffscope.options.settings import Device, MaxPixels, Precision, Settings, StepFrom
 
@@ -53,8 +54,9 @@ class Choices(Declared):
     encoder: Annotated[
         str | None,
         Option(
-            "Compare by a TorchScript program, as SSCD for copies, Inception for --quality; needs --allow-torchscript.",
-            metavar="FILE",
+            "Compare by another encoder, as SSCD for copies, Inception for --quality: a TorchScript file, with "
+            "--allow-torchscript, or what probe --beside takes.",
+            metavar="ENCODER",
             shown="",
             path=True,
         ),
@@ -130,13 +132,13 @@ class Choices(Declared):
     def __post_init__(self) -> None:
         """Checks which choices go together."""
         super().__post_init__()
-        if self.encoder is not None and not self.allow_torchscript:
-            raise UsageError(
-                f"`encoder={self.encoder}`: a TorchScript file is a program, and to use it is to run it, which "
-                "diffscope does with no file unless told to; if you trust where it comes from, add `allow_torchscript=`"
-            )
-        if self.allow_torchscript and self.encoder is None:
+        program = None if self.encoder is None else program_of(self.encoder)
+        if self.encoder is not None and program is not None:
+            require_permission(self.encoder, "encoder", self.allow_torchscript)
+        if self.allow_torchscript and program is None:
             raise UsageError("`allow_torchscript=` is for `encoder=FILE`, which is not given")
+        if self.encoder_side is not None and (program is None or program[1] is not None):
+            raise UsageError("`encoder_side=` is for `encoder=FILE`, a TorchScript file, which is not given")
         self._check_space()
         self._check_quality()
         self._check_threshold()
@@ -163,8 +165,6 @@ class Choices(Declared):
                 f"`{which}` needs a noise level: `sigma=S`, such as the one that a sweep recommends"
                 + ("" if self.space == "features" else ", or `encoder=FILE`")
             )
-        if self.encoder_side is not None and self.encoder is None:
-            raise UsageError("`encoder_side=` is for `encoder=FILE`, which is not given")
 
     def _check_quality(self) -> None:
         given = {"features_of": self.features_of is not None, "holdout": self.holdout is not None}

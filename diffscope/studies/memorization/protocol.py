@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from diffscope.encoders.base import hash_of_file
 from diffscope.measure.job import Job
 from diffscope.protocol import digest
-from diffscope.studies.memorization.encoders import SIDE, file_hash
 from diffscope.studies.memorization.options import Choices
 from diffscope.studies.memorization.samples import sampler
 
@@ -20,12 +20,15 @@ SHARED = (
 """Fields of a job's protocol that matter here."""
 
 
-def shared_protocol(job: Job, choices: Choices, quality: dict[str, Any] | None) -> dict[str, Any]:
+def shared_protocol(
+    job: Job, choices: Choices, named: dict[str, Any] | None, quality: dict[str, Any] | None
+) -> dict[str, Any]:
     """As JSON with its hash.
 
     Args:
         job: Of any of the checkpoints.
         choices: What is drawn, and what counts as a copy.
+        named: The protocol of the encoder that the user named, or None.
         quality: What the quality of samples depends on beside that; None where it is not asked for.
     """
     base = job.protocol.shared().to_json()
@@ -42,10 +45,9 @@ def shared_protocol(job: Job, choices: Choices, quality: dict[str, Any] | None) 
     if choices.copies_in == "features":
         fields |= {"layers": base["layers"], "sigmas": base["sigmas"]}
     if choices.copies_in == "encoder":
-        assert choices.encoder is not None
-        fields |= {"encoder_file": file_hash(choices.encoder), "encoder_side": choices.encoder_side or SIDE}
+        fields["reference"] = named
     if choices.encoder_features is not None:
-        fields["encoder_features"] = [file_hash(path) for path in choices.encoder_features]
+        fields["encoder_features"] = [hash_of_file(path) for path in choices.encoder_features]
     if quality is not None:
         fields["quality"] = quality
     return {**fields, "hash": digest(fields)}

@@ -22,7 +22,7 @@ from diffscope.measure.job import Job
 from diffscope.protocol import digest
 from diffscope.sources.base import Source
 from diffscope.studies.memorization.copies import CHUNK_BYTES, SeenImages, pieces
-from diffscope.studies.memorization.encoders import Encoder, OwnFeatures, ScriptEncoder, file_hash
+from diffscope.studies.memorization.encoders import Encoder, OwnFeatures, ReferenceFeatures
 from diffscope.studies.memorization.feature_files import FeatureFiles
 from diffscope.studies.memorization.options import Choices
 from diffscope.studies.memorization.references import HELD_OUT, References
@@ -57,10 +57,11 @@ class Quality:
     judge: Job | None
     step: int | None = None
     _encoder: Encoder | None = field(default=None, init=False)
+    _named: Told | None = field(default=None, init=False)
     _references: dict[str, References] = field(default_factory=dict, init=False)
     """Of the training images under "", of held-out ones under HELD_OUT."""
 
-    def begin(self, named: ScriptEncoder | None) -> None:
+    def begin(self, named: ReferenceFeatures | None) -> None:
         """Chooses what describes images: the one place where quality meets encoders.
 
         Args:
@@ -72,9 +73,13 @@ class Quality:
         else:
             self._encoder = named
 
-    @property
-    def about(self) -> Told:
-        """What the numbers depend on beside checkpoint, samples and training images, for protocols."""
+    def about(self, named: Told | None) -> Told:
+        """What the numbers depend on beside checkpoint, samples and training images, for protocols.
+
+        Args:
+            named: The protocol of the encoder that the user named, or None.
+        """
+        self._named = named
         held_out = None if self.holdout is None else self.holdout.fingerprint(range(len(self.holdout)))
         own = {"num_references": self.choices.num_references, "holdout": held_out, "version": VERSION}
         return {**self._space, **own, "precision_k": PRECISION_K, "density_k": DENSITY_K}
@@ -83,8 +88,8 @@ class Quality:
     def _space(self) -> Told:
         """What features depend on beside the images."""
         if self.judge is None:
-            assert self.choices.encoder is not None
-            return {"encoder_file": file_hash(self.choices.encoder), "encoder_side": self.choices.encoder_side}
+            assert self._named is not None
+            return {"reference": self._named}
         denoiser, plan = self.judge.denoiser, self.judge.plan
         return {
             "features_of": self.judge.checkpoint.sha256(),

@@ -21,10 +21,12 @@ import torch
 from diffscope import __version__
 from diffscope.cache.sizes import in_bytes
 from diffscope.cache.store import Parts
+from diffscope.encoders import Encoder
 from diffscope.errors import EstimationError, MemoryLimit, NeedTwoViews, StoreError, UsageError
 from diffscope.extraction import Plan, target_of
 from diffscope.families.base import Denoiser
 from diffscope.measure.description import described_data
+from diffscope.measure.encoding import open_encoders, protocol_of_encoders, seconds_of
 from diffscope.measure.estimate import Estimate, of_job, passes_a_second
 from diffscope.measure.job import Job, prepare
 from diffscope.measure.memory import half_of_memory
@@ -32,10 +34,13 @@ from diffscope.measure.progress import Listener
 from diffscope.measure.run import measure
 from diffscope.measure.series import Answer, Series, find
 from diffscope.measure.snapshots import Snapshot
+from diffscope.measure.study import Finished
+from diffscope.options.beside import Beside
 from diffscope.options.settings import Loading, Settings
 from diffscope.protocol import digest
 from diffscope.results import Result, Row
 from diffscope.sources.base import Source, Target
+from diffscope.studies.neighbors.beside import check_room, encoder_row, named
 from diffscope.studies.neighbors.choices import split
 from diffscope.studies.neighbors.options import Queries
 from diffscope.studies.neighbors.search import Footprint, QuerySplit, Search, footprint
@@ -71,6 +76,11 @@ class Neighbors(Series):
 
     choices: Queries
     images: QuerySplit
+    beside: Beside = field(default_factory=Beside)
+    """Encoders whose neighbours are looked at as well."""
+    _encoders: tuple[Encoder, ...] | None = field(default=None, init=False)
+    _job: Job | None = field(default=None, init=False)
+    """Of the first checkpoint, beside which the encoders stand."""
     _drawing: tuple[Target, Plan] | None = field(default=None, init=False)
     """What draws the images as the first network takes them."""
     _finished: Path | None = field(default=None, init=False)
@@ -85,6 +95,36 @@ class Neighbors(Series):
     def each(self) -> float:
         """Those of the search; those that measure ICR are few beside them and not counted."""
         return float((len(self.images.queries) + len(self.images.others)) * self.settings.views)
+
+    @property
+    def total(self) -> float:
+        """With an image of an encoder counted as a pass."""
+        images = len(self.images.queries) + len(self.images.others)
+        return super().total + images * len(self.beside.beside)
+
+    def run(self, folder: Path | None, listener: Listener) -> Finished:
+        """All checkpoints, then the encoders beside them."""
+        finished = super().run(folder, listener)
+        if not self._encoders:
+            return finished
+        assert self._job is not None
+        assert isinstance(finished.result, Result)
+        parts = Parts(self._place(), digest({"beside": self._shared(self._job)["hash"]}))
+        parts.claim(listener.say)
+        unreadable = [entry["file"] for entry in self.in_order()[0][1].data["skipped"]]
+        rows = [
+            encoder_row(encoder, self._job, self.images, unreadable, self.choices.k, parts, listener)
+            for encoder in self._encoders
+        ]
+        target, plan = target_of(self._job.denoiser), self._job.plan
+        seen = finished.result.pictures
+        more = {(image, 0): thumbnail(self.source, target, plan, image, 0) for image in named(rows)}
+
+        def forget() -> None:
+            finished.forget()
+            parts.clear()
+
+        return Finished(replace(finished.result, pictures={**more, **seen}).having(beside=tuple(rows)), forget)
 
     def result(self) -> Result:
         """Of the checkpoints taken so far; CheckpointError where none could be."""
@@ -118,24 +158,32 @@ class Neighbors(Series):
         return replace(job, indices=np.array([*self.images.queries, *self.images.others]))
 
     def _shared(self, job: Job) -> dict[str, Any]:
-        return protocol_of(job, self.images, self.choices, self.is_series)
+        if self._encoders is None:
+            self._encoders = open_encoders(job, self.beside)
+            check_room(self._encoders, job, len(job.indices))
+        return protocol_of(job, self.images, self.choices, self.is_series, self._encoders)
 
     def _records_folder(self, job: Job) -> Path:
-        self._finished = self._place() / f"neighbors-{self._shared(job)['hash'][:16]}"
+        own = protocol_of(job, self.images, self.choices, self.is_series)["hash"]
+        self._finished = self._place() / f"neighbors-{own[:16]}"
         return self._finished
 
     def _estimate(self, job: Job) -> Estimate:
         need = self._footprint(job)
-        seconds = self.total / passes_a_second(job)
+        seconds = super().total / passes_a_second(job)
         count = len(self.snapshots)
-        return of_job(job, int(self.total), need.memory, need.disk, seconds, self._shared(job), count)
+        shared, encoders = self._shared(job), self._encoders or ()
+        images = len(job.indices)
+        seconds += seconds_of(encoders, job, images)
+        disk = need.disk + 4 * images * sum(encoder.dims for encoder in encoders)
+        return of_job(job, int(self.total), need.memory, disk, seconds, shared, count)
 
     def _footprint(self, job: Job) -> Footprint:
         d = job.plan.width(job.plan.layers[0])
         return footprint(len(self.images.queries), len(self.images.others), job.plan.views, d, self.choices.k)
 
     def _begin(self, job: Job) -> None:
-        self._drawing = target_of(job.denoiser), job.plan
+        self._drawing, self._job = (target_of(job.denoiser), job.plan), job
         _check_room(job, self.images, self.choices, self._place(), self.listener)
 
     def _measure(self, job: Job, snapshot: Snapshot, listener: Listener) -> Answer:
@@ -155,7 +203,12 @@ class Neighbors(Series):
 
 
 def open_neighbors(
-    checkpoints: Sequence[str | Denoiser], source: Source, settings: Settings, loading: Loading, choices: Queries
+    checkpoints: Sequence[str | Denoiser],
+    source: Source,
+    settings: Settings,
+    loading: Loading,
+    choices: Queries,
+    beside: Beside | None = None,
 ) -> Neighbors:
     """One checkpoint or several of one run, or their folder; no image is read yet.
 
@@ -165,6 +218,7 @@ def open_neighbors(
         settings: With one noise level and one layer.
         loading: How checkpoints are read.
         choices: Whose neighbours, and how many.
+        beside: Encoders whose neighbours are looked at as well.
 
     Raises:
         UsageError: If settings or queries are none that this question takes.
@@ -184,12 +238,15 @@ def open_neighbors(
         network=network,
         choices=choices,
         images=images,
+        beside=beside or Beside(),
     )
     study.leave_out(left_out)
     return study
 
 
-def protocol_of(job: Job, images: QuerySplit, choices: Queries, series: bool = False) -> dict[str, Any]:
+def protocol_of(
+    job: Job, images: QuerySplit, choices: Queries, series: bool = False, encoders: Sequence[Encoder] = ()
+) -> dict[str, Any]:
     """What the neighbours depend on, with its hash; of a series without the checkpoint."""
     own = job.protocol.shared() if series else job.protocol
     fields = {key: value for key, value in own.to_json().items() if key != "hash"}
@@ -204,6 +261,7 @@ def protocol_of(job: Job, images: QuerySplit, choices: Queries, series: bool = F
         "shown": list(images.shown),
         "clusters": choices.clusters,
     }
+    fields |= protocol_of_encoders(encoders)
     return {**fields, "hash": digest(fields)}
 
 

@@ -24,6 +24,7 @@ from diffscope.measure.progress import Listener
 from diffscope.measure.run import check_unreadable
 from diffscope.measure.snapshots import Snapshot
 from diffscope.studies.neighbors.nearest import CHUNK, Nearest
+from diffscope.studies.neighbors.shares import class_shares
 from diffscope.views import Augmentation
 
 BLOCK = 64 << 20
@@ -298,26 +299,8 @@ class Search:
         self, queries: Sequence[int], nearest: Nearest, used: Sequence[int]
     ) -> tuple[dict[str, Any], list[str]]:
         """Share of neighbours that are of the query's class, its standard error over queries, and chance."""
-        labels, k = self.job.source.labels, self.k
-        nulls = {"k": k, "same_class": None, "same_class_se": None, "chance": None}
-        if labels is None:
-            return {**nulls, "queries": 0}, [
-                "no_labels: same_class needs classes: class folders, or labels beside the images"
-            ]
-        counted = set(self.images.counted)
-        rows = [row for row, image in enumerate(queries) if image in counted]
-        own = labels[[queries[row] for row in rows]]
-        found = labels[(nearest.items[rows] // self.views).cpu().numpy()]
-        shares = (found == own[:, None]).mean(1)
-        among = dict(zip(*np.unique(labels[list(used)], return_counts=True), strict=True))
-        chance = float(np.mean([(among[label] - 1) / (len(used) - 1) for label in own]))
-        notes, error = [], None
-        if len(shares) > 1:
-            error = float(shares.std(ddof=1) / np.sqrt(len(shares)))
-        else:
-            notes.append("one_query: the standard error of one query is not known; raise `num_queries=`")
-        found_share = {"same_class": float(shares.mean()), "same_class_se": error, "chance": chance}
-        return {"k": k, **found_share, "queries": len(shares)}, notes
+        found = (nearest.items // self.views).cpu().numpy()
+        return class_shares(self.job.source.labels, queries, found, set(self.images.counted), used)
 
     def _named(self, image: int) -> dict[str, Any]:
         source = self.job.source

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from diffscope.encoders import Encoder
 from diffscope.errors import DataError, MemoryLimit
 from diffscope.families.base import Denoiser
+from diffscope.measure.encoding import protocol_of_encoders
 from diffscope.measure.job import Job, prepare
 from diffscope.measure.memory import half_of_memory, total_passes
 from diffscope.protocol import digest
@@ -44,12 +46,19 @@ class Probe:
     job: Job
     probing: Probing
     kinds: tuple[Kind, ...]
+    encoders: tuple[Encoder, ...] = ()
+    """Those whose features of the same images are probed beside the network's."""
+
+    @property
+    def images(self) -> int:
+        """Those that are probed, of training and test."""
+        return sum(len(job.indices) for job in self.kinds[0][1:] if job is not None)
 
     @property
     def passes(self) -> int:
-        """Forward passes, for a progress bar."""
+        """Forward passes, for a progress bar; one of an encoder counts as one of the network."""
         jobs = [job for kind in self.kinds for job in (kind.train, kind.test) if job is not None]
-        return total_passes(self.job) + sum(map(total_passes, jobs))
+        return total_passes(self.job) + sum(map(total_passes, jobs)) + self.images * len(self.encoders)
 
     def protocol(self) -> dict[str, Any]:
         """That of ICR, what else the accuracies depend on, and the hash of both."""
@@ -61,11 +70,18 @@ class Probe:
         }
         if test is not None:
             chosen |= {"test_share": None, "test_data": test.protocol.data}
-        record = {**base, "probe": {"version": VERSION, **chosen}}
+        record = {**base, "probe": {"version": VERSION, **chosen}, **protocol_of_encoders(self.encoders)}
         return {**record, "hash": digest(record)}
 
 
-def plan(job: Job, probing: Probing, test: Source | None = None, *, both: bool = False) -> Probe:
+def plan(
+    job: Job,
+    probing: Probing,
+    test: Source | None = None,
+    *,
+    both: bool = False,
+    encoders: tuple[Encoder, ...] = (),
+) -> Probe:
     """Cheap, and before any image is read; DataError where labels are missing, MemoryLimit."""
     for source in (job.source, *([] if test is None else [test])):
         if source.labels is None:
@@ -96,7 +112,7 @@ def plan(job: Job, probing: Probing, test: Source | None = None, *, both: bool =
     if probing.posterior:
         posterior = PosteriorMean(job.denoiser)
         kinds.append(kind("posterior_", posterior, job.plan.input, (posterior.default_layer,)))
-    found = Probe(job, probing, tuple(kinds))
+    found = Probe(job, probing, tuple(kinds), encoders)
     _check_memory(found)
     test_job = found.kinds[0].test
     parted(found, _labels_of(found.kinds[0].train), None if test_job is None else _labels_of(test_job))
@@ -113,8 +129,9 @@ def _labels_of(job: Job) -> Labels:
 def _check_memory(probe: Probe) -> None:
     """The features of one layer at one level, standardised, and the solver's copies."""
     copies = {"sklearn": 4 * 4, "torch": 2 * 4 + 3 * 8}[probe.probing.solver]
-    widest = max(kind.train.plan.width(layer) for kind in probe.kinds for layer in kind.train.plan.layers)
-    images = sum(len(job.indices) for job in probe.kinds[0][1:] if job is not None)
+    widths = [kind.train.plan.width(layer) for kind in probe.kinds for layer in kind.train.plan.layers]
+    widest = max(*widths, *(encoder.dims for encoder in probe.encoders), 0)
+    images = probe.images
     need = images * widest * copies
     limit = probe.job.settings.max_memory or half_of_memory()
     if need > limit:

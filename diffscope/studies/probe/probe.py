@@ -16,26 +16,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
 from diffscope import __version__
-from diffscope.cache.store import Arrays, Parts, Records, cache_folder, checksum_of_file
+from diffscope.cache.store import Arrays, Parts, cache_folder
 from diffscope.errors import EstimationError, NonFinite
 from diffscope.measure.description import described_checkpoint, described_data
 from diffscope.measure.estimate import Estimate, estimate, of_job
 from diffscope.measure.job import Job
-from diffscope.measure.memory import total_passes
 from diffscope.measure.progress import Listener
 from diffscope.measure.rows import null_row
 from diffscope.numerics import rank_correlation
 from diffscope.ranks import world
 from diffscope.results import ProbeRow, Result, Row, WindowRow
 from diffscope.studies.features import export as export_module
-from diffscope.studies.features.export import export
+from diffscope.studies.features.kept import features_path, keep_features
 from diffscope.studies.probe import class_metrics, classifiers
 from diffscope.studies.probe.class_metrics import Labels
 from diffscope.studies.probe.plan import Kind, Probe, noise_name, parted
@@ -69,16 +68,16 @@ def run(
         return result, forget_blocks
     sets, done, number = [], parts.finished(), 0
     for kind in probe.kinds:
-        data = _labelled_features(probe, kind, parts.folder)
+        data = labelled_features(probe, kind, parts.folder)
         sets.append(data)
         for layer in kind.layers:
             first = number
             for level in range(len(probe.job.levels)):
                 if number not in done:
-                    parts.write(number, *_fitted(probe, data, layer, level))
+                    parts.write(number, *fitted(probe, data, layer, level))
                 number += 1
             found = [(parts.read(part, ""), parts.record(part)) for part in range(first, number)]
-            for level, (values, told, correct) in enumerate(_rows(probe, kind, data, found)):
+            for level, (values, told, correct) in enumerate(values_of(probe, kind, data, found)):
                 sigma = probe.job.levels[level].sigma
                 same = [layer] if kind.prefix != "posterior_" else probe.kinds[0].layers
                 for name in same:
@@ -155,6 +154,17 @@ def _without_icr(job: Job, rows: tuple[Row, ...]) -> Result:
     )
 
 
+class Probed(Protocol):
+    """Features of labelled images, by layer and level."""
+
+    @property
+    def labels(self) -> Labels:
+        """[images]."""
+
+    def read(self, layer: str, level: int) -> NDArray[np.float32]:
+        """[images, d]."""
+
+
 class FeatureFile:
     """What `export` wrote, a layer and level at a time."""
 
@@ -177,8 +187,8 @@ class FeatureFile:
 class Data:
     """Labelled features, parted into training and test."""
 
-    train: FeatureFile
-    test: FeatureFile | None
+    train: Probed
+    test: Probed | None
     classes: NDArray[np.int64]
     """Labels [K] of the source, ascending; what follows counts 0…K−1 in this order."""
     labels: Labels
@@ -197,39 +207,21 @@ class Data:
 
 def _export(kind: Kind, folder: Path, listener: Listener) -> None:
     for job in (kind.train, kind.test):
-        if job is None:
-            continue
-        path, records = _path(job, folder), Records(folder, listener.say)
-        if world().lead(partial(_is_exported, path, records, listener)):
-            listener.advance(total_passes(job))
-        else:
-            export(job, path, listener)
-            world().lead(partial(records.write, path.stem, {"file": checksum_of_file(path)}))
+        if job is not None:
+            keep_features(job, folder, listener)
 
 
-def _is_exported(path: Path, records: Records, listener: Listener) -> bool:
-    if not path.exists() or (record := records.read(path.stem)) is None:
-        return False
-    if record["file"] != checksum_of_file(path):
-        listener.say(f"{path}: damaged on disk; these features are computed again")
-        return False
-    return True
-
-
-def _path(job: Job, folder: Path) -> Path:
-    return folder / f"features-{job.protocol.hash()[:16]}.safetensors"
-
-
-def _labelled_features(probe: Probe, kind: Kind, folder: Path) -> Data:
-    train = FeatureFile(_path(kind.train, folder))
-    test = None if kind.test is None else FeatureFile(_path(kind.test, folder))
+def labelled_features(probe: Probe, kind: Kind, folder: Path) -> Data:
+    """Features and labels of a kind, parted."""
+    train = FeatureFile(features_path(kind.train, folder))
+    test = None if kind.test is None else FeatureFile(features_path(kind.test, folder))
     labels, test_labels, positions = parted(probe, train.labels, None if test is None else test.labels)
     classes = np.unique(labels)
     encoded, test_encoded = (np.searchsorted(classes, part) for part in (labels, test_labels))
     return Data(train, test, classes, encoded, test_encoded, positions)
 
 
-def _fitted(probe: Probe, data: Data, layer: str, level: int) -> tuple[Arrays, dict[str, object]]:
+def fitted(probe: Probe, data: Data, layer: str, level: int) -> tuple[Arrays, dict[str, object]]:
     """Everything that one layer at one level is asked for, but what several levels have to say together."""
     probing, plan = probe.probing, probe.job.plan
     z, test = data.read(layer, level)
@@ -285,7 +277,7 @@ def _companions(
     return values, notes
 
 
-def _rows(
+def values_of(
     probe: Probe, kind: Kind, data: Data, found: Sequence[tuple[Arrays, Mapping[str, Any]]]
 ) -> Iterator[tuple[dict[str, Any], list[str], NDArray[np.bool_]]]:
     """Values of one layer's levels under their keys, notes, and which test images the probe got right."""

@@ -7,11 +7,14 @@ from pathlib import Path
 
 from diffscope.families.base import Denoiser
 from diffscope.measure.cautions import warnings_of
+from diffscope.measure.encoding import open_encoders
 from diffscope.measure.estimate import Estimate
 from diffscope.measure.opening import open_images, open_job
 from diffscope.measure.progress import Listener
 from diffscope.measure.study import Finished
+from diffscope.options.beside import Beside
 from diffscope.options.settings import Loading, Settings
+from diffscope.studies.probe.beside import add_encoders, estimate_encoders
 from diffscope.studies.probe.options import Probing
 from diffscope.studies.probe.plan import Probe, plan
 from diffscope.studies.probe.probe import estimate_probe, run
@@ -25,6 +28,7 @@ def open_probe(
     *,
     probing: Probing,
     test: str | None = None,
+    beside: Beside | None = None,
 ) -> ProbeStudy:
     """Opens labelled images and a checkpoint.
 
@@ -35,6 +39,7 @@ def open_probe(
         loading: How to read the checkpoint.
         probing: How features are probed.
         test: Labelled images to test on.
+        beside: Encoders that are probed beside the network.
 
     Raises:
         DataError: Where images have no labels.
@@ -43,7 +48,9 @@ def open_probe(
     both = settings.input == "both"
     settings = replace(settings, input="noisy") if both else settings
     job = open_job(checkpoint, open_images(settings, data), settings, loading)
-    return ProbeStudy(plan(job, probing, None if test is None else open_images(settings, test), both=both))
+    tested = None if test is None else open_images(settings, test)
+    encoders = open_encoders(job, beside or Beside())
+    return ProbeStudy(plan(job, probing, tested, both=both, encoders=encoders))
 
 
 @dataclass(frozen=True)
@@ -64,9 +71,10 @@ class ProbeStudy:
 
     def estimate(self) -> Estimate:
         """What the run would take."""
-        return estimate_probe(self.probe)
+        return estimate_encoders(self.probe, estimate_probe(self.probe))
 
     def run(self, folder: Path | None, listener: Listener) -> Finished:
-        """ICR and accuracies of all layers at all noise levels."""
+        """ICR and accuracies of all layers at all noise levels, and of the encoders beside them."""
         listener.agree(self.probe.protocol())
-        return Finished(*run(self.probe, listener, folder))
+        result, forget = run(self.probe, listener, folder)
+        return add_encoders(self.probe, listener, folder, Finished(result, forget))

@@ -281,7 +281,7 @@ def test_a_torchscript_encoder_is_run_where_it_is_allowed(images: np.ndarray, da
     assert found(ideal(random_images(10, seed=1)), data, threshold=0.99, **space).rows[0]["share"] == 0
     result = found(ideal(images), data, **space)
     assert result.rows[0]["criterion"] == "cosine>0.5"
-    assert result.protocol["encoder_side"] == 16
+    assert result.protocol["reference"]["side"] == 16
     with pytest.raises(UsageError, match=r"is a program, and to use it is to run it.*add `allow_torchscript=`"):
         found(ideal(images), data, encoder=encoder)
     with pytest.raises(UsageError, match="`allow_torchscript=` is for `encoder=FILE`"):
@@ -297,11 +297,12 @@ def test_an_encoder_sees_what_sscd_sees(images: np.ndarray, data: Path, tmp_path
             seen.append(x)
             return x.flatten(1)
 
-    from diffscope.studies.memorization.encoders import IMAGENET_MEAN, IMAGENET_STD, ScriptEncoder
+    from diffscope.encoders.torchscript import IMAGENET_MEAN, IMAGENET_STD, ScriptEncoder
+    from diffscope.studies.memorization.encoders import ReferenceFeatures
 
     encoder = ScriptEncoder(script(Pooled(), tmp_path / "e.pt"), 2 * SIDE, "cpu", 4)
     encoder._program = Program()
-    described = encoder.describe(np.full((5, 1, SIDE, SIDE), 51, np.uint8), None)
+    described = ReferenceFeatures(encoder).describe(np.full((5, 1, SIDE, SIDE), 51, np.uint8), None)
     assert [tuple(x.shape) for x in seen] == [(4, 3, 16, 16), (1, 3, 16, 16)]
     for channel in range(3):
         expected = (0.2 - IMAGENET_MEAN[channel]) / IMAGENET_STD[channel]

@@ -18,11 +18,11 @@ from test_memorization import SIDE, ideal, random_images, saved
 from torch import Tensor, nn
 
 import diffscope
+from diffscope.encoders.torchscript import ScriptEncoder
 from diffscope.errors import CheckpointError, DataError, UsageError
 from diffscope.numerics import FloatArray
 from diffscope.results import Result
 from diffscope.studies.memorization import quality
-from diffscope.studies.memorization.encoders import ScriptEncoder
 from diffscope.studies.memorization.options import Choices
 from diffscope.studies.memorization.references import KEYS, row_keys
 

@@ -105,7 +105,7 @@ def test_a_run_that_is_stopped_goes_on(pictures: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(classifiers, "linear_probe", fails)
     with pytest.raises(KeyboardInterrupt):
         package.probe(EDM, pictures, **options)
-    monkeypatch.setattr(study, "export", lambda *_: pytest.fail("the features were there"))
+    monkeypatch.setattr("diffscope.studies.features.kept.export", lambda *_: pytest.fail("the features were there"))
     again = package.probe(EDM, pictures, **options)
     assert len(fitted) == 4  # two levels were done
     assert again.rows == whole.rows

@@ -1,0 +1,67 @@
+"""Maps of kinship: CKA and CKNNA of each two representations."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diffscope.report.figures import canvas
+from diffscope.report.words import kinship as words
+from diffscope.report.words.neighbors import file_name
+from diffscope.results import Result
+
+WRITTEN = 9
+"""Representations up to which each square says its number."""
+LONGEST = 26
+"""Characters of a name."""
+NAMED = 40
+"""The same of names; of more every second, third … is named."""
+
+
+def figures(result: Result) -> dict[str, canvas.Figure]:
+    """`kinship`; none of two representations alone, whose one number needs no map."""
+    return {"kinship": kinship_map(result)} if len(result.sections["items"]) > 2 else {}
+
+
+def kinship_map(result: Result) -> canvas.Figure:
+    """Two squares side by side; what could not be computed is left white."""
+    names = words.labels(result.sections["items"])
+    longest = max(map(len, names))
+    figure = canvas.Figure(figsize=(canvas.WIDTH + 1.2, 3.5 + 0.075 * min(longest, LONGEST)))
+    panels = figure.subplots(1, 2)
+    for axes, (key, name) in zip(panels, words.NAMES.items(), strict=True):
+        values = np.array([[canvas.gap(value) for value in row] for row in words.square(result, key)])
+        drawn = axes.imshow(values, cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
+        axes.set_title(name if key == "cka" else f"{name}, {words.k_of(result)} neighbours", fontsize=9.5)
+        _names(axes, names, key == "cka")
+        axes.grid(False)
+        if len(names) <= WRITTEN:
+            _numbers(axes, values)
+    bar = figure.colorbar(drawn, ax=panels, pad=0.02, shrink=0.8)
+    bar.set_label("1: alike", fontsize=9)
+    count = len(result.checkpoints)  # of which names of items tell; none where there is one alone
+    whose = f"{count} checkpoints" if count else file_name({"checkpoint": result.checkpoint["path"]})
+    same = {(item["layer"], item["sigma"]) for item in result.sections["items"] if "layer" in item}
+    layers, levels = ({one[i] for one in same} for i in (0, 1))
+    told = [layer for layer in layers if len(layers) == 1] + [
+        f"σ = {level:.3g}" for level in levels if len(levels) == 1
+    ]
+    figure.suptitle(canvas.title(whose, *told), fontsize=10)
+    return figure
+
+
+def _names(axes: canvas.Axes, names: list[str], both: bool) -> None:
+    step = -(-len(names) // NAMED)
+    at = list(range(0, len(names), step))
+    shown = [canvas.literal(canvas.shortened(names[i], LONGEST)) for i in at]
+    size = 8 if len(at) <= 14 else 5.5
+    axes.set_xticks(at, shown, rotation=90, fontsize=size)
+    axes.set_yticks(at, shown if both else [""] * len(at), fontsize=size)
+    axes.tick_params(length=0)
+
+
+def _numbers(axes: canvas.Axes, values: np.ndarray) -> None:
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value) and row != column:
+            colour = "black" if value > 0.6 else "white"
+            text = f"{value:.2f}".removeprefix("0").replace("-0", "−")
+            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)

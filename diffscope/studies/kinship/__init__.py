@@ -1,0 +1,1 @@
+"""How alike two representations of the same images are: linear CKA and alignment of nearest neighbours."""
