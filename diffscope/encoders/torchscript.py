@@ -1,8 +1,8 @@
 """A TorchScript file, such as SSCD's: `FILE.pt`, or `FILE.pt:side=224` for images of another side.
 
-Inception as it is published for FID in this form (https://github.com/NVlabs/stylegan3) takes uint8 images of any size and
-brings them to its own, and gives the features that FID is of where it is asked to `return_features`. A program that can
-be asked so is given images in this way.
+Inception as it is published for FID in this form (https://github.com/NVlabs/stylegan3) takes uint8 images of any size,
+brings them to its own, and gives the features that FID is of where it is asked to `return_features`. A program that
+can be asked so is given images in this way.
 
 SSCD, made to find copies: Pizzi et al., "A Self-Supervised Descriptor for Image Copy Detection", 2022,
 https://arxiv.org/abs/2202.10261.
