@@ -67,7 +67,7 @@ class ScriptEncoder(Encoder):
 
     def __init__(self, path: str, side: int | None, device: str, batch_size: int, option: str = "encoder") -> None:
         self.name, self.path, self.device, self.batch_size = path, path, device, batch_size
-        self._option = option
+        self._option, self._sha256 = option, hash_of_file(path)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch calls the format old, which is no news to who was given a file
@@ -82,7 +82,7 @@ class ScriptEncoder(Encoder):
 
     def fingerprint(self) -> str:
         """Returns the sha256 of the file."""
-        return hash_of_file(self.path)
+        return self._sha256
 
     def facts(self) -> dict[str, Any]:
         """Returns how images are prepared."""

@@ -135,13 +135,13 @@ class Choices(Declared):
         program = None if self.encoder is None else program_of(self.encoder)
         if self.encoder is not None and program is not None:
             require_permission(self.encoder, "encoder", self.allow_torchscript)
-        if self.allow_torchscript and program is None:
-            raise UsageError("`allow_torchscript=` is for `encoder=FILE`, which is not given")
-        if self.encoder_side is not None and (program is None or program[1] is not None):
-            raise UsageError("`encoder_side=` is for `encoder=FILE`, a TorchScript file, which is not given")
         self._check_space()
         self._check_quality()
         self._check_threshold()
+        if self.allow_torchscript and program is None:
+            raise UsageError("`allow_torchscript=` is for `encoder=FILE`, a TorchScript file, which is not given")
+        if self.encoder_side is not None and (program is None or program[1] is not None):
+            raise UsageError("`encoder_side=` is for `encoder=FILE`, a TorchScript file, which is not given")
         self.settings(1)
 
     def _check_space(self) -> None:

@@ -81,7 +81,7 @@ def test_numbers_are_those_of_the_same_pictures(images: np.ndarray, encoder: str
     # The encoder is that of quality; copies are those of pixels, as without it.
     assert (row["criterion"], result.protocol["space"]) == ("ratio<1/3", "pixels")
     assert result.sections["quality"] == {"encoder": encoder, "references": 40, "features": 16}
-    assert result.protocol["quality"]["encoder_side"] is None
+    assert result.protocol["quality"]["reference"]["side"] is None
 
 
 def test_the_encoder_may_be_that_of_both(images: np.ndarray, encoder: str, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_the_encoder_may_be_that_of_both(images: np.ndarray, encoder: str, tmp_p
     options: dict[str, Any] = {"encoder": encoder, "allow_torchscript": True, "quality": True, "space": "encoder"}
     row = diffscope.memorization(ideal(images), data, samples=8, threshold=0.999, **options).rows[0]
     assert (row["criterion"], row["share"], row["authenticity"]) == ("cosine>0.999", 1, 0)
-    with pytest.raises(DataError, match=r"its own size; leave `encoder_side=64` out"):
+    with pytest.raises(DataError, match=r"its own size; leave the side 64 out"):
         ScriptEncoder(encoder, 64, "cpu", 4)
 
 
