@@ -741,6 +741,9 @@ def probe(
     latent_stats: str | Path | None = None,
     prompt: str | None = None,
     prompt_from: str | Path | None = None,
+    masks: str | Path | None = None,
+    pixel_head: str = 'linear',
+    train_pixels: int = 20000,
     test: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -753,6 +756,9 @@ def probe(
     --input both adds probes of clean input. --fail-if looks at each layer's best level.
 
     nc1 grows and separation falls with the number of training images (train_images): compare them at equal numbers.
+
+    --masks DIR probes pixels instead, without labels and ICR: mIoU of a classifier of single pixels, whose features are
+    those of every --layer at the image's size.
 
     Args:
         checkpoint: Checkpoint file, diffusers folder, hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8.
@@ -812,6 +818,10 @@ def probe(
         prompt: Text for a network that is told of one, the same for all images.
         prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
             embeddings.
+        masks: Probe pixels: folder of class-index PNGs, named as the images; 255 is void, classes.txt names the
+            others.
+        pixel_head: Classifier of a pixel: linear, or mlp (ten small ones that vote).
+        train_pixels: Pixels to train on, seeded, spread over the training images; memory grows with them.
         test: Labelled images to test on.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.

@@ -14,7 +14,7 @@ import numpy as np
 
 from diffscope.report.figures import canvas
 from diffscope.report.text import number
-from diffscope.report.words.segmentation import best_row, class_name, prefix
+from diffscope.report.words.segmentation import best_row, class_name, layers, prefix
 from diffscope.results import Result, Row, SegmentationRow
 
 VOID, VOID_COLOUR = 255, "#FFFFFF"
@@ -156,7 +156,7 @@ def _class_handles(result: Result, shown: Sequence[int]) -> list[Any]:
 def _coloured(mask: np.ndarray) -> np.ndarray:
     """Classes [H, W] as their colours, uint8 [H, W, 3]."""
     table = [[int(colour(k)[i : i + 2], 16) for i in (1, 3, 5)] for k in range(256)]
-    return np.array(table, np.uint8)[mask]
+    return np.take(np.array(table, np.uint8), mask, axis=0)
 
 
 def colour(k: int) -> str:
@@ -181,5 +181,4 @@ def _sigma(row: Row) -> float:
 
 def _title(result: Result) -> str:
     head = {"linear": "a linear head", "mlp": "ten MLPs"}[result.protocol["segmentation"]["pixel_head"]]
-    layer = canvas.shortened(result.rows[0].layer, 48)
-    return canvas.title(Path(str(result.checkpoint.get("path", ""))).name, layer, head)
+    return canvas.title(Path(str(result.checkpoint.get("path", ""))).name, layers(result), head)

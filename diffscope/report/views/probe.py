@@ -71,9 +71,8 @@ def _of_pixels(shown: Result) -> Iterator[Part]:
     yield table(
         columns,
         shown.rows,
-        left=["layer", "notes"],
-        once=["layer"],
-        dropped_first=(["t"], [name for name in columns if name.endswith("pixels")], ["layer"]),
+        left=["notes"],
+        dropped_first=(["t"], [name for name in columns if name.endswith("pixels")]),
         beneath=notes.footnotes(),
     )
     lines, less = few(segmentation.class_lines(shown), "classes")

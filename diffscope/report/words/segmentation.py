@@ -14,9 +14,20 @@ def prefix(of: SegmentationRow, result: Result) -> str:
     return "" if of is result.segmentation[0] else f"{of.input}_"
 
 
+def layers(result: Result) -> str:
+    """The layer, or how many there are."""
+    names = layer_names(result)
+    return names[0] if len(names) == 1 else f"{len(names)} layers"
+
+
+def layer_names(result: Result) -> list[str]:
+    """Of those that are concatenated."""
+    return [str(name) for name in result.protocol["layers"]]
+
+
 def columns(result: Result) -> dict[str, Callable[[Row], str]]:
     """Headings and how a row fills them; of clean input where it was probed beside noisy."""
-    shown = {key: COLUMNS[key] for key in ("layer", "σ", "t")}
+    shown = {key: COLUMNS[key] for key in ("σ", "t")}
     for of in result.segmentation:
         key, name = prefix(of, result), "" if len(result.segmentation) == 1 else f"{of.input} "
         shown[f"{name}mIoU"] = metric(f"{key}miou", share)
@@ -78,8 +89,11 @@ def headline(result: Result) -> str:
 
 
 def findings(result: Result) -> list[str]:
-    """A sentence or two of each input."""
-    return [_finding(result, of) for of in result.segmentation]
+    """What was probed, and a sentence or two of each input."""
+    head = {"linear": "A linear head", "mlp": "A vote of ten MLPs"}[result.protocol["segmentation"]["pixel_head"]]
+    features = f"{result.rows[0].d} features a pixel, of {', '.join(layer_names(result))}"
+    images = f"{result.data['train']} images to train on and {result.data['test']} to test"
+    return [f"{head} on {features}; {images}.", *(_finding(result, of) for of in result.segmentation)]
 
 
 def _finding(result: Result, of: SegmentationRow) -> str:

@@ -195,8 +195,10 @@ def _check_size(mask: Mask, source: Source, index: int, name: str) -> None:
 
 
 def _check_classes(there: NDArray[np.bool_], names: tuple[str, ...] | None, name: str) -> None:
-    beyond = np.flatnonzero(there[len(names) : VOID]) if names is not None else ()
-    if names is not None and len(beyond):
+    if names is None:
+        return
+    beyond = np.flatnonzero(there[len(names) : VOID])
+    if len(beyond):
         raise DataError(
             f"mask {name}: class {len(names) + int(beyond[0])}, and {CLASS_FILE} names 0 to {len(names) - 1}; "
             f"correct one of them ({VOID} is void)"

@@ -52,10 +52,11 @@ class Overlap:
     """What a classifier got right of M test images.
 
     Args:
-        counts: [M, 3, K] of `counted`.
+        counts: [M, 3, K] of `counted`; images that are all void are left out.
     """
 
     def __init__(self, counts: Counts) -> None:
+        counts = counts[counts[:, 1].any(1)]
         whole = counts.sum(0)
         self.images = len(counts)
         self.present: NDArray[np.bool_] = whole[1] > 0
@@ -75,12 +76,13 @@ class Overlap:
 
     @property
     def replicates(self) -> FloatArray:
-        """Gives mIoU without each image, [M]."""
+        """Gives mIoU without each image, [M]; of at least two images."""
         return np.asarray(np.nanmean(self._ious[:, self.present], 1))
 
     def mean(self) -> Interval:
         """mIoU, over the classes in the truth."""
-        return self._interval(float(np.nanmean(self.iou)), self.replicates)
+        value = float(np.nanmean(self.iou))
+        return self._interval(value, self.replicates) if self.images > 1 else Interval(value, None, None, None)
 
     def of_class(self, k: int) -> Interval | None:
         """IoU of one class; None where no test image has it."""

@@ -168,7 +168,8 @@ def _network(
     for _ in range(EPOCHS):
         order = torch.from_numpy(draws.permutation(len(z)))
         # What is left of a whole batch waits for the next epoch: batch normalisation of one pixel has no deviation.
-        for batch in order[: len(z) // BATCH * BATCH].split(BATCH) if len(z) > BATCH else [order]:
+        whole = len(z) // BATCH
+        for batch in torch.chunk(order[: whole * BATCH], whole) if whole else [order]:
             loss = nn.functional.cross_entropy(network(features[batch].to(device)), truth[batch].to(device))
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]

@@ -220,8 +220,9 @@ def _tested(of: Segmentation, extractor: Extractor, head: Head, images: Sequence
     counts = [np.empty((0, 3, of.masks.classes), np.int64)]
     shown: dict[int, NDArray[np.uint8]] = {}
     for index, maps in maps_of(extractor, images, of.grids, skipped):
-        positions = torch.arange(of.side**2, device=maps[0].device).split(CHUNK)
-        said = [head.predict(at_pixels(maps, of.grids, of.side, some)) for some in positions]
+        positions = torch.arange(of.side**2, device=maps[0].device)
+        chunks = (positions[start : start + CHUNK] for start in range(0, len(positions), CHUNK))
+        said = [head.predict(at_pixels(maps, of.grids, of.side, some)) for some in chunks]
         predicted = torch.cat(said).cpu().numpy().astype(np.uint8).reshape(of.side, of.side)
         counts.append(overlap.counted(of.masks.read(index), predicted, of.masks.classes)[None])
         if index in of.shown:

@@ -55,11 +55,13 @@ def open_segmentation(
 class PixelEstimate(Estimate):
     """What a segmentation would take, with what bounds its memory."""
 
+    inputs: int = 1
     bound: str = ""
 
     def lines(self) -> list[str]:
         """For a person."""
-        return [*super().lines(), self.bound]
+        seen = f"{self.images} images × {self.levels} levels × {self.inputs} inputs: {self.passes:,} passes"
+        return [seen, *super().lines()[1:], self.bound]
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,9 @@ class SegmentationStudy:
             f"memory is bounded by {pixels:,} training pixels × {of.features:,} features; "
             f"all {all_pixels:,} pixels would take {in_bytes(4 * of.features * all_pixels)} once"
         )
-        return PixelEstimate(**{one.name: getattr(found, one.name) for one in fields(found)}, bound=bound)
+        return PixelEstimate(
+            **{one.name: getattr(found, one.name) for one in fields(found)}, inputs=len(of.kinds), bound=bound
+        )
 
     def run(self, folder: Path | None, listener: Listener) -> Finished:
         """Measures mIoU at all noise levels."""
