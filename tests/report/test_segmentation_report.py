@@ -110,7 +110,7 @@ def test_pictures(whole: Result, names: set[str], tmp_path: Path) -> None:
 
 def test_the_curves_are_the_rows() -> None:
     (axes,) = figures.figures(made())["segmentation"].axes
-    drawn = [list(line.get_ydata()) for line in axes.get_lines()]
+    drawn = [list(np.asarray(line.get_ydata())) for line in axes.get_lines()]
     for key in ("miou", "clean_miou"):
         assert [r[key] for r in made().rows] in drawn
 

@@ -44,9 +44,10 @@ def test_it_is_scikit_learns() -> None:
 
 def test_its_error_is_that_of_leaving_images_out() -> None:
     truth, predicted = masks(1)
-    left_out = [by_sklearn(np.delete(truth, i, 0), np.delete(predicted, i, 0)) for i in range(len(truth))]
+    each = range(len(truth))
+    left_out = np.array([by_sklearn(np.delete(truth, i, 0), np.delete(predicted, i, 0)) for i in each])
     mean = overlap(truth, predicted).mean()
-    expected = np.sqrt(11 / 12 * ((left_out - np.mean(left_out)) ** 2).sum())
+    expected = np.sqrt(11 / 12 * ((left_out - left_out.mean()) ** 2).sum())
     assert mean.se == pytest.approx(expected, rel=1e-9)
     assert mean.se is not None
     assert mean.low == pytest.approx(mean.value - 2.200985 * mean.se, abs=1e-6)  # Student's t of 11 degrees

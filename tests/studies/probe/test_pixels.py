@@ -101,7 +101,7 @@ def test_mlps_are_those_of_the_protocol_and_vote() -> None:
     assert (torch.random.get_rng_state() == before).all()
     assert isinstance(head, pixel_heads.Vote)
     assert len(head.networks) == 10
-    shapes = [tuple(layer.weight.shape) for layer in head.networks[0] if isinstance(layer, torch.nn.Linear)]
+    shapes = [tuple(layer.weight.shape) for layer in head.networks[0].modules() if isinstance(layer, torch.nn.Linear)]
     assert shapes == [(128, 5), (32, 128), (4, 32)]
     one = torch.stack([network(torch.from_numpy(test)).argmax(1) for network in head.networks])
     votes = torch.nn.functional.one_hot(one, 4).sum(0)

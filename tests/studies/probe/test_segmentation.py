@@ -231,6 +231,10 @@ def test_the_command_prints_and_writes(session: tuple[Ran, Path]) -> None:
     assert "miou,miou_se,miou_low,miou_high" in (out / "result.csv").read_text().splitlines()[0]
 
 
+def test_two_of_them_are_not_compared_by_icr(session: tuple[Ran, Path]) -> None:
+    refused(diffscope("compare", session[1], session[1]), 1, "probe with --masks has no ICR", "icr or sweep")
+
+
 def test_it_is_what_scikit_learn_and_torch_make_of_the_output_of_features(
     pictures: Path, labelled: Path, tmp_path: Path
 ) -> None:
