@@ -33,6 +33,8 @@ def level(sigma: float, both: bool, classes: int) -> Row:
                 f"{prefix}{key}": value, f"{prefix}{key}_low": value - 0.05, f"{prefix}{key}_high": value + 0.05
             }  # fmt: skip
         values |= dict.fromkeys((f"{prefix}iou_{classes - 1}{end}" for end in ("", "_low", "_high")), None)
+    if both:
+        values |= {"clean_gain": 0.1, "clean_gain_low": 0.08, "clean_gain_high": 0.12}
     return Row(layer="a+b", sigma=sigma, t=0.0, n=40, d=48, **values, notes=("absent: no test image has class 3",))
 
 
@@ -74,7 +76,7 @@ def test_the_findings_are_the_sections() -> None:
 
 def test_tables_have_both_inputs_and_every_class_of_the_test_images(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(words.columns(made()))[2:] == [
-        "noisy mIoU", "noisy 95 %", "noisy pixels", "clean mIoU", "clean 95 %", "clean pixels"
+        "noisy mIoU", "noisy 95 %", "noisy pixels", "clean mIoU", "clean 95 %", "clean pixels", "clean − noisy"
     ]  # fmt: skip
     assert list(words.columns(made(both=False)))[2:] == ["mIoU", "95 %", "pixels"]
     lines = words.class_lines(made())
@@ -83,6 +85,7 @@ def test_tables_have_both_inputs_and_every_class_of_the_test_images(capsys: pyte
     show(made())
     out = capsys.readouterr().out
     assert "IoU, clean input, σ = 0.1" in out
+    assert "+0.1000 [+0.0800, +0.1200]" in out
     assert out.count("no test image has class 3") == 1
     unnamed = replace(made(), data={**made().data, "class_names": None})
     assert words.class_lines(unnamed)[1].name == "class 1"

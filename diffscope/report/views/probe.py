@@ -72,7 +72,7 @@ def _of_pixels(shown: Result) -> Iterator[Part]:
         columns,
         shown.rows,
         left=["notes"],
-        dropped_first=(["t"], [name for name in columns if name.endswith("pixels")]),
+        dropped_first=(["t"], [name for name in columns if name.endswith("pixels")], ["clean − noisy"]),
         beneath=notes.footnotes(),
     )
     lines, less = few(segmentation.class_lines(shown), "classes")

@@ -33,7 +33,14 @@ def columns(result: Result) -> dict[str, Callable[[Row], str]]:
         shown[f"{name}mIoU"] = metric(f"{key}miou", share)
         shown[f"{name}95 %"] = _ends(f"{key}miou")
         shown[f"{name}pixels"] = metric(f"{key}pixel_accuracy", share)
+    if len(result.segmentation) > 1:
+        shown["clean − noisy"] = lambda row: f"{_signed(row['clean_gain'])} {_reach(row)}".strip()
     return shown
+
+
+def _reach(row: Row) -> str:
+    low, high = row["clean_gain_low"], row["clean_gain_high"]
+    return "" if low is None else f"[{_signed(low)}, {_signed(high)}]"
 
 
 def _ends(key: str) -> Callable[[Row], str]:

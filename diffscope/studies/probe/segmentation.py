@@ -38,7 +38,7 @@ from diffscope.studies.probe.overlap import Counts, Overlap
 from diffscope.studies.probe.pixel_heads import Head
 from diffscope.studies.probe.pixels import CHUNK, at_pixels, drawn, maps_of, shared_out
 from diffscope.studies.probe.segmentation_plan import Kind, Segmentation
-from diffscope.studies.probe.segmentation_rows import level_values, notes_of, segmentation_rows
+from diffscope.studies.probe.segmentation_rows import GAIN, gain, level_values, notes_of, segmentation_rows
 
 PIECE = 64
 """Images between two times of writing what they gave."""
@@ -252,6 +252,9 @@ def _rows(
             of_level, undecided = level_values(overlaps[kind.prefix][number])
             values |= {f"{kind.prefix}{key}": value for key, value in of_level.items()}
             notes |= dict.fromkeys([*levels[number].notes, *undecided])
+        if len(of.kinds) > 1:
+            noisy, clean = (overlaps[kind.prefix][number] for kind in of.kinds)
+            values |= dict(zip(GAIN, gain(clean, noisy), strict=True))
         yield Row(
             layer=of.layer,
             sigma=level.sigma,

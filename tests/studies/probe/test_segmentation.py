@@ -97,6 +97,10 @@ def test_noise_hides_the_classes_from_noisy_input_alone(told: tuple[str, str]) -
     assert [(of.input, of.sigma, of.miou) for of in (first, second)] == [("noisy", 0.01, 1), ("clean", 0.01, 1)]
     assert (first.gain, second.gain, second.gain_low, second.gain_high) == (None, 0, 0, 0)
     assert first.low == first.high == 0.01
+    for row in result.rows:
+        assert row["clean_gain"] == row["clean_miou"] - row["miou"]
+        assert row["clean_gain_low"] <= row["clean_gain"] <= row["clean_gain_high"]
+    assert result.rows[2]["clean_gain_low"] > 0
     only = probed(told, sigma=(0.01, 0.3, 20.0), input="noisy")
     assert [row["miou"] for row in only.rows] == noisy
     assert "clean_miou" not in only.rows[0]
