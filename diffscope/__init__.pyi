@@ -881,6 +881,9 @@ def probe(
     prompt_from: str | Path | None = None,
     beside: str | Path | Sequence[str | Path] = (),
     allow_torchscript: bool = False,
+    masks: str | Path | None = None,
+    pixel_head: str = 'linear',
+    train_pixels: int = 20000,
     test: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -894,6 +897,9 @@ def probe(
     size. --fail-if looks at each layer's best level.
 
     nc1 grows and separation falls with the number of training images (train_images): compare them at equal numbers.
+
+    --masks DIR probes pixels instead, without labels and ICR: mIoU of a classifier of single pixels, whose features are
+    those of every --layer at the image's size.
 
     Args:
         checkpoint: Checkpoint file, diffusers folder, hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8.
@@ -958,6 +964,10 @@ def probe(
             .safetensors file of features (FILE:TENSOR); a TorchScript file (FILE.pt:side=S); a folder or hf:// of a
             ViT, ViT-MAE, DINOv2, CLIP or I-JEPA; timm:NAME, or a list of them.
         allow_torchscript: Run the program in `beside` FILE.pt: trust where it comes from.
+        masks: Probe pixels: folder of class-index PNGs, named as the images; 255 is void, classes.txt names the
+            others.
+        pixel_head: Classifier of a pixel: linear, or mlp (ten small ones that vote).
+        train_pixels: Pixels to train on, seeded, spread over the training images; memory grows with them.
         test: Labelled images to test on.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.

@@ -25,6 +25,7 @@ class Stream(IntEnum):
     LATENT = 4
     SYNTHETIC = 5
     SAMPLE = 6
+    PIXEL = 7
 
 
 def generator(seed: int, stream: Stream, image: int = 0, view: int = 0) -> np.random.Generator:

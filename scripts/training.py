@@ -32,16 +32,22 @@ UNET: dict[str, Any] = {
 Loss = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
 
 
-def fashion(part: str = "train") -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [N, 16, 16] and labels uint8 [N]."""
+def garments(part: str = "train") -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 [N, 28, 28] as they are, and labels uint8 [N]."""
 
     def idx(kind: str, offset: int) -> np.ndarray:
         with gzip.open(FASHION / f"{part}-{kind}-ubyte.gz") as f:
             return np.frombuffer(f.read(), np.uint8, offset=offset).copy()
 
-    images = np.pad(idx("images-idx3", 16).reshape(-1, 28, 28), ((0, 0), (2, 2), (2, 2)))
-    small = images.reshape(-1, 16, 2, 16, 2).mean((2, 4))
-    return np.round(small).astype(np.uint8), idx("labels-idx1", 8)
+    return idx("images-idx3", 16).reshape(-1, 28, 28), idx("labels-idx1", 8)
+
+
+def fashion(part: str = "train") -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 [N, 16, 16] and labels uint8 [N]."""
+    images, labels = garments(part)
+    padded = np.pad(images, ((0, 0), (2, 2), (2, 2)))
+    small = padded.reshape(-1, 16, 2, 16, 2).mean((2, 4))
+    return np.round(small).astype(np.uint8), labels
 
 
 def at_rate(_seen: int) -> float:

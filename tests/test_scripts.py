@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -173,3 +174,28 @@ def test_the_benchmark_runs(tmp_path: Path) -> None:
         "track, 2",
     )
     assert [line.startswith(text) for line, text in zip(table[6:], texts, strict=True)] == [True] * len(texts)
+
+
+@needs_fashion
+def test_scenes_and_their_masks_are_made_and_trained_on(tmp_path: Path) -> None:
+    for part, more in (("t10k", ()), ("train", ("--array",))):
+        run("make_scenes.py", "--to", part, "--part", part, "--scenes", "12", *more, cwd=tmp_path)
+    names = sorted(path.name for path in (tmp_path / "t10k" / "images").iterdir())
+    assert names == [f"{number:08d}.png" for number in range(12)]
+    assert len((tmp_path / "t10k" / "masks" / "classes.txt").read_text().splitlines()) == 11
+    scenes = [np.asarray(Image.open(tmp_path / "t10k" / kind / names[3])) for kind in ("images", "masks")]
+    assert [scene.shape for scene in scenes] == [(32, 32)] * 2
+    background = scenes[0][scenes[1] == 0].astype(int)
+    assert 0 < len(background) < 32 * 32
+    assert 15 < background.min() <= background.max() < 115  # nothing of a garment outside of its mask
+    run("make_scenes.py", "--to", "few", "--scenes", "4", cwd=tmp_path)
+    again, first = ((tmp_path / where / "masks" / names[3]).read_bytes() for where in ("few", "t10k"))
+    assert again == first  # a longer series begins with the shorter one
+    assert np.load(tmp_path / "train" / "images.npz")["images"].shape == (12, 32, 32, 1)
+    seen = [0]
+    for _ in range(2):
+        run("train_scenes.py", "--minutes", "0.01", "--runs", "train", cwd=tmp_path)
+        seen.append(torch.load(tmp_path / "train" / "state.pt", weights_only=True)["seen"])
+        assert seen[-1] > seen[-2]
+    with safe_open(tmp_path / "train" / "unet.safetensors", "numpy") as file:
+        assert file.metadata()["step"] == str(seen[-1])

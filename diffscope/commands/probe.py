@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from diffscope.commands.base import Gates
+from diffscope.errors import UsageError
 from diffscope.measure.study import Study
 from diffscope.options.beside import Beside
 from diffscope.options.option import MEASURE, Option
 from diffscope.options.settings import Checkpoint, Data, Loading, Settings
+from diffscope.studies.probe.mask_options import PixelProbing
 from diffscope.studies.probe.options import Probing
 
 Test = Annotated[
@@ -40,6 +42,7 @@ def run(
     probing: Probing,
     loading: Loading,
     beside: Beside,
+    pixels: PixelProbing,
     test: Test = None,
 ) -> Study:
     """Is the level of lowest ICR the one where classes are told apart best? Accuracy of a linear probe and k-NN.
@@ -50,8 +53,17 @@ def run(
 
     nc1 grows and separation falls with the number of training images (train_images): compare them at equal numbers.
 
+    --masks DIR probes pixels instead, without labels and ICR: mIoU of a classifier of single pixels, whose features are
+    those of every --layer at the image's size.
+
     Example: diffscope probe ckpt.pkl --data images/ --out probe/
     """
+    if pixels.masks is not None:
+        if beside.beside:
+            raise UsageError("`beside=` is of probes of whole images, `masks=` of pixels; drop one")
+        from diffscope.studies.probe.segmentation_study import open_segmentation
+
+        return open_segmentation(checkpoint, data, settings, loading, probing=probing, pixels=pixels, test=test)
     from diffscope.studies.probe.study import open_probe
 
     return open_probe(checkpoint, data, settings, loading, probing=probing, test=test, beside=beside)
@@ -60,11 +72,17 @@ def run(
 def _keys(values: Mapping[str, Any]) -> Collection[str]:
     from diffscope.measure.rows import row_keys
     from diffscope.studies.probe.plan import row_keys as probe_keys
+    from diffscope.studies.probe.segmentation_rows import row_keys as segmentation_keys
 
-    return {*row_keys(), *probe_keys(values["probing"], both=values["settings"].input == "both")}
+    both = values["settings"].input == "both"
+    if values["pixels"].masks is not None:
+        return segmentation_keys(both=both)
+    return {*row_keys(), *probe_keys(values["probing"], both=both)}
 
 
 def _best(result: Any) -> Sequence[Mapping[str, Any]]:
+    if result.segmentation:
+        return [row for row in result.rows if row["sigma"] == result.segmentation[0].sigma]
     best = {row.layer: row.sigma for row in result.probe}
     return [row for row in result.rows if row["sigma"] == best[row["layer"]]]
 

@@ -15,6 +15,7 @@ from diffscope.results.sections import (
     Overlay,
     OverlayAgainst,
     ProbeRow,
+    SegmentationRow,
     WindowRow,
 )
 from diffscope.results.shown import Shown
@@ -37,6 +38,7 @@ __all__ = [
     "Record",
     "Result",
     "Row",
+    "SegmentationRow",
     "Shown",
     "WindowRow",
     "dumps",

@@ -12,7 +12,18 @@ from typing import Any
 from diffscope.errors import DataError
 from diffscope.names import in_json
 from diffscope.results.rows import Row
-from diffscope.results.sections import SECTIONS, Alarm, OnsetRow, Overlay, ProbeRow, WindowRow, is_number, plain, read
+from diffscope.results.sections import (
+    SECTIONS,
+    Alarm,
+    OnsetRow,
+    Overlay,
+    ProbeRow,
+    SegmentationRow,
+    WindowRow,
+    is_number,
+    plain,
+    read,
+)
 from diffscope.results.shown import Shown
 from diffscope.textfile import read_text
 
@@ -82,6 +93,11 @@ class Result(Shown):
     def probe(self) -> tuple[ProbeRow, ...]:
         """Of each layer, how far the probe's best level is from that of lowest ICR."""
         return tuple(self.sections.get("probe", ()))
+
+    @property
+    def segmentation(self) -> tuple[SegmentationRow, ...]:
+        """Of each input, where a probe of pixels is best."""
+        return tuple(self.sections.get("segmentation", ()))
 
     @property
     def checkpoints(self) -> tuple[Mapping[str, Any], ...]:

@@ -219,12 +219,38 @@ class ProbeRow:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class SegmentationRow:
+    """Where pixels of one input are told apart best over noise levels."""
+
+    layer: str
+    """All layers that are concatenated, with + between."""
+    input: str
+    """"noisy" or "clean"."""
+    sigma: float
+    """Level of the best mIoU."""
+    t: float
+    miou: float
+    miou_low: float | None
+    miou_high: float | None
+    """Its 95 % interval over test images; None where there is one."""
+    low: float
+    high: float
+    """Levels whose mIoU cannot be told from the best on the same test images: from low to high."""
+    gain: float | None
+    """Of clean input beside noisy: its best mIoU less the other's, with the paired 95 % interval."""
+    gain_low: float | None
+    gain_high: float | None
+    notes: tuple[str, ...] = ()
+
+
 SECTIONS: dict[str, type] = {
     "window": WindowRow,
     "onset": OnsetRow,
     "alarm": Alarm,
     "overlay": Overlay,
     "probe": ProbeRow,
+    "segmentation": SegmentationRow,
 }
 """Name of a section → what its records are read as; those of others stay as JSON has them."""
 

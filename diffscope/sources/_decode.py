@@ -15,7 +15,7 @@ import logging
 from functools import cache
 
 import numpy as np
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, _imaging
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, _imaging
 
 from diffscope.errors import DataError, Exhausted
 from diffscope.sources._room import DECODED
@@ -29,6 +29,7 @@ with contextlib.suppress(OSError, AttributeError):  # where Pillow holds libtiff
         getattr(ctypes.CDLL(_imaging.__file__), _handler)(None)
 
 OUT_OF_MEMORY = ("out of memory", "decoder error -9")  # as Pillow's C code and its reader of TIFF say
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations whose height and width change places
 WHOLE = 2**32 - 1  # TIFF's number of rows in a strip where all are in one
 LARGEST_BLOCK = 2**31 - 2  # bytes of a TIFF's strip or tile that Pillow unpacks; beyond, it claims to lack memory
 
@@ -68,17 +69,42 @@ def decode(data: bytes, name: str, target: Target, max_pixels: int = MAX_PIXELS)
         raise DataError(f"Cannot read {name}: {error}") from None
     # Pillow keeps no closed list of what damaged files raise: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, MemoryError) or reason.startswith(OUT_OF_MEMORY):
-            raise Exhausted(
-                f"Out of memory while decoding {name}. Leaving it out would change numbers: free memory, take fewer "
-                "`workers=` or a lower `max_pixels=`, or remove the file."
-            ) from error
-        if isinstance(error, UnidentifiedImageError):
-            reason = "not a picture that Pillow knows"
-        elif isinstance(error, Image.DecompressionBombError):
-            reason = f"more pixels than Pillow admits. Expected at most {max_pixels}; shrink it or raise `max_pixels=`"
-        raise DataError(f"Cannot read {name} ({len(data)} bytes): {reason}. Replace or remove the file.") from error
+        raise _failure(data, name, error, max_pixels) from error
+
+
+def upright_size(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Reads the height and width of a picture, as `decode` turns it, from its header.
+
+    Args:
+        data: The stored file.
+        name: What errors call it.
+        max_pixels: Of the stored picture.
+
+    Raises:
+        DataError: The header cannot be read.
+        Exhausted: Memory ran out, which is no fault of the picture.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=_formats(max_pixels)) as stored:
+            sideways = stored.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
+            return (stored.width, stored.height) if sideways else (stored.height, stored.width)
+    except Exception as error:
+        raise _failure(data, name, error, max_pixels) from error
+
+
+def _failure(data: bytes, name: str, error: Exception, max_pixels: int) -> DataError | Exhausted:
+    """What Pillow's error means."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, MemoryError) or reason.startswith(OUT_OF_MEMORY):
+        return Exhausted(
+            f"Out of memory while decoding {name}. Leaving it out would change numbers: free memory, take fewer "
+            "`workers=` or a lower `max_pixels=`, or remove the file."
+        )
+    if isinstance(error, UnidentifiedImageError):
+        reason = "not a picture that Pillow knows"
+    elif isinstance(error, Image.DecompressionBombError):
+        reason = f"more pixels than Pillow admits. Expected at most {max_pixels}; shrink it or raise `max_pixels=`"
+    return DataError(f"Cannot read {name} ({len(data)} bytes): {reason}. Replace or remove the file.")
 
 
 def fit(picture: Image.Image, target: Target, max_pixels: int = MAX_PIXELS) -> np.ndarray:

@@ -13,7 +13,7 @@ import zipfile
 import numpy as np
 
 from diffscope.sources import _listing, _zip
-from diffscope.sources._decode import decode, most_bytes
+from diffscope.sources._decode import decode, most_bytes, upright_size
 from diffscope.sources._room import STORED
 from diffscope.sources.base import Source, Target
 
@@ -79,6 +79,16 @@ class ArchiveSource(Source):
         with STORED.of(info.file_size):
             data = self._bytes(info, most_bytes(self.max_pixels))
             return decode(data, self._names[index], target, self.max_pixels)
+
+    def stored_size(self, index: int) -> tuple[int, int]:
+        """Returns the height and width of the picture, upright.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        info = self._infos[index]
+        with STORED.of(info.file_size):
+            return upright_size(self._bytes(info, most_bytes(self.max_pixels)), self._names[index], self.max_pixels)
 
     def size(self, index: int) -> int:
         """Returns the bytes of the unpacked file."""

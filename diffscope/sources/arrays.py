@@ -96,6 +96,11 @@ class ArraySource(Source):
         except DataError as error:
             raise DataError(f"Cannot read image {index} of {self.path}: {error}") from None
 
+    def stored_size(self, index: int) -> tuple[int, int]:
+        """Returns H and W."""
+        height, width = self._images.shape[1:3]
+        return int(height), int(width)
+
     def size(self, index: int) -> int:
         """Returns the bytes of one image in the array."""
         return int(self._images[0].nbytes)

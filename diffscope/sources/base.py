@@ -122,6 +122,17 @@ class Source(ABC):
             DataError: The image cannot be read.
         """
 
+    def stored_size(self, index: int) -> tuple[int, int] | None:
+        """Returns the height and width of the stored picture, upright; None where the source does not tell them.
+
+        Args:
+            index: Of the image, from 0.
+
+        Raises:
+            DataError: The image cannot be read.
+        """
+        return None
+
     def _known(self, index: int) -> str:
         """The checksum, or "unreadable": such an image is skipped, not the end of the run."""
         try:

@@ -13,7 +13,7 @@ import numpy as np
 
 from diffscope.errors import DataError
 from diffscope.sources import _files, _listing
-from diffscope.sources._decode import decode, most_bytes
+from diffscope.sources._decode import decode, most_bytes, upright_size
 from diffscope.sources._room import STORED
 from diffscope.sources.base import Source, Target
 
@@ -71,6 +71,15 @@ class FolderSource(Source):
         """
         with STORED.of(self.size(index)):
             return decode(self._bytes(index), self._names[index], target, self.max_pixels)
+
+    def stored_size(self, index: int) -> tuple[int, int]:
+        """Returns the height and width of the picture, upright.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        with STORED.of(self.size(index)):
+            return upright_size(self._bytes(index), self._names[index], self.max_pixels)
 
     def size(self, index: int) -> int:
         """Returns the bytes of the file, 0 where it is a dangling link."""

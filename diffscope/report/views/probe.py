@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from diffscope.report.parts import MOST, Notes, Part, Text, rest, table
-from diffscope.report.text import TOLD, by_layer, number, share
+from diffscope.report.parts import MOST, Notes, Part, Text, few, rest, table
+from diffscope.report.text import TOLD, by_layer, labelled, number, share
 from diffscope.report.views.base import View
 from diffscope.report.words import probe as words
+from diffscope.report.words import segmentation
 from diffscope.results import Result, Row
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ class _View(View[Result]):
     names = ("layer", "encoder")
 
     def parts(self, shown: Result, pictured: bool = False) -> Iterator[Part]:
+        yield from _of_pixels(shown) if shown.segmentation else self._of_images(shown)
+
+    def _of_images(self, shown: Result) -> Iterator[Part]:
         rows = _best_rows(shown)
         notes = Notes(rows)
         less = rest(len(rows), len(shown.rows), "rows, the best layers")
@@ -50,17 +54,42 @@ class _View(View[Result]):
         return [*super().records(shown), *map(dict, shown.sections.get("beside", ()))]
 
     def verdict(self, shown: Result) -> str:
+        if shown.segmentation:
+            return segmentation.headline(shown)
         best = words.ranked(shown)[0]
         told = f"best accuracy {share(best.accuracy)} at σ = {number(best.sigma)}; {words.headline(best, shown.rows)}"
         return f"{best.layer}: {told}"
 
     def figures(self, shown: Result) -> dict[str, Figure]:
+        if shown.segmentation:
+            from diffscope.report.figures import segmentation as masks
+
+            return masks.figures(shown)
         from diffscope.report.figures import probe as pictures
 
         return pictures.figures(shown)
 
+    def quiet(self, shown: Result) -> list[str]:
+        key = "miou" if shown.segmentation else self.number
+        return [labelled(row, self.names, self.labels, key) for row in self.records(shown)]
+
 
 VIEW = _View()
+
+
+def _of_pixels(shown: Result) -> Iterator[Part]:
+    notes = Notes(shown.rows)
+    columns = {**segmentation.columns(shown), **notes.column()}
+    yield table(
+        columns,
+        shown.rows,
+        left=["notes"],
+        dropped_first=(["t"], [name for name in columns if name.endswith("pixels")], ["clean − noisy"]),
+        beneath=notes.footnotes(),
+    )
+    lines, less = few(segmentation.class_lines(shown), "classes")
+    yield table(segmentation.class_columns(shown), lines, left=["class"], beneath=less)
+    yield Text(segmentation.findings(shown))
 
 
 def _best_rows(result: Result) -> list[Row]:

@@ -53,6 +53,8 @@ def compare(old: Result, new: Result) -> Record:
                 f"a result of {result.command} holds {len(result.checkpoints)} checkpoints, compared in it already; "
                 "give results of icr or sweep"
             )
+        if result.segmentation:
+            raise DataError(f"a result of {result.command} with `masks=` has no ICR; give results of icr or sweep")
         if result.varied is not None:
             raise DataError(
                 f"a result of {result.command} over --{result.varied.replace('_', '-')} holds several measurements; "
