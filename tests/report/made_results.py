@@ -222,3 +222,33 @@ def track_with_all() -> Result:
     made = track(held_out=True)
     columns = (overlay("fid", 11, 2, 0.83), overlay("memorization_third", None, None, -0.71))
     return made.having(overlay=columns)
+
+
+def kinship(count: int) -> Result:
+    """Layers and an encoder, the further apart the less alike; one pair without CKNNA."""
+    names = [f"enc.8x8_block{number}" for number in range(count - 1)] + ["pixels"]
+    items = [
+        *(
+            {"name": name, "checkpoint": "a.pkl", "step": None, "layer": name, "sigma": 0.3, "d": 64}
+            for name in names[:-1]
+        ),
+        {"name": "pixels", "encoder": "pixels", "kind": "pixels", "d": 768},
+    ]
+    rows = []
+    for b in range(count):
+        for a in range(b):
+            cka, cknna = 0.9 ** (b - a), 0.7 ** (b - a)
+            values = {key: value for name, whole in (("cka", cka), ("cknna", cknna), ("mutual_knn", cknna))
+                      for key, value in zip((name, *(f"{name}_{end}" for end in ("se", "low", "high"))),
+                                            (whole, 0.01, whole - 0.02, whole + 0.02), strict=True)}  # fmt: skip
+            rows.append(Row(a=names[a], b=names[b], n=500, d_a=64, d_b=64, **values, chance=0.02, notes=[]))
+    rows[0] = rows[0].having(cknna=None, cknna_low=None, cknna_high=None, notes=["undefined: cknna: zero"])
+    return Result(
+        version="1",
+        command="kinship",
+        checkpoint={"path": "a.pkl"},
+        data={"path": "images"},
+        protocol={"kinship": {"k": 10}, "hash": "0"},
+        rows=tuple(rows),
+        sections={"items": tuple(items)},
+    )

@@ -130,6 +130,8 @@ CASES: dict[str, Callable[[], Shown]] = {
     "neighbors": neighbors,
     "neighbors of a run": lambda: long_names(neighbors(checkpoints=9)),
     "memorization": lambda: memorized(*[copies(by_ratio(0.1, 0.9), 1 / 3, step=1000 * n) for n in range(3)]),
+    "kinship": lambda: made_results.kinship(3),
+    "kinship of many": lambda: made_results.kinship(12),
     "compare": lambda: compared(5),
     "compare of many": lambda: compared(60),
     "inspect": lambda: Record("inspect", inspection()),
