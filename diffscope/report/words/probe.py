@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from diffscope.report.text import COLUMNS, by_layer, interval, metric, number, share
 from diffscope.results import ProbeRow, Result, Row
 
-PREFIXES = {"": "", "clean_": "clean ", "posterior_": "posterior "}
+PREFIXES = {"": "", "clean_": "clean ", "posterior_": "posterior ", "posterior_absolute_": "|posterior| "}
 """Of the keys of what was probed, and how a reader is told of it."""
 
 
