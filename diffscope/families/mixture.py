@@ -53,6 +53,8 @@ NOISE = ("complement", "others")
 BASES = ("random", "aligned")
 """How the subspaces may lie to the axes."""
 MAX_CHANNELS = 1024
+LATER = {"channels": 1, "noise": "complement", "bases": "random"}
+"""Facts that first versions did not have, and what stood for them: unsaid, so that protocols stay what they were."""
 
 
 class MixtureNetwork(WalkedNetwork):
@@ -243,7 +245,7 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Mi
         layers=dry_walk(deepcopy(network).to("meta"), space, None, checkpoint.path),
         default_layer="posterior",
         evidence=match.why,
-        constructor=dict(facts),
+        constructor={key: value for key, value in facts.items() if LATER.get(key) != value},
     )
 
 
