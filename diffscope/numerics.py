@@ -290,7 +290,7 @@ def orthogonal_bases(count: int, rank: int, d: int, aligned: bool = False) -> Fl
         Orthonormal columns, [count, d, rank].
     """
     if aligned:
-        return np.eye(count * rank, d).reshape(count, rank, d).transpose(0, 2, 1)
+        return np.asarray(np.eye(count * rank, d).reshape(count, rank, d).transpose(0, 2, 1))
     matrix = np.random.Generator(np.random.Philox(key=0)).standard_normal((d, count * rank))
     return np.asarray(np.linalg.qr(matrix)[0].T.reshape(count, rank, d).transpose(0, 2, 1))
 

@@ -179,7 +179,7 @@ def test_csnr_of_the_mixture_has_one_peak_where_the_formula_says(of_mixture: dic
 def test_a_linear_probe_is_blind_to_centred_subspaces(of_mixture: dict[str, Result]) -> None:
     """x and −x are as likely in every class, so that no half-space holds more of one: chance, 4 standard errors of 1/3.
 
-    (Three classes between two parallel planes a probe can tell a little, where they are few and alike: 1 % here.)
+    (Of three a probe can tell the one that lies between two parallel planes, a little: .38 at δ = 0.5, not seen here.)
 
     k-NN and the nearest subspace are not blind; of much noise all are.
     """
