@@ -862,6 +862,7 @@ def probe(
     label_noise: float | Sequence[float] = (),
     ensemble: int = 1,
     posterior: bool = False,
+    absolute: bool = False,
     rank: int = 5,
     network: str | None = None,
     arguments: Mapping[str, object] | str | Path = ...,
@@ -935,6 +936,7 @@ def probe(
         label_noise: Also train with these shares of labels replaced, such as 0.2,0.4.
         ensemble: Also the mean probabilities of N neighbouring levels, N odd.
         posterior: Also probe the denoised images.
+        absolute: With `posterior`: also their absolute values, for data as likely as their negative.
         rank: Directions of a class's subspace, for CSNR.
         network: Code of your own that defines the network: a class, or a function that returns a torch.nn.Module.
             It is run, as python FILE.py would; a checkpoint, a Hub reference or a URL can never name it. Or

@@ -275,7 +275,7 @@ def power_law(d: int, exponent: float) -> FloatArray:
     return np.asarray(np.arange(1, d + 1, dtype=np.float64) ** -exponent)
 
 
-def orthogonal_bases(count: int, rank: int, d: int) -> FloatArray:
+def orthogonal_bases(count: int, rank: int, d: int, aligned: bool = False) -> FloatArray:
     """Makes subspaces that are orthogonal to one another, the same ones at every call.
 
     They are what the mixture's network and the mixture's images have in common.
@@ -284,10 +284,13 @@ def orthogonal_bases(count: int, rank: int, d: int) -> FloatArray:
         count: Number of subspaces.
         rank: Directions of each; count · rank ≤ d.
         d: Dimensions of the space.
+        aligned: With the axes, the first count · rank of them in turn, rather than at random.
 
     Returns:
         Orthonormal columns, [count, d, rank].
     """
+    if aligned:
+        return np.asarray(np.eye(count * rank, d).reshape(count, rank, d).transpose(0, 2, 1))
     matrix = np.random.Generator(np.random.Philox(key=0)).standard_normal((d, count * rank))
     return np.asarray(np.linalg.qr(matrix)[0].T.reshape(count, rank, d).transpose(0, 2, 1))
 

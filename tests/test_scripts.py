@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import diffscope
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
@@ -66,6 +67,42 @@ def test_a_series_goes_on_to_its_snapshots(series: Path) -> None:
         assert file.metadata()["weights"] == "ema"
     assert np.load(series / "images.npz")["images"].shape == (64, 16, 16, 1)
     assert np.load(series.parent / "held-out.npz")["images"].shape == (10_000, 16, 16, 1)
+
+
+@pytest.fixture(scope="module")
+def of_mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Networks of one epoch; those of the subspaces went on from their first."""
+    folder = tmp_path_factory.mktemp("mixture")
+    for name, epochs in (("subspaces", "1"), ("subspaces", "2"), ("lines", "1")):
+        run("train_mixture.py", name, "--epochs", epochs, "--runs", "runs", cwd=folder)
+    return folder
+
+
+def test_the_network_of_a_mixture_is_measured_as_anybodys_own(of_mixture: Path) -> None:
+    file = of_mixture / "runs" / "subspaces.safetensors"
+    with safe_open(file, "numpy") as opened:
+        assert opened.metadata()["step"] == "2"
+    code = ROOT / "scripts" / "train_mixture.py"
+    noise = "ddpm:linear,steps=500,beta_start=0.0001,beta_end=0.02"
+    own = ("--network", f"{code}:MixtureMlp", "--noise", noise, "--predicts", "x0", "--image-size", 5, "--channels", 2)
+    images = ("--data", "mixture:count=300,rank=5,delta=0.5,noise=others", "--augment", "none", "--views", 1)
+    asked = ("--layer", "second.1", "--sigma", 0.6, "--posterior", "--absolute", "--json")
+    (row,) = diffscope("probe", file, *own, *images, *asked).json["rows"]
+    assert row["d"] == 1024
+    assert 0.4 < row["posterior_absolute_accuracy"] < 0.9  # of 75 images; chance is 1/3
+
+
+def test_the_figures_of_the_mixture_are_drawn(of_mixture: Path) -> None:
+    run("mixture_figures.py", "--runs", "runs", "--to", "to", "--images", "300", "--steps", "1", "120", cwd=of_mixture)
+    names = {path.name for path in (of_mixture / "to").iterdir()}
+    tables = {"figures-5-12.csv", "figure-14.csv", "figure-15.csv"}
+    assert names == {*tables, *(f"figure-{number}.png" for number in (5, 12, 14, 15))}
+    rows = list(csv.DictReader((of_mixture / "to" / "figure-14.csv").read_text().splitlines()))
+    kept = list(csv.DictReader((ROOT / "scripts" / "results" / "mixture" / "figure-14.csv").read_text().splitlines()))
+    assert len(rows) == len(kept) == 4 * 3 * 19
+    for row, one in zip(rows, kept, strict=True):
+        assert float(row["approximation"]) == pytest.approx(float(one["approximation"]), rel=1e-3)
+        assert float(row["csnr"]) == pytest.approx(float(one["csnr"]), rel=1e-2)  # float32 images
 
 
 @needs_fashion

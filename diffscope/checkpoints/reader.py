@@ -250,16 +250,18 @@ def _read_toy(path: str) -> Checkpoint:
         A record without tensors, whose arguments are those of the spelling.
 
     Raises:
-        CheckpointError: If a part of it is no KEY=NUMBER.
+        CheckpointError: If a part of it is no KEY=INTEGER, or of a mixture no KEY=NUMBER or KEY=WORD.
     """
     kind, _, facts = path.partition(":")
-    arguments: dict[str, int | float] = {}
+    arguments: dict[str, int | float | str] = {}
     for part in filter(None, facts.split(",")):
-        found = re.fullmatch(r"([a-z_]+)=(-?\d{1,9})(\.\d{1,9})?", part)
-        if found is None or (found[3] and kind == "toy"):
-            number, example = ("INTEGER", "toy:d=32,side=8") if kind == "toy" else ("NUMBER", EXAMPLE_OF_A_MIXTURE)
-            raise CheckpointError(f"'{part}' is no KEY={number}; a {kind} model is spelled like {example}")
-        arguments[found[1]] = float(found[2] + found[3]) if found[3] else int(found[2])
+        found = re.fullmatch(r"([a-z_]+)=(?:(-?\d{1,9})(\.\d{1,9})?|([a-z]{1,20}))", part)
+        if found is None or (kind == "toy" and (found[3] or found[4])):
+            toy, mixture = ("KEY=INTEGER", "toy:d=32,side=8"), ("KEY=NUMBER or KEY=WORD", EXAMPLE_OF_A_MIXTURE)
+            wanted, example = toy if kind == "toy" else mixture
+            raise CheckpointError(f"'{part}' is no {wanted}; a {kind} model is spelled like {example}")
+        key, whole, decimals, word = found.groups()
+        arguments[key] = word or (float(whole + decimals) if decimals else int(whole))
     return Checkpoint(
         path=path,
         container=kind,

@@ -1,22 +1,30 @@
 """The exact denoiser of a mixture of low-rank Gaussians, spelled `mixture:classes=3,rank=4,side=8,delta=0.2`.
 
 Assumption 1 of Wang et al., "Understanding representation dynamics of diffusion models via low-dimensional modeling",
-2025, https://arxiv.org/abs/2502.05743: an image of class k, each of K as likely, is x = U_k a + δ U_k^⊥ e with a, e
-standard normal, U_k [n, r] orthonormal and U_k^⊥ the rest of R^n; the U_k of different classes are orthogonal here.
-(`--data mixture:count=600,...` draws them. The authors' noise space may be smaller than ours; directions outside of all
-U_k do not enter CSNR.) Of y = x + σ·noise the posterior mean is, with P_k = U_k U_kᵀ,
+2025, https://arxiv.org/abs/2502.05743: an image of class k, each of K as likely, is x = U_k a + δ Ũ_k e with a, e
+standard normal, U_k [n, r] orthonormal, the U_k of different classes orthogonal; n = channels · side². Ũ_k is the rest
+of R^n (`noise=complement`), or the other classes' U_l alone (`noise=others`, as the paper's published version has it).
+The U_k are drawn at random once and for all, or lie along the axes (`bases=aligned`). (`--data mixture:count=600,...`
+draws the images.) Of y = x + σ·noise the posterior mean is, with P_k = U_k U_kᵀ and P the projection on all that x can
+be (for `complement` P y = y),
 
-    D(y) = ξ y + (ζ − ξ) Σ_k w_k P_k y,   ζ = 1/(1 + σ²),   ξ = δ²/(δ² + σ²),
+    D(y) = ξ P y + (ζ − ξ) Σ_k w_k P_k y,   ζ = 1/(1 + σ²),   ξ = δ²/(δ² + σ²),
     w = softmax_k ½ (1/(δ² + σ²) − 1/(1 + σ²)) ‖P_k y‖²,
 
-so that P_l D(y) = (ξ + (ζ − ξ) w_l) P_l y. For y of class k the ‖P_l y‖² are independent χ²_r, times 1 + σ² for l = k
-and δ² + σ² for the others (of clean input, y = x, times 1 and δ²): CSNR is a ratio of two means over K numbers. With
-the weights of the mean exponents (`weights_at_means`) and clean input it is
+so that P_l D(y) = (ξ + (ζ − ξ) w_l) P_l y: directions outside of all U_k do not enter CSNR. For y of class k the
+‖P_l y‖² are independent χ²_r, times 1 + σ² for l = k and δ² + σ² for the others (of clean input, y = x, times 1 and
+δ²): CSNR is a ratio of two means over K numbers. With the weights of the mean exponents (`weights_at_means`) and clean
+input it is
 
     CSNR ≈ ((1 + σ²/δ² h(w⁺)) / (1 + σ²/δ² h(w⁻)))² / δ²,   h(w) = (1 − δ²) w + δ²,
 
-w⁺ the weight of the image's own class and w⁻ that of another: the paper's closed form (from memory: with a factor
-1/(K − 1), see `studies/probe`). It rises as noise makes D drop δ e, and falls once classes are confused.
+w⁺ the weight of the image's own class and w⁻ that of another: the paper's closed form, which has a factor 1/(K − 1)
+more (see `studies/probe`). It rises as noise makes D drop δ e, and falls once classes are confused.
+
+x and −x are equally likely in every class, so that a linear probe of D is close to chance. Of the absolute values |D| it
+is not, unless the noise is too large, and with clean input it is best about where CSNR is (the paper's figure 5 and
+appendix A.3), if the bases lie at random: of aligned ones every number of D belongs to one class, and denoising hardly
+helps.
 """
 
 from __future__ import annotations
@@ -41,36 +49,48 @@ from diffscope.families._conventions import PlainSigma
 from diffscope.families.base import Classes, Denoiser, InputSpace, Match
 from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
 
+NOISE = ("complement", "others")
+"""Where δ e may lie: in all of R^n but the own subspace, or in the other classes' subspaces."""
+BASES = ("random", "aligned")
+"""How the subspaces may lie to the axes."""
+MAX_CHANNELS = 1024
+LATER = {"channels": 1, "noise": "complement", "bases": "random"}
+"""Facts that first versions did not have, and what stood for them: unsaid, so that protocols stay what they were."""
+
 
 class MixtureNetwork(WalkedNetwork):
-    """Layers: `noisy` (the input itself), `posterior` (the posterior mean), both flat, [side²].
+    """Layers: `noisy` (the input itself), `posterior` (the posterior mean), both flat, [n].
 
     Args:
         classes: K, at least 2.
-        rank: r, of every class's subspace; K·r is at most side².
-        side: Of the images, so that n = side².
+        rank: r, of every class's subspace; K·r is at most n.
+        side: Of the images.
         delta: δ, the standard deviation outside of the own subspace, in (0, 1).
+        channels: Of the images, so that n = channels · side².
+        noise: Where δ e lies, one of NOISE.
+        bases: How the U_k lie, one of BASES.
     """
 
     trunk = ()
     bases: Tensor
     """[K, n, r]."""
 
-    def __init__(self, classes: int, rank: int, side: int, delta: float) -> None:
+    def __init__(self, classes: int, rank: int, side: int, delta: float, channels: int, noise: str, bases: str) -> None:
         super().__init__()
-        self.delta = delta
-        self.register_buffer("bases", torch.from_numpy(numerics.orthogonal_bases(classes, rank, side**2)).float())
+        self.delta, self.everywhere = delta, noise == "complement"
+        found = numerics.orthogonal_bases(classes, rank, channels * side**2, aligned=bases == "aligned")
+        self.register_buffer("bases", torch.from_numpy(found).float())
 
     def walk(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Walk:
         """Yields the layers.
 
         Args:
-            x: Noisy images (B, 1, side, side).
+            x: Noisy images (B, channels, side, side).
             time: Sigma itself, (B,) or (1,).
             label: Not used.
 
         Yields:
-            (name, activation (B, side²)), then the posterior mean as a map.
+            (name, activation (B, n)), then the posterior mean as a map.
         """
         y = x.flatten(1)
         yield "noisy", y
@@ -92,7 +112,8 @@ class MixtureNetwork(WalkedNetwork):
         coordinates = torch.einsum("bn,knr->bkr", y, self.bases)
         weights = (0.5 * (1 / low - 1 / high) * coordinates.square().sum(2)).softmax(1)
         inside = torch.einsum("bk,bkr,knr->bn", weights, coordinates, self.bases)
-        return self.delta**2 / low * y + (1 / high - self.delta**2 / low) * inside
+        possible = y if self.everywhere else torch.einsum("bkr,knr->bn", coordinates, self.bases)
+        return self.delta**2 / low * possible + (1 / high - self.delta**2 / low) * inside
 
 
 @dataclass
@@ -164,8 +185,8 @@ class MixtureDenoiser(Denoiser):
         """Computes how often the class whose U_k catches most of the posterior mean is the right one.
 
         That is P(own χ²_r exceeds the others, scaled). (ξ + (ζ − ξ) w_l)²‖P_l y‖² is in the same order as ‖P_l y‖², so
-        that denoising neither helps nor harms this best of classifiers: of noisy input it only falls with σ, of clean
-        input it does not change.
+        that denoising neither helps nor harms this best of classifiers, which knows the U_k: of noisy input it only
+        falls with σ, of clean input it does not change. A probe, which does not know them, is below it.
 
         Args:
             sigma: Noise-to-signal ratio.
@@ -215,7 +236,7 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Mi
     """
     facts = _facts(checkpoint, config)
     network = MixtureNetwork(**facts).eval()
-    space = InputSpace("pixels", 1, facts["side"], 1, facts["side"], "lanczos")
+    space = InputSpace("pixels", facts["channels"], facts["side"], facts["channels"], facts["side"], "lanczos")
     return MixtureDenoiser(
         network_class="MixtureNetwork",
         network=network,
@@ -225,20 +246,22 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Mi
         layers=dry_walk(deepcopy(network).to("meta"), space, None, checkpoint.path),
         default_layer="posterior",
         evidence=match.why,
-        constructor=dict(facts),
+        constructor={key: value for key, value in facts.items() if LATER.get(key) != value},
     )
 
 
 def _facts(checkpoint: Checkpoint, config: Mapping[str, str]) -> dict[str, Any]:
-    facts = analytic_facts(checkpoint, config, ("classes", "rank", "side", "delta"))
+    known = ("classes", "rank", "side", "delta", "channels", "noise", "bases")
+    facts = analytic_facts(checkpoint, config, known)
     classes, rank = facts.integer("classes", 3, low=2), facts.integer("rank", 4)
     side, delta = facts.integer("side", 8, high=MAX_SIDE), facts.number("delta", 0.2, 0, 1)
-    if classes * rank > side**2 or delta == 1:
+    channels = facts.integer("channels", 1, high=MAX_CHANNELS)
+    noise, bases = facts.choice("noise", NOISE[0], NOISE), facts.choice("bases", BASES[0], BASES)
+    size = channels * side**2
+    if classes * rank > size or delta == 1:
         raise UsageError(
-            f"{checkpoint.path}: expected classes · rank at most side² = {side**2}, and delta between 0 and 1"
+            f"{checkpoint.path}: expected classes · rank at most channels · side² = {size}, and delta between 0 and 1"
         )
-    if classes * rank * side**2 > MAX_NUMBERS:
-        raise UsageError(
-            f"{checkpoint.path}: bases of {classes * rank} × {side**2}; expected up to {MAX_NUMBERS} numbers"
-        )
-    return {"classes": classes, "rank": rank, "side": side, "delta": delta}
+    if classes * rank * size > MAX_NUMBERS:
+        raise UsageError(f"{checkpoint.path}: bases of {classes * rank} × {size}; expected up to {MAX_NUMBERS} numbers")
+    return dict(zip(known, (classes, rank, side, delta, channels, noise, bases), strict=True))

@@ -21,22 +21,24 @@ def mixture(spelling: str = f"mixture:side=8,{SPELLING}") -> MixtureDenoiser:
     return denoiser
 
 
-def drawn(count: int) -> tuple[np.ndarray, np.ndarray]:
-    source = open_source(f"mixture:count={count},{SPELLING}")
+def drawn(count: int, more: str = "", side: int = 8, channels: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    source = open_source(f"mixture:count={count},{SPELLING}{more}")
     assert source.labels is not None
-    return np.stack([source.read(i, Target(8, 1)).ravel() for i in range(count)]), source.labels
+    return np.stack([source.read(i, Target(side, channels)).ravel() for i in range(count)]), source.labels
 
 
-def test_the_posterior_mean_is_bayes_rule() -> None:
+@pytest.mark.parametrize("more", ["", ",noise=others", ",bases=aligned"])
+def test_the_posterior_mean_is_bayes_rule(more: str) -> None:
     """Densities and conditional means of whole 64 × 64 Gaussians."""
-    denoiser, sigma = mixture(), 0.4
+    denoiser, sigma = mixture(f"mixture:side=8,{SPELLING}{more}"), 0.4
     bases = denoiser.network.get_buffer("bases").double().numpy()
-    images, _ = drawn(6)
+    everything = np.einsum("knr,kmr->nm", bases, bases) if "others" in more else np.eye(64)
+    images, _ = drawn(6, more)
     y = images + sigma * np.random.default_rng(0).standard_normal(images.shape)
     logs, means = [], []
     for basis in bases:
         inside = basis @ basis.T
-        cov = inside + 0.2**2 * (np.eye(64) - inside)
+        cov = inside + 0.2**2 * (everything - inside)
         noisy = cov + sigma**2 * np.eye(64)
         solved = np.linalg.solve(noisy, y.T)
         logs.append(-0.5 * (y.T * solved).sum(0) - 0.5 * np.linalg.slogdet(noisy)[1])
@@ -56,6 +58,28 @@ def test_images_have_the_model_s_covariances() -> None:
         assert ((own @ bases[k]) ** 2).mean() == pytest.approx(1, abs=4 * np.sqrt(2 / 4000))
         outside = ((own**2).sum() - ((own @ bases[k]) ** 2).sum()) / (60 * len(own))
         assert outside == pytest.approx(0.04, rel=4 * np.sqrt(2 / 60_000))
+
+
+def test_noise_in_the_other_subspaces_alone() -> None:
+    """8 numbers a class beside its own 4, and none outside of the three subspaces; in images of two channels."""
+    images, labels = drawn(1500, ",noise=others", 5, 2)
+    two = mixture(f"mixture:channels=2,side=5,noise=others,{SPELLING}")
+    assert (two.space.channels, two.space.side) == (2, 5)
+    bases = two.network.get_buffer("bases").double().numpy()
+    energies = ((images @ bases) ** 2).sum(2).T
+    np.testing.assert_allclose(energies.sum(1), (images**2).sum(1), rtol=1e-5)  # float32
+    own = energies[np.arange(1500), labels]
+    # 6,000 squares of N(0, 1), and 12,000 of N(0, 0.04); 4 standard errors.
+    assert own.sum() / 6000 == pytest.approx(1, abs=4 * np.sqrt(2 / 6000))
+    assert (energies.sum() - own.sum()) / 12_000 == pytest.approx(0.04, rel=4 * np.sqrt(2 / 12_000))
+
+
+def test_aligned_subspaces_are_the_axes_in_turn() -> None:
+    bases = mixture(f"mixture:side=8,bases=aligned,{SPELLING}").network.get_buffer("bases").numpy()
+    assert [int(column.argmax()) for basis in bases for column in basis.T] == list(range(12))
+    assert bases.sum() == 12
+    random = mixture().network.get_buffer("bases").numpy()
+    assert np.abs(random).max() < 0.9
 
 
 @pytest.mark.parametrize("input", ["noisy", "clean"])
@@ -106,10 +130,13 @@ def test_limits() -> None:
 @pytest.mark.parametrize(
     ("spelling", "error", "why"),
     [
-        ("mixture:classes=x", CheckpointError, "KEY=NUMBER"),
+        ("mixture:classes=3.x", CheckpointError, "KEY=NUMBER or KEY=WORD"),
+        ("mixture:classes=x", UsageError, "whole number"),
+        ("mixture:noise=some", UsageError, "one of complement, others"),
+        ("mixture:bases=1", UsageError, "one of random, aligned"),
         ("mixture:size=3", UsageError, "'size' is not one of"),
         ("mixture:rank=1.5", UsageError, "whole number"),
-        ("mixture:classes=20,rank=4,side=8", UsageError, "at most side"),
+        ("mixture:classes=20,rank=4,side=8", UsageError, "at most channels · side"),
         ("mixture:delta=1.0", UsageError, "delta between"),
     ],
 )
@@ -118,7 +145,10 @@ def test_a_wrong_spelling_of_the_model(spelling: str, error: type[Exception], wh
         families.load(read(spelling))
 
 
-@pytest.mark.parametrize("spelling", ["mixture:size=3", "mixture:count=0", "mixture:delta=2", "mixture:rank=1.5"])
+@pytest.mark.parametrize(
+    "spelling",
+    ["mixture:size=3", "mixture:count=0", "mixture:delta=2", "mixture:rank=1.5", "mixture:noise=x", "mixture:bases=x"],
+)
 def test_a_wrong_spelling_of_the_images(spelling: str) -> None:
     with pytest.raises(UsageError):
         open_source(spelling)

@@ -156,17 +156,19 @@ def _probe_handles(shown: Sequence[ProbeRow], windows: dict[str, WindowRow]) -> 
 
 
 def _csnr_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
-    """CSNR above, accuracy of the same features below."""
-    probed = [prefix for prefix in _probed(rows) if any(row[f"{prefix}csnr"] is not None for row in rows)]
+    """CSNR above; accuracy of the same features below, and of their absolute values."""
+    measured = [prefix for prefix in _probed(rows) if any(row.get(f"{prefix}csnr") is not None for row in rows)]
+    probed = [*measured, *(prefix for prefix in _probed(rows) if f"{prefix}csnr" not in rows[0])]
     handles = _input_handles(result, probed)
     figure = canvas.Figure(figsize=(canvas.WIDTH, 5.2 + canvas.legend_height(handles)))
     above, below = figure.subplots(2, 1, sharex=True)
-    for i, prefix in enumerate(probed):
+    for i, prefix in enumerate(measured):
         highest = max((row for row in rows if row[f"{prefix}csnr"] is not None), key=lambda row: row[f"{prefix}csnr"])
         _curve(above, rows, f"{prefix}csnr", i, highest)
         _error_band(above, rows, f"{prefix}csnr", i)
+    for i, prefix in enumerate(probed):
         _curve(below, rows, f"{prefix}accuracy", i, max(rows, key=lambda row: float(row[f"{prefix}accuracy"])))
-    values = [row[f"{prefix}csnr"] for prefix in probed for row in rows if row[f"{prefix}csnr"] is not None]
+    values = [row[f"{prefix}csnr"] for prefix in measured for row in rows if row[f"{prefix}csnr"] is not None]
     if max(values) > 10 * min(values):
         above.set_yscale("log")
         canvas.plain_numbers(above.yaxis, max(values) / min(values))
@@ -257,8 +259,8 @@ def _probed(rows: Sequence[Row]) -> list[str]:
 
 def _input(result: Result, prefix: str) -> str:
     """What the features with this prefix are of."""
-    if prefix == "posterior_":
-        return "posterior mean"
+    if prefix.startswith("posterior_"):
+        return "posterior mean" if prefix == "posterior_" else "absolute values of the posterior mean"
     return f"features, {'clean' if prefix else result.protocol['input']} input"
 
 

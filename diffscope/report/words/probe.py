@@ -9,7 +9,7 @@ from typing import Any
 from diffscope.report.text import COLUMNS, by_layer, interval, metric, number, share
 from diffscope.results import ProbeRow, Result, Row
 
-PREFIXES = {"": "", "clean_": "clean ", "posterior_": "posterior "}
+PREFIXES = {"": "", "clean_": "clean ", "posterior_": "posterior ", "posterior_absolute_": "|posterior| "}
 """Of the keys of what was probed, and how a reader is told of it."""
 
 

@@ -58,8 +58,8 @@ def csnr(energies: FloatArray, labels: Labels) -> float:
 
     Wang et al. 2025 (as above), Definition 1, from energies [n, K] of images that the bases were not made of: of their
     own images bases catch more than of others, so that pure noise would have a CSNR above 1. 1 where classes do not
-    differ. The mean over l stands for the definition's E_{l≠k}; the paper's closed form carries, as we remember it, a
-    factor 1/(K − 1), that is a sum in its place. The place of the maximum over σ is the same.
+    differ. The mean over l stands for the definition's E_{l≠k}; the paper's closed form has a factor 1/(K − 1), that is
+    a sum in its place. The place of the maximum over σ is the same.
     """
     ratios = []
     for k in range(energies.shape[1]):

@@ -44,6 +44,10 @@ class Probing(Declared):
         Option("Also the mean probabilities of N neighbouring levels, N odd.", group=STATISTICS, metavar="N", least=1),
     ] = 1
     posterior: Annotated[bool, Option("Also probe the denoised images.")] = False
+    absolute: Annotated[
+        bool,
+        Option("With --posterior: also their absolute values, for data as likely as their negative.", group=STATISTICS),
+    ] = False
     rank: Annotated[
         int, Option("Directions of a class's subspace, for CSNR.", group=STATISTICS, metavar="R", least=1)
     ] = RANK
@@ -58,3 +62,5 @@ class Probing(Declared):
                 raise UsageError(f"`label_noise={share:g}`: expected shares between 0 and 1, such as 0.2,0.4")
         if self.ensemble % 2 == 0:
             raise UsageError(f"`ensemble={self.ensemble}`: expected an odd number, a level and its neighbours")
+        if self.absolute and not self.posterior:
+            raise UsageError("`absolute=`: of the denoised images; add `posterior=True`")

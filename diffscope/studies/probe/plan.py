@@ -23,6 +23,8 @@ from diffscope.studies.probe.posterior import PosteriorMean
 
 VERSION = "probe-2"
 """Raised whenever the same features give another number, or one more."""
+POSTERIOR = "posterior_"
+"""Prefix of the keys of denoised images."""
 
 
 class Kind(NamedTuple):
@@ -37,6 +39,10 @@ class Kind(NamedTuple):
     def layers(self) -> list[str]:
         """Names of the layers that are probed."""
         return [layer.name for layer in self.train.plan.layers]
+
+    def has_absolute(self, probing: Probing) -> bool:
+        """Whether the absolute values of these features are probed too."""
+        return probing.absolute and self.prefix == POSTERIOR
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,10 @@ class Probe:
             "both": len(self.kinds) > 1 and self.kinds[1].prefix == "clean_",
             "label_noise": list(self.probing.label_noise),
         }
+        if not self.probing.absolute:  # protocols without it are those of versions that had no such thing
+            del chosen["absolute"]
         if test is not None:
-            chosen |= {"test_share": None, "test_data": test.protocol.data}
+            chosen |= {"test_share": None, "test_data": test.protocol.data, "test_seed": test.settings.seed}
         record = {**base, "probe": {"version": VERSION, **chosen}, **protocol_of_encoders(self.encoders)}
         return {**record, "hash": digest(record)}
 
@@ -96,13 +104,13 @@ def plan(
     def kind(prefix: str, denoiser: Denoiser, input: str, layers: tuple[str, ...]) -> Kind:
         chosen = replace(job.settings, layer=layers, views=1, augment="none", augment_strength=1.0, input=input)
 
-        def features(source: Source, count: int) -> Job:
-            return prepare(job.checkpoint, denoiser, source, replace(chosen, num_images=count))
+        def features(source: Source, count: int, seed: int) -> Job:
+            return prepare(job.checkpoint, denoiser, source, replace(chosen, num_images=count, seed=seed))
 
         return Kind(
             prefix,
-            features(job.source, len(job.indices)),
-            None if test is None else features(test, len(test)),
+            features(job.source, len(job.indices), chosen.seed),
+            None if test is None else features(test, len(test), seed_of_test(chosen.seed)),
         )
 
     layers = tuple(layer.name for layer in job.plan.layers)
@@ -111,12 +119,21 @@ def plan(
         kinds.append(kind("clean_", job.denoiser, "clean", layers))
     if probing.posterior:
         posterior = PosteriorMean(job.denoiser)
-        kinds.append(kind("posterior_", posterior, job.plan.input, (posterior.default_layer,)))
+        kinds.append(kind(POSTERIOR, posterior, job.plan.input, (posterior.default_layer,)))
     found = Probe(job, probing, tuple(kinds), encoders)
     _check_memory(found)
     test_job = found.kinds[0].test
     parted(found, _labels_of(found.kinds[0].train), None if test_job is None else _labels_of(test_job))
     return found
+
+
+def seed_of_test(seed: int) -> int:
+    """Seed of the noise of a second source, another one than the first's.
+
+    Noise belongs to an image's number. Where both sources have their classes in the same order, as folders have, the
+    test image of a number would have the noise of a training image of its own class, and be told by that.
+    """
+    return seed ^ 1
 
 
 def _labels_of(job: Job) -> Labels:
@@ -149,8 +166,11 @@ def row_keys(probing: Probing, *, both: bool = False) -> tuple[str, ...]:
         accuracies += ["ensemble_accuracy", *(f"ensemble_accuracy_{share}" for share in shares)]
     own = [key for name in accuracies for key in (name, *(f"{name}_{end}" for end in ("se", "low", "high")))]
     own += ["knn", "knn_se", "subspace", "subspace_se", *COMPANIONS]
-    prefixes = ["", *(["clean_"] if both else []), *(["posterior_"] if probing.posterior else [])]
-    return tuple(f"{prefix}{key}" for prefix in prefixes for key in own)
+    prefixes = ["", *(["clean_"] if both else []), *([POSTERIOR] if probing.posterior else [])]
+    keys = [f"{prefix}{key}" for prefix in prefixes for key in own]
+    if probing.absolute:
+        keys += [f"{POSTERIOR}absolute_accuracy{end}" for end in ("", "_se", "_low", "_high")]
+    return tuple(keys)
 
 
 COMPANIONS = ("csnr", "csnr_se", "train_images", "separation", "separation_se", "silhouette", "nc1", "nc1_se")

@@ -7,7 +7,8 @@ probe's features are what `diffscope features --augment none --views 1` writes: 
 
 Clean beside noisy input, label noise, ensembles of neighbouring levels, CSNR and the posterior mean are those of Wang
 et al., "Understanding representation dynamics of diffusion models via low-dimensional modeling", 2025,
-https://arxiv.org/abs/2502.05743, figures 1, 6, 12, 13, tables 1 and 2.
+https://arxiv.org/abs/2502.05743, figures 1, 6, 12, 13, tables 1 and 2; of data that are as likely as their negative the
+probe reads the absolute values of the posterior mean (figure 5, appendix A.3).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from diffscope.studies.features import export as export_module
 from diffscope.studies.features.kept import features_path, keep_features
 from diffscope.studies.probe import class_metrics, classifiers
 from diffscope.studies.probe.class_metrics import Labels
-from diffscope.studies.probe.plan import Kind, Probe, noise_name, parted
+from diffscope.studies.probe.plan import POSTERIOR, Kind, Probe, noise_name, parted
 from diffscope.studies.sweep.recommended import ALPHA
 from diffscope.studies.sweep.sweep import sweep
 from diffscope.studies.sweep.window_rows import windows
@@ -74,12 +75,13 @@ def run(
             first = number
             for level in range(len(probe.job.levels)):
                 if number not in done:
-                    parts.write(number, *fitted(probe, data, layer, level))
+                    absolute = kind.has_absolute(probe.probing)
+                    parts.write(number, *fitted(probe, data, layer, level, absolute))
                 number += 1
             found = [(parts.read(part, ""), parts.record(part)) for part in range(first, number)]
             for level, (values, told, correct) in enumerate(values_of(probe, kind, data, found)):
                 sigma = probe.job.levels[level].sigma
-                same = [layer] if kind.prefix != "posterior_" else probe.kinds[0].layers
+                same = [layer] if kind.prefix != POSTERIOR else probe.kinds[0].layers
                 for name in same:
                     rows[at[name, sigma]].update(values)
                     notes[at[name, sigma]] += told
@@ -221,7 +223,9 @@ def labelled_features(probe: Probe, kind: Kind, folder: Path) -> Data:
     return Data(train, test, classes, encoded, test_encoded, positions)
 
 
-def fitted(probe: Probe, data: Data, layer: str, level: int) -> tuple[Arrays, dict[str, object]]:
+def fitted(
+    probe: Probe, data: Data, layer: str, level: int, absolute: bool = False
+) -> tuple[Arrays, dict[str, object]]:
     """Everything that one layer at one level is asked for, but what several levels have to say together."""
     probing, plan = probe.probing, probe.job.plan
     z, test = data.read(layer, level)
@@ -233,6 +237,10 @@ def fitted(probe: Probe, data: Data, layer: str, level: int) -> tuple[Arrays, di
         if probing.ensemble > 1:
             arrays[f"probabilities{name}"] = found.probabilities
         slow += [] if found.converged else [name]
+    if absolute:
+        found = classifiers.linear_probe(np.abs(z), data.labels, np.abs(test), probing.solver, plan.device)
+        arrays["labels_absolute"] = found.labels
+        slow += [] if found.converged else ["absolute"]
     arrays["knn"] = classifiers.nearest_neighbours(z, data.labels, test, probing.knn)
     subspaces = class_metrics.ClassSubspaces(z, data.labels, probing.rank)
     energies = subspaces.energies(test)
@@ -291,6 +299,8 @@ def values_of(
                 around = found[max(0, level - reach) : level + reach + 1]
                 vote = np.mean([neighbour[f"probabilities{name}"] for neighbour, _ in around], 0).argmax(1)
                 values |= _accuracy(f"ensemble_accuracy{name}", vote == data.test_labels)
+        if kind.has_absolute(probe.probing):
+            values |= _accuracy("absolute_accuracy", arrays["labels_absolute"] == data.test_labels)
         for key in ("knn", "subspace"):
             whole = _accuracy(key, arrays[key] == data.test_labels)
             values |= {name: whole[name] for name in (key, f"{key}_se")}
