@@ -4,7 +4,8 @@
 protocol of Baranchuk et al., "Label-efficient semantic segmentation with diffusion models", 2022,
 https://arxiv.org/abs/2112.03126, appendix: ten networks of two hidden layers with ReLU and batch normalisation, 128 and
 32 wide for fewer than 30 classes and else 256 and 128, trained for 4 epochs by Adam at 0.001 with batches of 64; the
-class that most of them say. Its starting weights, which the paper does not tell, are torch's defaults.
+class that most of them say. (These settings are from memory of the appendix, not verified against it; the starting
+weights are torch's defaults.)
 """
 
 from __future__ import annotations
