@@ -12,9 +12,11 @@ import torch
 from commands import DATA, EDM, FEW, SIT_LATENTS, diffscope
 from fake_hub import TOKEN, FakeHub
 from safetensors.torch import load, save
+from vision_folders import write_folder
 
 from diffscope import families
 from diffscope.checkpoints import read
+from diffscope.encoders import open_encoder
 from diffscope.errors import CheckpointError
 from diffscope.families.networks.autoencoder import Autoencoder
 
@@ -209,3 +211,17 @@ def test_a_latent_model_with_an_encoder_from_the_hub(pictures: Path) -> None:
     )
     assert (ran.code, local.code) == (0, 0), ran.err + local.err
     assert ran.json["rows"] == local.json["rows"]
+
+
+def test_a_vision_model_beside_a_network(hub: FakeHub, tmp_path: Path) -> None:
+    """Its config, preparation and weights are fetched, and no code."""
+    folder = write_folder(tmp_path / "vit", "vit")
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    hub.add("o/vit", files | {"modeling_own.py": b"never asked for", "pytorch_model.bin": b"nor this"})
+    encoder = open_encoder("hf://o/vit")
+    assert encoder.protocol() == open_encoder(str(folder)).protocol()
+    fetched = {Path(asked.path).name for asked in hub.asked if asked.method == "HEAD"}
+    assert fetched - {"vit"} == {"config.json", "preprocessor_config.json", "model.safetensors"}
+    hub.add("o/none", {"config.json": b"{}", "pytorch_model.bin": b""})
+    with pytest.raises(CheckpointError, match=r"expected a vision model, config\.json beside model\.safetensors"):
+        open_encoder("hf://o/none")

@@ -17,6 +17,7 @@ from diffscope.encoders.pixels import Pixels
 from diffscope.measure.progress import Listener
 from diffscope.options.beside import Beside
 from diffscope.options.settings import Loading, Settings
+from diffscope.results import Result
 from diffscope.sources.base import Target, open_source
 from diffscope.studies.probe import classifiers
 from diffscope.studies.probe.options import Probing
@@ -114,6 +115,7 @@ def test_a_run_that_is_stopped_goes_on(pictures: Path, tmp_path: Path, monkeypat
     finished = study.run(tmp_path, Listener(heard.append))
     assert sum(encoded) == 48  # of three pieces two were done
     assert sum(heard) == study.total
+    assert isinstance(finished.result, Result)
     assert finished.result.rows == whole.rows
     assert finished.result.sections["beside"] == whole.sections["beside"]
 
