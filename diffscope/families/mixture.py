@@ -21,8 +21,8 @@ input it is
 w⁺ the weight of the image's own class and w⁻ that of another: the paper's closed form, which has a factor 1/(K − 1)
 more (see `studies/probe`). It rises as noise makes D drop δ e, and falls once classes are confused.
 
-x and −x are equally likely in every class, so that a linear probe of D is close to chance. Of the absolute values |D| it
-is not, unless the noise is too large, and with clean input it is best about where CSNR is (the paper's figure 5 and
+x and −x are equally likely in every class, so that a linear probe of D is close to chance. Of the absolute values |D|
+it is not, unless the noise is too large, and with clean input it is best about where CSNR is (the paper's figure 5 and
 appendix A.3), if the bases lie at random: of aligned ones every number of D belongs to one class, and denoising hardly
 helps.
 """
