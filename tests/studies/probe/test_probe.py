@@ -221,6 +221,8 @@ def test_levels_that_are_worse_are_told_from_the_best() -> None:
     [
         ({"test_share": 1.0}, "`test_share=1`"),
         ({"solver": "svm"}, "`solver=svm`"),
+        ({"head": "svm"}, "`head=svm`: expected logistic or batchnorm-linear"),
+        ({"head": "batchnorm-linear", "solver": "torch"}, "`solver=torch` is of `head=logistic`"),
         ({"knn": 0}, "`knn=0`"),
         ({"ensemble": 4}, "odd"),
         ({"label_noise": (0.2, 1.2)}, r"`label_noise=1\.2`"),
@@ -253,5 +255,10 @@ def test_images_that_do_not_do(pictures: Path, tmp_path: Path, monkeypatch: pyte
     for kind in ("bird", "fish"):
         (tmp_path / "other" / kind).mkdir()
         (tmp_path / "other" / kind / "0.png").write_bytes((pictures / "cat" / "0000.png").read_bytes())
-    with pytest.raises(DataError, match="class folders are not those"):
+    with pytest.raises(DataError, match=r"only \S+other has bird, fish; only \S+ has cat, dog; a probe is tested on"):
         package.probe(EDM, pictures, test=tmp_path / "other", **options)
+    images = np.zeros((40, 20, 20, 3), np.uint8)
+    for name, first in (("train", 0), ("transfer", 1)):
+        np.savez(tmp_path / f"{name}.npz", x=images, y=np.arange(40) % 4 + first)
+    with pytest.raises(DataError, match=r"transfer\.npz has 1 classes without a training image in \S+ \(class 4\)"):
+        package.probe(EDM, tmp_path / "train.npz", test=tmp_path / "transfer.npz", **options)
