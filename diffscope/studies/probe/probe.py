@@ -37,6 +37,7 @@ from diffscope.studies.features import export as export_module
 from diffscope.studies.features.kept import features_path, keep_features
 from diffscope.studies.probe import batchnorm_linear, class_metrics, classifiers
 from diffscope.studies.probe.class_metrics import Labels
+from diffscope.studies.probe.denoised import denoised_pictures
 from diffscope.studies.probe.plan import Kind, Probe, noise_name, parted
 from diffscope.studies.sweep.recommended import ALPHA
 from diffscope.studies.sweep.sweep import sweep
@@ -98,6 +99,8 @@ def run(
         rows=tuple(measured),
         data={**result.data, **_described(probe, sets[0])},
     ).having(probe=_probe_rows(probe, measured, result.window, right))
+    if probe.probing.posterior:
+        whole = replace(whole, pictures=denoised_pictures(probe.kinds[-1], parts.folder))
 
     def forget() -> None:
         forget_blocks()
