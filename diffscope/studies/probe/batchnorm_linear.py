@@ -55,7 +55,7 @@ def _trained(z: torch.Tensor, labels: torch.Tensor, classes: int, seed: int) -> 
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs * whole)
     for _ in range(epochs):
         order = torch.from_numpy(draws.permutation(len(z)))
-        for batch in order[: whole * BATCH].split(BATCH):
+        for batch in torch.split(order[: whole * BATCH], BATCH):
             loss = nn.functional.cross_entropy(network(z[batch]), labels[batch])
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]

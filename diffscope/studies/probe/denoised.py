@@ -49,7 +49,7 @@ def denoised_pictures(kind: Kind, folder: Path) -> dict[str, Any] | None:
     images = [_upright(job.source.read(int(indices[i]), target)) for i in chosen]
     x = torch.from_numpy(np.array(z)).reshape(-1, space.channels, space.side, space.side).to(job.plan.device)
     with torch.inference_mode():
-        decoded = torch.cat([denoiser.decode(part) for part in x.split(DECODED)]).float().clamp(-1, 1)
+        decoded = torch.cat([denoiser.decode(part) for part in torch.split(x, DECODED)]).float().clamp(-1, 1)
     whole = ((decoded + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
     return {
         "images": images,

@@ -125,7 +125,8 @@ def test_the_posterior_mean_is_probed_as_it_is(pictures: Path) -> None:
     """The features of a hand-made export: denoised images, flattened, in the split of all."""
     import torch
 
-    from diffscope.extraction import Inputs
+    from diffscope.extraction import Inputs, target_of
+    from diffscope.report.figures.probe import figures
 
     job = open_job(EDM, open_source(str(pictures)), Settings(sigma=(0.3,), views=1, **OPTIONS), Loading())
     result = package.probe(EDM, pictures, sigma=(0.3,), views=1, posterior=True, **OPTIONS)
@@ -139,6 +140,17 @@ def test_the_posterior_mean_is_probed_as_it_is(pictures: Path) -> None:
     train, test = classifiers.split(144, 0.25, 0)
     right = classifiers.linear_probe(z[train], labels[train], z[test]).labels == labels[test]
     assert result.rows[0]["posterior_accuracy"] == right.mean()
+    # And drawn: six images, three of each class, with their own posterior means.
+    drawn = result.pictures
+    assert (len(drawn["images"]), len(drawn["denoised"]), drawn["sigmas"]) == (6, 1, [0.3])
+    every = np.array(
+        [job.source.read(int(i), target_of(job.denoiser)).transpose(1, 2, 0) for i in np.sort(job.indices)]
+    )
+    places = [int(np.abs(every.astype(int) - image).sum((1, 2, 3)).argmin()) for image in drawn["images"]]
+    assert sorted(labels[places]) == [0, 0, 0, 1, 1, 1]
+    expected = ((z[places].reshape(6, 3, 16, 16).clip(-1, 1) + 1) * 127.5).round().transpose(0, 2, 3, 1)
+    assert np.abs(np.array(drawn["denoised"][0], int) - expected).max() <= 1
+    assert set(figures(result)) == {"denoised"}
 
 
 @pytest.fixture(scope="module")
