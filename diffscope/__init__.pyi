@@ -857,6 +857,7 @@ def probe(
     max_memory: int | str | None = None,
     compile: bool = False,
     test_share: float = 0.25,
+    head: str = 'logistic',
     solver: str = 'sklearn',
     knn: int = 20,
     label_noise: float | Sequence[float] = (),
@@ -931,10 +932,11 @@ def probe(
         max_memory: For the moments, such as 8GB; more are measured in portions.
         compile: On CUDA, compile the network's blocks first; pays on long runs.
         test_share: Of `data`, kept for the test; seeded.
+        head: logistic, or batchnorm-linear: batch normalisation, then a linear layer, by AdamW; seeded.
         solver: sklearn, or torch: the same minimum, for large sets.
         knn: Neighbours that vote.
         label_noise: Also train with these shares of labels replaced, such as 0.2,0.4.
-        ensemble: Also the mean probabilities of N neighbouring levels, N odd.
+        ensemble: Also the soft vote of N neighbouring levels, N odd.
         posterior: Also probe the denoised images.
         absolute: With `posterior`: also their absolute values, for data as likely as their negative.
         rank: Directions of a class's subspace, for CSNR.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from diffscope.report.figures import canvas
+from diffscope.report.figures.denoised import denoised_figure
 from diffscope.report.text import by_layer, lowest, number
 from diffscope.report.words.probe import PREFIXES, distance, noises, ranked, signed
 from diffscope.results import ProbeRow, Result, Row, WindowRow
@@ -23,10 +24,12 @@ ACCURACY, CONTAMINATION = 0, 1
 
 
 def figures(result: Result) -> dict[str, canvas.Figure]:
-    """probe, csnr, and where they were asked for inputs and labels; none of a single level, which makes no curve."""
+    """probe, csnr, and where they were asked for inputs, labels and denoised; of a single level, no curve, the last."""
     groups = by_layer(result.rows)
+    # Pictures are of a result that was not read from a file.
+    denoised = {} if result.pictures is None else {"denoised": denoised_figure(result, result.pictures)}
     if max(map(len, groups.values())) < 2:
-        return {}
+        return denoised
     best = groups[ranked(result)[0].layer]
     drawn = {"probe": _probe_figure(result, groups)}
     if any(row["csnr"] is not None for row in best):
@@ -35,7 +38,7 @@ def figures(result: Result) -> dict[str, canvas.Figure]:
         drawn["inputs"] = _inputs_figure(result, best)
     if noises(result) or "ensemble_accuracy" in best[0]:
         drawn["labels"] = _labels_figure(result, best)
-    return drawn
+    return drawn | denoised
 
 
 # --- accuracy and ICR

@@ -38,8 +38,8 @@ class Prediction:
 
     labels: Labels
     """[m], the most probable class of each test image."""
-    probabilities: FloatArray
-    """[m, K]."""
+    scores: FloatArray
+    """[m, K], of which an ensemble takes the mean: probabilities, of `batchnorm_linear` logits."""
     converged: bool
 
 

@@ -24,6 +24,14 @@ class Probing(Declared):
     """How features are probed."""
 
     test_share: Annotated[float, Option("Of --data, kept for the test; seeded.", group=STATISTICS, metavar="F")] = 0.25
+    head: Annotated[
+        str,
+        Option(
+            "logistic, or batchnorm-linear: batch normalisation, then a linear layer, by AdamW; seeded.",
+            group=STATISTICS,
+            choices=("logistic", "batchnorm-linear"),
+        ),
+    ] = "logistic"
     solver: Annotated[
         str,
         Option("sklearn, or torch: the same minimum, for large sets.", group=STATISTICS, choices=("sklearn", "torch")),
@@ -41,7 +49,7 @@ class Probing(Declared):
     ] = ()
     ensemble: Annotated[
         int,
-        Option("Also the mean probabilities of N neighbouring levels, N odd.", group=STATISTICS, metavar="N", least=1),
+        Option("Also the soft vote of N neighbouring levels, N odd.", group=STATISTICS, metavar="N", least=1),
     ] = 1
     posterior: Annotated[bool, Option("Also probe the denoised images.")] = False
     absolute: Annotated[
@@ -60,6 +68,8 @@ class Probing(Declared):
         for share in self.label_noise:
             if not 0 < share < 1:
                 raise UsageError(f"`label_noise={share:g}`: expected shares between 0 and 1, such as 0.2,0.4")
+        if self.head != "logistic" and self.solver != "sklearn":
+            raise UsageError(f"`solver={self.solver}` is of `head=logistic`, not of `head={self.head}`; drop one")
         if self.ensemble % 2 == 0:
             raise UsageError(f"`ensemble={self.ensemble}`: expected an odd number, a level and its neighbours")
         if self.absolute and not self.posterior:

@@ -76,6 +76,8 @@ class Probe:
         }
         if not self.probing.absolute:  # protocols without it are those of versions that had no such thing
             del chosen["absolute"]
+        if self.probing.head == "logistic":
+            del chosen["head"]  # as before there was a choice: the same numbers have the same hash
         if test is not None:
             chosen |= {"test_share": None, "test_data": test.protocol.data, "test_seed": test.settings.seed}
         record = {**base, "probe": {"version": VERSION, **chosen}, **protocol_of_encoders(self.encoders)}
@@ -97,9 +99,8 @@ def plan(
                 f"probe needs labels and {source.path} has none; expected class folders, a dataset.json, or in an .npz "
                 "whole numbers [N] as y, arr_1 or labels"
             )
-    names = [source.class_names for source in (job.source, test) if source is not None]
-    if None not in names and names[0] != names[-1]:
-        raise DataError(f"`test=`: its class folders are not those of {job.source.path}; use the same names")
+    if test is not None:
+        _check_names(job.source, test)
 
     def kind(prefix: str, denoiser: Denoiser, input: str, layers: tuple[str, ...]) -> Kind:
         chosen = replace(job.settings, layer=layers, views=1, augment="none", augment_strength=1.0, input=input)
@@ -136,6 +137,25 @@ def seed_of_test(seed: int) -> int:
     return seed ^ 1
 
 
+def _check_names(source: Source, test: Source) -> None:
+    """Labels count a source's own classes, so that they mean the same only where the names are the same."""
+    ours, theirs = source.class_names, test.class_names
+    if ours is None or theirs is None or ours == theirs:
+        return
+    sides = {test.path: set(theirs) - set(ours), source.path: set(ours) - set(theirs)}
+    only = [f"only {path} has {_few(names)}" for path, names in sides.items() if names]
+    raise DataError(
+        f"`test=`: the classes of {test.path} are not those of {source.path}: {'; '.join(only) or 'another order'}; "
+        "a probe is tested on the classes that it was trained on"
+    )
+
+
+def _few(names: set[str]) -> str:
+    """The first three, and how many more."""
+    first = ", ".join(sorted(names)[:3])
+    return first if len(names) <= 3 else f"{first} and {len(names) - 3} more"
+
+
 def _labels_of(job: Job) -> Labels:
     """In the order in which `export` writes images, all of them readable."""
     assert job.source.labels is not None
@@ -145,7 +165,9 @@ def _labels_of(job: Job) -> Labels:
 
 def _check_memory(probe: Probe) -> None:
     """The features of one layer at one level, standardised, and the solver's copies."""
-    copies = {"sklearn": 4 * 4, "torch": 2 * 4 + 3 * 8}[probe.probing.solver]
+    probing = probe.probing
+    solver = probing.solver if probing.head == "logistic" else probing.head
+    copies = {"sklearn": 4 * 4, "torch": 2 * 4 + 3 * 8, "batchnorm-linear": 2 * 4}[solver]
     widths = [kind.train.plan.width(layer) for kind in probe.kinds for layer in kind.train.plan.layers]
     widest = max(*widths, *(encoder.dims for encoder in probe.encoders), 0)
     images = probe.images
@@ -204,6 +226,11 @@ def _check_labels(probe: Probe, labels: Labels, test_labels: Labels) -> None:
     if len(missing):
         names = probe.job.source.class_names
         name = str(missing[0]) if names is None else names[missing[0]]
+        if (test := probe.kinds[0].test) is not None:
+            raise DataError(
+                f"`test=`: {test.source.path} has {len(missing)} classes without a training image in {path} (class "
+                f"{name}); a probe is tested on the classes that it was trained on"
+            )
         raise DataError(f"{path}: {len(missing)} classes have no training image (class {name}); take more images")
     if len(labels) < probe.probing.knn:
         raise DataError(f"`knn={probe.probing.knn}`: only {len(labels)} training images; take more, or a smaller k")

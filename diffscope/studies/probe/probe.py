@@ -36,12 +36,16 @@ from diffscope.ranks import world
 from diffscope.results import ProbeRow, Result, Row, WindowRow
 from diffscope.studies.features import export as export_module
 from diffscope.studies.features.kept import features_path, keep_features
-from diffscope.studies.probe import class_metrics, classifiers
+from diffscope.studies.probe import batchnorm_linear, class_metrics, classifiers
 from diffscope.studies.probe.class_metrics import Labels
+from diffscope.studies.probe.denoised import denoised_pictures
 from diffscope.studies.probe.plan import POSTERIOR, Kind, Probe, noise_name, parted
 from diffscope.studies.sweep.recommended import ALPHA
 from diffscope.studies.sweep.sweep import sweep
 from diffscope.studies.sweep.window_rows import windows
+
+SCORES = {"logistic": "probabilities", "batchnorm-linear": "logits"}
+"""What a head says of a test image, of which an ensemble takes the mean."""
 
 
 def run(
@@ -97,6 +101,8 @@ def run(
         rows=tuple(measured),
         data={**result.data, **_described(probe, sets[0])},
     ).having(probe=_probe_rows(probe, measured, result.window, right))
+    if probe.probing.posterior:
+        whole = replace(whole, pictures=denoised_pictures(probe.kinds[-1], parts.folder))
 
     def forget() -> None:
         forget_blocks()
@@ -232,10 +238,13 @@ def fitted(
     arrays: Arrays = {}
     slow = []
     for name, labels in _training_labels(probe, data):
-        found = classifiers.linear_probe(z, labels, test, probing.solver, plan.device)
+        if probing.head == "logistic":
+            found = classifiers.linear_probe(z, labels, test, probing.solver, plan.device)
+        else:
+            found = batchnorm_linear.probe(z, labels, test, plan.seed)
         arrays[f"labels{name}"] = found.labels
         if probing.ensemble > 1:
-            arrays[f"probabilities{name}"] = found.probabilities
+            arrays[f"{SCORES[probing.head]}{name}"] = found.scores
         slow += [] if found.converged else [name]
     if absolute:
         found = classifiers.linear_probe(np.abs(z), data.labels, np.abs(test), probing.solver, plan.device)
@@ -290,14 +299,14 @@ def values_of(
 ) -> Iterator[tuple[dict[str, Any], list[str], NDArray[np.bool_]]]:
     """Values of one layer's levels under their keys, notes, and which test images the probe got right."""
     names = [name for name, _ in _training_labels(probe, data)]
-    reach = probe.probing.ensemble // 2
+    reach, scores = probe.probing.ensemble // 2, SCORES[probe.probing.head]
     for level, (arrays, record) in enumerate(found):
         values: dict[str, Any] = {}
         for name in names:
             values |= _accuracy(f"accuracy{name}", arrays[f"labels{name}"] == data.test_labels)
             if reach:
                 around = found[max(0, level - reach) : level + reach + 1]
-                vote = np.mean([neighbour[f"probabilities{name}"] for neighbour, _ in around], 0).argmax(1)
+                vote = np.mean([neighbour[f"{scores}{name}"] for neighbour, _ in around], 0).argmax(1)
                 values |= _accuracy(f"ensemble_accuracy{name}", vote == data.test_labels)
         if kind.has_absolute(probe.probing):
             values |= _accuracy("absolute_accuracy", arrays["labels_absolute"] == data.test_labels)

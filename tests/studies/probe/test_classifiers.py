@@ -38,7 +38,7 @@ def test_the_probe_is_scikit_learns(classes: int) -> None:
     found = linear_probe(z, labels, test)
     assert (found.labels == truth).mean() == by_hand.score(test, truth)
     assert 1 / classes + 0.1 < by_hand.score(test, truth) < 1
-    np.testing.assert_array_equal(found.probabilities, by_hand.predict_proba(test))
+    np.testing.assert_array_equal(found.scores, by_hand.predict_proba(test))
     voters = make_pipeline(StandardScaler(), KNeighborsClassifier(7, metric="cosine")).fit(z, labels)
     np.testing.assert_array_equal(nearest_neighbours(z, labels, test, 7), voters.predict(test))
 
@@ -54,7 +54,7 @@ def test_torch_finds_the_same_minimum(classes: int) -> None:
     probabilities = exact.fit(z.astype(np.float64), labels).predict_proba(test)
     found = linear_probe(z, labels, test, "torch")
     assert found.converged
-    np.testing.assert_allclose(found.probabilities, probabilities, atol=1e-5)
+    np.testing.assert_allclose(found.scores, probabilities, atol=1e-5)
     np.testing.assert_array_equal(found.labels, probabilities.argmax(1))
     default = linear_probe(z, labels, test)
     assert abs(int((found.labels == truth).sum()) - int((default.labels == truth).sum())) <= 1

@@ -124,7 +124,10 @@ def test_passes_are_counted_for_the_progress_bar(pictures: Path) -> None:
 
 def test_the_posterior_mean_is_probed_as_it_is(pictures: Path) -> None:
     """The features of a hand-made export: denoised images, flattened, in the split of all."""
-    from diffscope.extraction import Inputs
+    import torch
+
+    from diffscope.extraction import Inputs, target_of
+    from diffscope.report.figures.probe import figures
 
     job = open_job(EDM, open_source(str(pictures)), Settings(sigma=(0.3,), views=1, **OPTIONS), Loading())
     result = package.probe(EDM, pictures, sigma=(0.3,), views=1, posterior=True, **OPTIONS)
@@ -138,6 +141,17 @@ def test_the_posterior_mean_is_probed_as_it_is(pictures: Path) -> None:
     train, test = classifiers.split(144, 0.25, 0)
     right = classifiers.linear_probe(z[train], labels[train], z[test]).labels == labels[test]
     assert result.rows[0]["posterior_accuracy"] == right.mean()
+    # And drawn: six images, three of each class, with their own posterior means.
+    drawn = result.pictures
+    assert (len(drawn["images"]), len(drawn["denoised"]), drawn["sigmas"]) == (6, 1, [0.3])
+    every = np.array(
+        [job.source.read(int(i), target_of(job.denoiser)).transpose(1, 2, 0) for i in np.sort(job.indices)]
+    )
+    places = [int(np.abs(every.astype(int) - image).sum((1, 2, 3)).argmin()) for image in drawn["images"]]
+    assert sorted(labels[places]) == [0, 0, 0, 1, 1, 1]
+    expected = ((z[places].reshape(6, 3, 16, 16).clip(-1, 1) + 1) * 127.5).round().transpose(0, 2, 3, 1)
+    assert np.abs(np.array(drawn["denoised"][0], int) - expected).max() <= 1
+    assert set(figures(result)) == {"denoised"}
 
 
 @pytest.fixture(scope="module")
@@ -290,6 +304,8 @@ def test_levels_that_are_worse_are_told_from_the_best() -> None:
     [
         ({"test_share": 1.0}, "`test_share=1`"),
         ({"solver": "svm"}, "`solver=svm`"),
+        ({"head": "svm"}, "`head=svm`: expected logistic or batchnorm-linear"),
+        ({"head": "batchnorm-linear", "solver": "torch"}, "`solver=torch` is of `head=logistic`"),
         ({"knn": 0}, "`knn=0`"),
         ({"ensemble": 4}, "odd"),
         ({"label_noise": (0.2, 1.2)}, r"`label_noise=1\.2`"),
@@ -322,5 +338,10 @@ def test_images_that_do_not_do(pictures: Path, tmp_path: Path, monkeypatch: pyte
     for kind in ("bird", "fish"):
         (tmp_path / "other" / kind).mkdir()
         (tmp_path / "other" / kind / "0.png").write_bytes((pictures / "cat" / "0000.png").read_bytes())
-    with pytest.raises(DataError, match="class folders are not those"):
+    with pytest.raises(DataError, match=r"only \S+other has bird, fish; only \S+ has cat, dog; a probe is tested on"):
         package.probe(EDM, pictures, test=tmp_path / "other", **options)
+    images = np.zeros((40, 20, 20, 3), np.uint8)
+    for name, first in (("train", 0), ("transfer", 1)):
+        np.savez(tmp_path / f"{name}.npz", x=images, y=np.arange(40) % 4 + first)
+    with pytest.raises(DataError, match=r"transfer\.npz has 1 classes without a training image in \S+ \(class 4\)"):
+        package.probe(EDM, tmp_path / "train.npz", test=tmp_path / "transfer.npz", **options)
