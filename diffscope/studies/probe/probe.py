@@ -237,17 +237,20 @@ def fitted(
     z, test = data.read(layer, level)
     arrays: Arrays = {}
     slow = []
-    for name, labels in _training_labels(probe, data):
+
+    def classify(z: classifiers.Features, labels: Labels, test: classifiers.Features) -> classifiers.Prediction:
         if probing.head == "logistic":
-            found = classifiers.linear_probe(z, labels, test, probing.solver, plan.device)
-        else:
-            found = batchnorm_linear.probe(z, labels, test, plan.seed)
+            return classifiers.linear_probe(z, labels, test, probing.solver, plan.device)
+        return batchnorm_linear.probe(z, labels, test, plan.seed)
+
+    for name, labels in _training_labels(probe, data):
+        found = classify(z, labels, test)
         arrays[f"labels{name}"] = found.labels
         if probing.ensemble > 1:
             arrays[f"{SCORES[probing.head]}{name}"] = found.scores
         slow += [] if found.converged else [name]
     if absolute:
-        found = classifiers.linear_probe(np.abs(z), data.labels, np.abs(test), probing.solver, plan.device)
+        found = classify(np.abs(z), data.labels, np.abs(test))
         arrays["labels_absolute"] = found.labels
         slow += [] if found.converged else ["absolute"]
     arrays["knn"] = classifiers.nearest_neighbours(z, data.labels, test, probing.knn)
