@@ -74,4 +74,5 @@ def _spread(labels: NDArray[np.int64], seed: int) -> list[int]:
 
 def _upright(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """[C, H, W] as it is drawn."""
-    return np.squeeze(picture.transpose(1, 2, 0))
+    drawn: NDArray[np.uint8] = np.squeeze(picture.transpose(1, 2, 0))
+    return drawn
