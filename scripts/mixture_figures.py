@@ -108,8 +108,9 @@ def accuracies(trained: Denoiser, levels: Sequence[float], count: int, to: Path)
         for input in ("clean", "noisy"):
             for name, denoiser in (("exact", known), ("trained", trained)):
                 found = data.features(posterior(denoiser), sigma, input)
-                values = data.csnr(found, energies) | data.accuracy(*map(np.abs, found))
-                values |= data.accuracy(*map(np.abs, found), name="accuracy_unscaled", scaled=False)
+                z, test = np.abs(found[0]), np.abs(found[1])
+                values = data.csnr(found, energies) | data.accuracy(z, test)
+                values |= data.accuracy(z, test, name="accuracy_unscaled", scaled=False)
                 rows.append({"sigma": sigma, "features": name, "input": input, **values})
         found = data.features(hidden(trained), sigma, "clean")
         subspaces = ClassSubspaces(found[0], data.labels, mixture.rank)
@@ -222,7 +223,7 @@ DRAWN = 2400
 def approximation(to: Path) -> None:
     """CSNR of clean images by its definition, and the closed form, one parameter varied at a time."""
     levels = np.geomspace(0.02, 10, 19)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for key, (name, values) in VARIED.items():
         for value in values:
             shown = CHANNELS * int(value) ** 2 if key == "side" else value
@@ -233,12 +234,12 @@ def approximation(to: Path) -> None:
     panels = figure.subplots(2, 2, sharex=True)
     for axes, (name, _) in zip(panels.flat, VARIED.values(), strict=True):
         some = [row for row in rows if row["varied"] == name]
-        for i, value in enumerate(dict.fromkeys(row["value"] for row in some)):
-            curve = [row for row in some if row["value"] == value]
-            sigma = [row["sigma"] for row in curve]
+        for i, shown in enumerate(dict.fromkeys(row["value"] for row in some)):
+            curve = [row for row in some if row["value"] == shown]
+            sigmas = [row["sigma"] for row in curve]
             look = {"color": canvas.PALETTE[i]}
-            axes.plot(sigma, [row["csnr"] for row in curve], **look, label=f"{name} = {value:g}")
-            axes.plot(sigma, [row["approximation"] for row in curve], **look, linestyle=canvas.DASHES[1])
+            axes.plot(sigmas, [row["csnr"] for row in curve], **look, label=f"{name} = {shown:g}")
+            axes.plot(sigmas, [row["approximation"] for row in curve], **look, linestyle=canvas.DASHES[1])
         axes.set_yscale("log")
         highest, lowest = (of_all(float(row["csnr"]) for row in some) for of_all in (max, min))
         canvas.plain_numbers(axes.yaxis, highest / lowest)
@@ -292,14 +293,14 @@ def projection(trained: Denoiser, levels: Sequence[float], to: Path) -> None:
     for row, (name, denoiser) in zip(panels, (("exact", known), ("trained", trained)), strict=True):
         for axes, sigma in zip(row, levels, strict=True):
             found = posterior(denoiser)(images, sigma)
-            told = class_metrics.csnr(energies(found), labels)
-            rows.append({"posterior": name, "sigma": sigma, "csnr": told})
+            csnr = class_metrics.csnr(energies(found), labels)
+            rows.append({"posterior": name, "sigma": sigma, "csnr": csnr})
             at = found @ lines.T @ plane
             for k in range(3):
                 axes.scatter(*at[labels == k].T, s=3, linewidths=0, color=canvas.PALETTE[k], alpha=0.7)
             reach = 1.05 * float(np.abs(at).max())  # the means shrink with σ: every panel has a scale of its own
             axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
-            axes.set_title(f"σ = {sigma:.2g}, CSNR {told:.3g}", fontsize=8.5)
+            axes.set_title(f"σ = {sigma:.2g}, CSNR {csnr:.3g}", fontsize=8.5)
             axes.tick_params(labelsize=7)
         row[0].set_ylabel(f"{name} posterior mean")
     write(to / "figure-15.csv", rows)
