@@ -73,4 +73,4 @@ class Probing(Declared):
         if self.ensemble % 2 == 0:
             raise UsageError(f"`ensemble={self.ensemble}`: expected an odd number, a level and its neighbours")
         if self.absolute and not self.posterior:
-            raise UsageError("`absolute=`: of the denoised images; add `posterior=True`")
+            raise UsageError("`absolute=`: its values are those of the denoised images; add `posterior=`")

@@ -265,7 +265,7 @@ def test_a_second_source_has_noise_of_its_own() -> None:
 
 
 def test_absolute_values_are_of_the_posterior_mean() -> None:
-    with pytest.raises(UsageError, match="`posterior=True`"):
+    with pytest.raises(UsageError, match="add `posterior=`"):
         Probing(absolute=True)
     plain, more = Probing(posterior=True), Probing(posterior=True, absolute=True)
     added = set(probe_plan.row_keys(more)) - set(probe_plan.row_keys(plain))
