@@ -63,7 +63,8 @@ def _probe_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure
 def _beside_style(i: int) -> dict[str, Any]:
     """Of the line of an encoder beside the network, which knows no noise."""
     i = 2 + i % (len(canvas.PALETTE) - 2)
-    return {"color": canvas.PALETTE[i], "linestyle": canvas.DASHES[i], "linewidth": 1.3}
+    dashes = canvas.DASHES[i] if i != 3 else canvas.DASHES[1]  # k-NN has the dots
+    return {"color": canvas.PALETTE[i], "linestyle": dashes, "linewidth": 1.3}
 
 
 def _probe_panel(
