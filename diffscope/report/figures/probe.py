@@ -123,9 +123,9 @@ def _caption(probe: ProbeRow, named: bool) -> str:
 
 
 def _beside_handles(beside: Sequence[Mapping[str, Any]]) -> list[Any]:
-    names = [canvas.literal(canvas.shortened(Path(encoder["encoder"]).name, 30)) for encoder in beside]
+    names = [canvas.literal(canvas.shortened(Path(encoder["encoder"]).name, 22)) for encoder in beside]
     return [
-        canvas.Line2D([], [], **_beside_style(i), label=f"{name}, clean image ({encoder['accuracy']:.3f})")
+        canvas.Line2D([], [], **_beside_style(i), label=f"{name} (clean) {encoder['accuracy']:.3f}")
         for i, (name, encoder) in enumerate(zip(names, beside, strict=True))
     ]
 
