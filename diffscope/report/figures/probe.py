@@ -66,7 +66,8 @@ def _probe_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure
 def _beside_style(i: int) -> dict[str, Any]:
     """Of the line of an encoder beside the network, which knows no noise."""
     i = 2 + i % (len(canvas.PALETTE) - 2)
-    return {"color": canvas.PALETTE[i], "linestyle": canvas.DASHES[i], "linewidth": 1.3}
+    dashes = canvas.DASHES[i] if i != 3 else canvas.DASHES[1]  # k-NN has the dots
+    return {"color": canvas.PALETTE[i], "linestyle": dashes, "linewidth": 1.3}
 
 
 def _probe_panel(
@@ -125,9 +126,9 @@ def _caption(probe: ProbeRow, named: bool) -> str:
 
 
 def _beside_handles(beside: Sequence[Mapping[str, Any]]) -> list[Any]:
-    names = [canvas.literal(canvas.shortened(Path(encoder["encoder"]).name, 30)) for encoder in beside]
+    names = [canvas.literal(canvas.shortened(Path(encoder["encoder"]).name, 22)) for encoder in beside]
     return [
-        canvas.Line2D([], [], **_beside_style(i), label=f"{name}, clean image ({encoder['accuracy']:.3f})")
+        canvas.Line2D([], [], **_beside_style(i), label=f"{name} (clean) {encoder['accuracy']:.3f}")
         for i, (name, encoder) in enumerate(zip(names, beside, strict=True))
     ]
 
