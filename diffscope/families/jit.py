@@ -67,19 +67,6 @@ class JiTDenoiser(TransformerDenoiser):
 
     family: ClassVar[str] = "jit"
 
-    def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
-        """Gives the network's output.
-
-        Args:
-            x: (B, C, H, W), in the network's input space.
-            sigma: Noise-to-signal ratio, (B,) or (1,).
-            label: From `label`.
-
-        Returns:
-            The posterior mean, (B, C, H, W).
-        """
-        return self.predict(x, sigma, label)
-
 
 def recognise(checkpoint: Checkpoint) -> Match | None:
     """Claims files whose tensors have the names of JiT's transformer."""
@@ -128,6 +115,7 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Ji
         layers=layers,
         default_layer=f"blocks.{max(0, depth // 2 - 1)}",
         evidence=f"{match.why}; the last of {classes + 1} class rows taken as the null class",
+        prediction="x0",
         constructor={**shape, "in_context_start": start, "num_classes": classes, "noise_scale": scale},
     )
 
