@@ -107,14 +107,15 @@ def bench(
             diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
-        vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        vae: Image encoder of a latent model: a diffusers folder, hf://OWNER/NAME[/PATH], or a file such as VA-
+            VAE's.
         latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
             normalised.
         prompt: Text for a network that is told of one, the same for all images.
         prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
             embeddings.
-        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean), .parquet, hf://datasets/OWNER/NAME,
-            synthetic:count=N,seed=S.
+        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet,
+            hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         out: Write result.json, result.csv and figures there.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
 
@@ -158,7 +159,8 @@ def convert(
     """Any checkpoint as safetensors, with family, constructor and provenance in its metadata.
 
     Args:
-        checkpoint: Checkpoint file, diffusers folder, hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8.
+        checkpoint: Checkpoint file, folder (diffusers, accelerate, FSDP), hf://OWNER/NAME[@REVISION][/PATH], or
+            toy:d=32,side=8.
         out: The file to write.
         family: Say what a file cannot say of itself: adm, edm, edm2, sit, dit, repa, lightningdit, jit, lucidrains,
             diffusers.
@@ -222,9 +224,10 @@ def features(
     """Write pooled features for other tools: a tensor a layer, [levels, views, images, features].
 
     Args:
-        checkpoint: Checkpoint file, diffusers folder, hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8.
-        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean), .parquet, hf://datasets/OWNER/NAME,
-            synthetic:count=N,seed=S.
+        checkpoint: Checkpoint file, folder (diffusers, accelerate, FSDP), hf://OWNER/NAME[@REVISION][/PATH], or
+            toy:d=32,side=8.
+        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet,
+            hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -267,7 +270,8 @@ def features(
             diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
-        vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        vae: Image encoder of a latent model: a diffusers folder, hf://OWNER/NAME[/PATH], or a file such as VA-
+            VAE's.
         latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
             normalised.
         prompt: Text for a network that is told of one, the same for all images.
@@ -332,9 +336,10 @@ def icr(
     """ICR at one noise level, with its 95 % interval and the metrics that come with it.
 
     Args:
-        checkpoint: Checkpoint file, diffusers folder, hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8.
-        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean), .parquet, hf://datasets/OWNER/NAME,
-            synthetic:count=N,seed=S.
+        checkpoint: Checkpoint file, folder (diffusers, accelerate, FSDP), hf://OWNER/NAME[@REVISION][/PATH], or
+            toy:d=32,side=8.
+        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet,
+            hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -379,7 +384,8 @@ def icr(
             diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
-        vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        vae: Image encoder of a latent model: a diffusers folder, hf://OWNER/NAME[/PATH], or a file such as VA-
+            VAE's.
         latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
             normalised.
         prompt: Text for a network that is told of one, the same for all images.
@@ -417,7 +423,8 @@ def inspect(
     """What is this checkpoint? Family, class, noise convention, input, and all layers with their shapes.
 
     Args:
-        checkpoint: Checkpoint file, diffusers folder, hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8.
+        checkpoint: Checkpoint file, folder (diffusers, accelerate, FSDP), hf://OWNER/NAME[@REVISION][/PATH], or
+            toy:d=32,side=8.
         network: Code of your own that defines the network: a class, or a function that returns a torch.nn.Module.
             It is run, as python FILE.py would; a checkpoint, a Hub reference or a URL can never name it. Or
             package.module:NAME.
@@ -663,7 +670,8 @@ def memorization(
             diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
-        vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        vae: Image encoder of a latent model: a diffusers folder, hf://OWNER/NAME[/PATH], or a file such as VA-
+            VAE's.
         latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
             normalised.
         prompt: Text for a network that is told of one, the same for all images.
@@ -762,8 +770,8 @@ def neighbors(
 
     Args:
         checkpoints: A checkpoint, or several of one run, or their folder.
-        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean), .parquet, hf://datasets/OWNER/NAME,
-            synthetic:count=N,seed=S.
+        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet,
+            hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -811,7 +819,8 @@ def neighbors(
             diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
-        vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        vae: Image encoder of a latent model: a diffusers folder, hf://OWNER/NAME[/PATH], or a file such as VA-
+            VAE's.
         latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
             normalised.
         prompt: Text for a network that is told of one, the same for all images.
@@ -904,9 +913,10 @@ def probe(
     those of every --layer at the image's size.
 
     Args:
-        checkpoint: Checkpoint file, diffusers folder, hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8.
-        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean), .parquet, hf://datasets/OWNER/NAME,
-            synthetic:count=N,seed=S.
+        checkpoint: Checkpoint file, folder (diffusers, accelerate, FSDP), hf://OWNER/NAME[@REVISION][/PATH], or
+            toy:d=32,side=8.
+        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet,
+            hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -958,7 +968,8 @@ def probe(
             diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
-        vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        vae: Image encoder of a latent model: a diffusers folder, hf://OWNER/NAME[/PATH], or a file such as VA-
+            VAE's.
         latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
             normalised.
         prompt: Text for a network that is told of one, the same for all images.
@@ -1034,9 +1045,10 @@ def sweep(
     """ICR over noise levels and layers: at which level are features most semantic, and how sure is that?
 
     Args:
-        checkpoint: Checkpoint file, diffusers folder, hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8.
-        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean), .parquet, hf://datasets/OWNER/NAME,
-            synthetic:count=N,seed=S.
+        checkpoint: Checkpoint file, folder (diffusers, accelerate, FSDP), hf://OWNER/NAME[@REVISION][/PATH], or
+            toy:d=32,side=8.
+        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet,
+            hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -1084,7 +1096,8 @@ def sweep(
             diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
-        vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        vae: Image encoder of a latent model: a diffusers folder, hf://OWNER/NAME[/PATH], or a file such as VA-
+            VAE's.
         latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
             normalised.
         prompt: Text for a network that is told of one, the same for all images.
@@ -1158,8 +1171,8 @@ def track(
 
     Args:
         checkpoints: Snapshots of one run, or their folder.
-        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean), .parquet, hf://datasets/OWNER/NAME,
-            synthetic:count=N,seed=S.
+        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet,
+            hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -1209,7 +1222,8 @@ def track(
             diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
-        vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        vae: Image encoder of a latent model: a diffusers folder, hf://OWNER/NAME[/PATH], or a file such as VA-
+            VAE's.
         latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
             normalised.
         prompt: Text for a network that is told of one, the same for all images.

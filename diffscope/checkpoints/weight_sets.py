@@ -11,6 +11,7 @@ from diffscope.checkpoints.averages import divided
 from diffscope.checkpoints.standins import Module
 from diffscope.checkpoints.storages import StoredTensor
 from diffscope.errors import CheckpointError
+from diffscope.names import first_few
 
 COMPILED = "_orig_mod."  # torch.compile, of a network or of a part of it
 WRAPPERS = ("module.", COMPILED)  # the former is DistributedDataParallel's
@@ -278,5 +279,4 @@ def listed(names: list[str], limit: int = 12) -> str:
     Returns:
         For example "a, b and 3 more".
     """
-    shown = ", ".join(name[:60] for name in names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+    return first_few([name[:60] for name in names], limit)

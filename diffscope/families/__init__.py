@@ -15,7 +15,8 @@ from diffscope.families._foreign import kind_of
 from diffscope.families._interface import PosteriorMean, SigmaToInput
 from diffscope.families._outermost import outermost
 from diffscope.families._own import OwnNetwork
-from diffscope.families._predictions import possible, posterior_mean
+from diffscope.families._posterior import posterior_mean
+from diffscope.families._predictions import possible
 from diffscope.families._wrapped import LiveNetwork, WrappedDenoiser, device_of, live_record, wrap
 from diffscope.families.base import Denoiser, Match
 

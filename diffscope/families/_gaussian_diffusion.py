@@ -18,7 +18,9 @@ from diffscope.errors import CheckpointError, UsageError
 from diffscope.families._facts import Facts
 
 SCHEDULES = ("linear", "cosine", "sigmoid")
-OBJECTIVES = ("pred_noise", "pred_x0", "pred_v")
+PREDICTS = {"pred_noise": "eps", "pred_x0": "x0", "pred_v": "v"}
+"""GaussianDiffusion's objective → the field's name of what the network predicts."""
+OBJECTIVES = tuple(PREDICTS)
 MAX_STEPS = 8192
 """Of a table in float64, which is then read even where only an outline is asked for."""
 _TOLERANCE = 1e-4  # of a weight in the loss: a table in float32 gives it to 1e-6

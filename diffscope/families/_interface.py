@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from diffscope.families._calling import Calling, calling
 from diffscope.families._conventions import PlainSigma
 from diffscope.families._named_noise import NamedNoise, named_noise
+from diffscope.families._posterior import posterior_mean as posterior_mean_of
 from diffscope.families._predictions import check_prediction
-from diffscope.families._predictions import posterior_mean as posterior_mean_of
 from diffscope.families.base import Denoiser, NoiseConvention
 from diffscope.families.networks.hooked import Call
 

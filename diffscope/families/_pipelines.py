@@ -23,7 +23,6 @@ from diffscope.families import _prompts
 from diffscope.families._building import build_on_meta, dry_walk, load_weights, shapes_of
 from diffscope.families._constructors import fill_buffers
 from diffscope.families._facts import Facts
-from diffscope.families._predictions import posterior_mean
 from diffscope.families._refusals import refuse_network, refuse_pipeline
 from diffscope.families._schedules import PREDICTS, latents_of, noise_of
 from diffscope.families._text_configs import (
@@ -98,6 +97,7 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Pi
         evidence=f"{match.why}; of a {index['_class_name']}" if index.get("_class_name") else match.why,
         constructor={"class": kind.name, "network": arguments, "schedule": schedule, "side": side},
         warnings=(*warnings, *distillation_warnings(kind, facts, said.get("folder"))),
+        prediction=PREDICTS[schedule["prediction_type"]],
         latent_scale=latents_of(vae, path) if vae else None,
         cited={"up_blocks.1": _DIFT} if kind.name == UNET.name else {},
         kind=kind,
@@ -210,20 +210,6 @@ class PipelineDenoiser(Denoiser):
         if not self.told:
             self.use_text(None, None)
         return None
-
-    def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
-        """Computes the posterior mean from predicted noise or velocity.
-
-        Args:
-            x: (B, C, H, W), in the network's input space.
-            sigma: Noise-to-signal ratio, (B,) or (1,).
-            label: Not used.
-
-        Returns:
-            (B, C, H, W).
-        """
-        output = self.predict(x, sigma, label)
-        return posterior_mean(PREDICTS[self.constructor["schedule"]["prediction_type"]], self.noise, x, sigma, output)
 
     def _pipeline(self, source: str | None) -> str | None:
         """The folder of the pipeline whose text encoders are used, downloaded where it is on the Hub."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -238,6 +238,34 @@ def _head_width(tensors: Mapping[str, Tensor]) -> tuple[int, str] | None:
     return None
 
 
+def block_numbers(names: Iterable[str]) -> list[int]:
+    """Lists the numbers of a transformer's blocks, rising, by the names of their tensors."""
+    return sorted({int(m[1]) for n in names if (m := re.match(r"blocks\.([0-9]{1,5})\.", n))})
+
+
+def checked_grid(path: str, tokens: int, numbers: Sequence[int]) -> int:
+    """Checks that positions and blocks are those of a whole transformer.
+
+    Args:
+        path: Of the checkpoint, for the message.
+        tokens: How many positions it has.
+        numbers: From `block_numbers`.
+
+    Returns:
+        Side of the grid of positions.
+
+    Raises:
+        CheckpointError: If the grid is no square, or a block is missing.
+    """
+    grid = math.isqrt(tokens)
+    if grid**2 != tokens or list(numbers) != list(range(len(numbers))):
+        raise CheckpointError(
+            f"{path}: {tokens} positions and blocks {numbers[0]} to {numbers[-1]}; expected a square grid "
+            "and blocks without a gap"
+        )
+    return grid
+
+
 def infer_shape(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Reads the transformer's constructor arguments, except for the heads, from names and shapes alone.
 
@@ -252,7 +280,7 @@ def infer_shape(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         CheckpointError: If a tensor is missing or has a shape that no such transformer has.
     """
     shapes = shapes_of(path, tensors)
-    numbers = sorted({int(m[1]) for n in shapes if (m := re.match(r"blocks\.([0-9]{1,5})\.", n))})
+    numbers = block_numbers(shapes)
     try:
         width, channels, patch, _ = shapes["x_embedder.proj.weight"]
         _, tokens, _ = shapes["pos_embed"]
@@ -268,12 +296,7 @@ def infer_shape(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: not a whole diffusion transformer: {error} is missing or of another shape"
         ) from None
-    grid = math.isqrt(tokens)
-    if grid**2 != tokens or numbers != list(range(len(numbers))):
-        raise CheckpointError(
-            f"{path}: {tokens} positions and blocks {numbers[0]} to {numbers[-1]}; expected a square grid "
-            "and blocks without a gap"
-        )
+    grid = checked_grid(path, tokens, numbers)
     if shapes["pos_embed"] != (1, tokens, width):
         raise CheckpointError(f"{path}: pos_embed is {list(shapes['pos_embed'])}; expected {[1, tokens, width]}")
     if out not in (channels, 2 * channels):

@@ -63,22 +63,6 @@ class ADMDenoiser(Denoiser):
             raise UsageError("this model has no null class; use `class_label=label` or `class_label=INT`")
         return classes.to(device)
 
-    def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
-        """Computes x - σ·noise from the predicted noise, or takes the data where these are predicted.
-
-        Args:
-            x: (B, C, H, W), in the network's input space.
-            sigma: Noise-to-signal ratio, (B,) or (1,).
-            label: From `label`.
-
-        Returns:
-            The posterior mean, (B, C, H, W).
-        """
-        predicted = self.predict(x, sigma, label)
-        if self.constructor["predict_xstart"]:
-            return predicted
-        return x - sigma.flatten().to(x)[:, None, None, None] * predicted
-
 
 def recognise(checkpoint: Checkpoint) -> Match | None:
     """Claims tensors with the names and dimensions of the U-Net that both codes share."""
@@ -137,6 +121,7 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> AD
         evidence="; ".join([match.why, *why]),
         constructor=constructor,
         warnings=warnings,
+        prediction="x0" if constructor["predict_xstart"] else "eps",
     )
 
 

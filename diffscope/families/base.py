@@ -28,6 +28,7 @@ from diffscope.errors import CheckpointError, UnknownLayer, UsageError
 from diffscope.families._latents import LatentScale, read_statistics
 from diffscope.families._ldm_encoder import open_encoder
 from diffscope.families._noise import NoiseConvention
+from diffscope.families._posterior import posterior_mean
 from diffscope.families.networks.autoencoder import Autoencoder
 from diffscope.families.networks.walk import OUTPUT, Walk, WalkedNetwork
 
@@ -111,6 +112,8 @@ class Denoiser(ABC):
     constructor: dict[str, Any] = field(default_factory=dict)
     """What the network was built with: enough to build it again."""
     warnings: tuple[str, ...] = ()
+    prediction: str | None = None
+    """What the network predicts, by a name of `posterior_mean`; None where the family denoises in a way of its own."""
     exact: tuple[str, ...] = ()
     """Names in the file of tables that are no weights, such as noise levels: they are never rounded."""
     latent_scale: LatentScale | None = None
@@ -229,9 +232,8 @@ class Denoiser(ABC):
             UsageError: If there is no null class and `classes` is None.
         """
 
-    @abstractmethod
     def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
-        """Computes the posterior mean of the data, given x = data + sigma · noise.
+        """Computes the posterior mean of the data, given x = data + sigma · noise, from what the network predicts.
 
         Args:
             x: (B, C, H, W), in the network's input space.
@@ -241,6 +243,8 @@ class Denoiser(ABC):
         Returns:
             (B, C, H, W), in the network's input space.
         """
+        assert self.prediction is not None, "a family without a prediction has a `denoise` of its own"
+        return posterior_mean(self.prediction, self.noise, x, sigma, self.predict(x, sigma, label))
 
     def predict(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
         """Runs the network on x = data + sigma · noise.

@@ -22,7 +22,6 @@ from diffscope.families._building import build_on_meta, dry_walk, load_weights, 
 from diffscope.families._constructors import fill_buffers, known_arguments, made, square_side
 from diffscope.families._facts import Facts, file_arguments, shown
 from diffscope.families._latents import LatentScale
-from diffscope.families._predictions import posterior_mean
 from diffscope.families._schedules import LATENT_SCALE, PREDICTS, SETTINGS, latents_of, noise_of, schedule_of
 from diffscope.families._text_configs import network_of
 from diffscope.families.base import Classes, Denoiser, Match, input_space
@@ -86,20 +85,6 @@ class DiffusersDenoiser(Denoiser):
             raise UsageError("this model has no null class; use `class_label=label` or `class_label=INT`")
         return torch.full((1,), self.classes.count, device=device)
 
-    def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
-        """Computes the posterior mean from predicted noise, velocity or data, by the schedule's `prediction_type`.
-
-        Args:
-            x: (B, C, H, W), in the network's input space.
-            sigma: Noise-to-signal ratio, (B,) or (1,).
-            label: From `label`.
-
-        Returns:
-            (B, C, H, W).
-        """
-        output = self.predict(x, sigma, label)
-        return posterior_mean(PREDICTS[self.constructor["schedule"]["prediction_type"]], self.noise, x, sigma, output)
-
 
 def recognise(checkpoint: Checkpoint) -> Match | None:
     """Claims diffusers folders; converted ones are claimed by their metadata."""
@@ -159,6 +144,7 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> De
             "class": facts["class"], "network": arguments, "schedule": schedule, "latent_scale": latent_scale,
         },
         warnings=tuple(warnings),
+        prediction=PREDICTS[schedule["prediction_type"]],
         latent_scale=None if latent_scale is None else LatentScale((latent_scale,)),
         vae=checkpoint.attributes.get("vae"),
     )  # fmt: skip

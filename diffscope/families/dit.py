@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from torch import Tensor
 
 from diffscope.checkpoints.base import Checkpoint
 from diffscope.families._conventions import DiscreteSteps
@@ -44,20 +43,6 @@ class DiTDenoiser(TransformerDenoiser):
     """A DiT checkpoint as a denoiser; the network predicts the noise."""
 
     family: ClassVar[str] = "dit"
-
-    def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
-        """Computes x - σ·noise from the predicted noise.
-
-        Args:
-            x: (B, C, H, W), in the network's input space.
-            sigma: Noise-to-signal ratio, (B,) or (1,).
-            label: From `label`.
-
-        Returns:
-            The posterior mean, (B, C, H, W).
-        """
-        level = sigma.flatten().to(x)[:, None, None, None]
-        return x - level * self.predict(x, sigma, label)
 
 
 def recognise(checkpoint: Checkpoint) -> Match | None:
@@ -100,5 +85,6 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Di
         evidence="; ".join([match.why, *built.evidence]),
         constructor=built.constructor,
         warnings=tuple(early_average(checkpoint)),
+        prediction="eps",
         **built.fields(),
     )

@@ -7,7 +7,6 @@ from noise (0) to data (1): x_t = t·data + (1 - t)·s·noise, with s the scale 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -20,7 +19,7 @@ from diffscope.errors import CheckpointError
 from diffscope.families._building import build_on_meta, dry_walk, load_weights, shapes_of
 from diffscope.families._conventions import unit_time
 from diffscope.families._facts import Facts
-from diffscope.families._transformers import TransformerDenoiser, facts_of
+from diffscope.families._transformers import TransformerDenoiser, block_numbers, checked_grid, facts_of
 from diffscope.families.base import Classes, Match, NoiseConvention, input_space
 from diffscope.families.networks.image_transformer import ImageTransformer
 
@@ -66,19 +65,6 @@ class JiTDenoiser(TransformerDenoiser):
     """A JiT checkpoint as a denoiser; the network predicts the image."""
 
     family: ClassVar[str] = "jit"
-
-    def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
-        """Gives the network's output.
-
-        Args:
-            x: (B, C, H, W), in the network's input space.
-            sigma: Noise-to-signal ratio, (B,) or (1,).
-            label: From `label`.
-
-        Returns:
-            The posterior mean, (B, C, H, W).
-        """
-        return self.predict(x, sigma, label)
 
 
 def recognise(checkpoint: Checkpoint) -> Match | None:
@@ -128,6 +114,7 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Ji
         layers=layers,
         default_layer=f"blocks.{max(0, depth // 2 - 1)}",
         evidence=f"{match.why}; the last of {classes + 1} class rows taken as the null class",
+        prediction="x0",
         constructor={**shape, "in_context_start": start, "num_classes": classes, "noise_scale": scale},
     )
 
@@ -146,7 +133,7 @@ def infer_shape(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         CheckpointError: If a tensor is missing or has a shape that no such transformer has.
     """
     shapes = shapes_of(path, tensors)
-    numbers = sorted({int(m[1]) for n in shapes if (m := re.match(r"blocks\.([0-9]{1,5})\.", n))})
+    numbers = block_numbers(shapes)
     try:
         bottleneck, channels, patch, _ = shapes["x_embedder.proj1.weight"]
         width = shapes["x_embedder.proj2.weight"][0]
@@ -167,11 +154,7 @@ def infer_shape(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         }
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(f"{path}: not a whole JiT transformer: {error} is missing or of another shape") from None
-    if math.isqrt(tokens) ** 2 != tokens or numbers != list(range(len(numbers))):
-        raise CheckpointError(
-            f"{path}: {tokens} positions and blocks {numbers[0]} to {numbers[-1]}; expected a square grid "
-            "and blocks without a gap"
-        )
+    checked_grid(path, tokens, numbers)
     if width % head or head % 4:
         raise CheckpointError(
             f"{path}: heads of {head} features in tokens of {width}; expected a multiple of 4 that divides the width"

@@ -20,7 +20,7 @@ from diffscope.errors import CheckpointError, UsageError
 from diffscope.families._building import MAX_SIDE, build_on_meta, dry_walk, load_weights, shapes_of
 from diffscope.families._conventions import DiscreteSteps
 from diffscope.families._facts import Facts, file_arguments, integer_if_whole
-from diffscope.families._gaussian_diffusion import OBJECTIVES, objective_of, signal_of
+from diffscope.families._gaussian_diffusion import OBJECTIVES, PREDICTS, objective_of, signal_of
 from diffscope.families.base import Classes, Denoiser, Match, input_space
 from diffscope.families.networks.lucidrains_unet import AttentionShape, LucidrainsUNet
 
@@ -49,28 +49,6 @@ class LucidrainsDenoiser(Denoiser):
     def label(self, classes: Tensor | None, device: torch.device) -> Tensor | None:
         """Gives None: the network takes no classes."""
         return None
-
-    def denoise(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
-        """Computes the posterior mean from predicted noise, velocity or data, by the objective.
-
-        Args:
-            x: (B, C, H, W), in the network's input space.
-            sigma: Noise-to-signal ratio, (B,) or (1,).
-            label: None.
-
-        Returns:
-            (B, C, H, W).
-        """
-        output = self.predict(x, sigma, label)
-        level = sigma.flatten().to(x)[:, None, None, None]
-        objective = self.constructor["objective"]
-        if objective == "pred_noise":
-            return x - level * output
-        if objective == "pred_v":
-            # v = c·noise - c·σ·data, where c = 1/√(1 + σ²) scales the network's input c·x.
-            scale = (1 + level.square()).rsqrt()
-            return scale * (scale * x - level * output)
-        return output
 
     def encode(self, images: Tensor, noise: Tensor | None) -> Tensor:
         """Brings images to the data's range.
@@ -168,6 +146,7 @@ def build(checkpoint: Checkpoint, config: Mapping[str, str], match: Match) -> Lu
             "beta_schedule": schedule, "timesteps": len(signal),
         },
         warnings=tuple(warnings),
+        prediction=PREDICTS[objective],
         exact=tuple(buffers),
     )  # fmt: skip
 

@@ -22,7 +22,7 @@ from diffscope.errors import CheckpointError
 from diffscope.families._conventions import unit_time
 from diffscope.families._interpolants import SETTINGS, Interpolant, InterpolantDenoiser, build_interpolant
 from diffscope.families._latents import scale_of
-from diffscope.families._transformers import VAE, facts_of, is_transformer, output_ratio, usual_vae
+from diffscope.families._transformers import VAE, block_numbers, facts_of, is_transformer, output_ratio, usual_vae
 from diffscope.families.base import Match
 
 
@@ -169,7 +169,7 @@ def _native_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Returns:
         The same tensors under the transformer's own names, in their order.
     """
-    numbers = {int(m[1]) for n in tensors if (m := re.match(r"blocks\.([0-9]{1,5})\.", n))}
+    numbers = block_numbers(tensors)
 
     def name(old: str) -> str:
         later = re.fullmatch(r"decoder_blocks\.([0-9]{1,5})\.(.*)", old)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Any
 
 from diffscope.errors import NetworkError, UsageError
-from diffscope.options.option import NETWORK, Declared, Option
+from diffscope.options.option import MEASURE, NETWORK, Declared, Option
 from diffscope.textfile import read_text
 
 REQUIRED = ("noise", "image_size", "channels")
@@ -137,7 +137,7 @@ class OwnNetworkOptions(Declared):
         Option(
             "Side of the images in pixels: those of your own network, or of a text-to-image network, where smaller is "
             "cheaper.",
-            group=NETWORK,
+            group=MEASURE,
             metavar="N",
             shown="the model's own",
             least=1,

@@ -26,10 +26,12 @@ DEFAULT_AUGMENTATION = "crop+flip+jitter"
 REPEATABLE = "(repeatable, or a list by commas)"
 LEVELS_HELP = "Noise levels, log-spaced over [0.002, 20], cut to the model's range."
 
-CHECKPOINT_HELP = "Checkpoint file, diffusers folder, hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8."
+CHECKPOINT_HELP = (
+    "Checkpoint file, folder (diffusers, accelerate, FSDP), hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8."
+)
 DATA_HELP = (
-    "Images: folder, .zip, .npy, .npz (latents: .npz with mean), .parquet, hf://datasets/OWNER/NAME, "
-    "synthetic:count=N,seed=S."
+    "Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet, "
+    "hf://datasets/OWNER/NAME, synthetic:count=N,seed=S."
 )
 
 Checkpoint = Annotated[Any, Argument(CHECKPOINT_HELP, metavar="CKPT", python="str | Path | Denoiser")]
@@ -226,7 +228,7 @@ class Loading(OwnNetworkOptions):
     vae: Annotated[
         str | None,
         Option(
-            "Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].",
+            "Image encoder of a latent model: a diffusers folder, hf://OWNER/NAME[/PATH], or a file such as VA-VAE's.",
             metavar="DIR",
             shown="",
             path=True,

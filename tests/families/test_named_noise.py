@@ -11,7 +11,8 @@ from torch import Tensor
 
 from diffscope.errors import NoiseLevelError, UsageError
 from diffscope.families._named_noise import NamedNoise, named_noise
-from diffscope.families._predictions import PREDICTIONS, check_prediction, possible, posterior_mean
+from diffscope.families._posterior import posterior_mean
+from diffscope.families._predictions import PREDICTIONS, check_prediction, possible
 
 NAMES = (
     "edm", "edm:sigma_min=0.1,sigma_max=80", "ve", "vp", "vp:beta_max=10,time_scale=1", "ddpm:linear", "ddpm:cosine",
