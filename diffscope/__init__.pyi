@@ -505,8 +505,8 @@ def kinship(
 
     Args:
         checkpoints: One checkpoint, or several to be compared with each other.
-        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean), .parquet, hf://datasets/OWNER/NAME,
-            synthetic:count=N,seed=S.
+        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet,
+            hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -546,7 +546,8 @@ def kinship(
             diffusers.
         config: Constructor fact that the file lacks, such as num_heads=6, or a list of them.
         weights: Which set of a training dump: ema or model.
-        vae: Image encoder of a latent model: a diffusers folder or hf://OWNER/NAME[/PATH].
+        vae: Image encoder of a latent model: a diffusers folder, hf://OWNER/NAME[/PATH], or a file such as VA-
+            VAE's.
         latent_stats: Mean and deviation of each latent channel, such as latents_stats.pt; or none: latents are
             normalised.
         prompt: Text for a network that is told of one, the same for all images.

@@ -186,7 +186,7 @@ def memorizing(classes: Sequence[dict[str, str]]) -> Figure:
         axes.errorbar(sigma, accuracy, error, fmt="s--", color="C1", label="probe accuracy", capsize=2)
         axes.set(xscale="log", xlabel="σ", title=title, ylim=(0, 1.1))
         axes.legend()
-        print(f"{run} at {step}: rank correlation of ICR and accuracy {_ranked(icr[0], accuracy):+.2f}")
+        print(f"{run} at {step}: rank correlation of ICR and accuracy {_ranked(list(icr[0]), list(accuracy)):+.2f}")
     return figure
 
 
@@ -201,8 +201,8 @@ def separation(classes: Sequence[dict[str, str]]) -> Figure:
     figure = Figure(figsize=(9, 6.4), layout="constrained")
     panels = figure.subplots(2, 2, sharex=True).flat
     curves: tuple[tuple[str, Sequence[int], Sequence[float]], ...] = (
-        ("ICR of the training images", *zip(*icr, strict=True)),
-        ("share of samples that copy", *zip(*copied, strict=True)),
+        ("ICR of the training images", [step for step, _ in icr], [value for _, value in icr]),
+        ("share of samples that copy", [step for step, _ in copied], [share for _, share in copied]),
         ("class separation (test images)", steps, [float(r["separation"]) for _, r in found]),
         ("silhouette (test images)", steps, [float(r["silhouette"]) for _, r in found]),
     )

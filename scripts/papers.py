@@ -59,7 +59,7 @@ def peak(*keys: str) -> Callable[[Result], Numbers]:
     """Takes the best of some columns, where it lies, and the last, of each layer and kind of input."""
 
     def numbers(result: Result) -> Numbers:
-        found = {}
+        found: dict[str, float] = {}
         for kind in dict.fromkeys(_kind(row) for row in result["rows"]):
             rows = [row for row in result["rows"] if _kind(row) == kind]
             for key in keys:

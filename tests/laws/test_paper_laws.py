@@ -29,6 +29,7 @@ def icr_and_loss(encoder: FloatArray, residual: FloatArray, colour: FloatArray |
     half = np.real(sqrtm(residual / 2))
     views = np.stack([x @ encoder.T + both @ half + sign * single @ half for sign in (1, -1)], axis=1)
     icr = measure_all(moments_of(views, 8), Context()).values["icr_raw"]
+    assert isinstance(icr, float)
     features, targets = views.reshape(-1, d), np.repeat(x, 2, axis=0)
     missed = targets - features @ np.linalg.lstsq(features, targets, rcond=None)[0]
     return icr, float(np.square(missed).sum(1).mean())
