@@ -5,7 +5,7 @@ more than a few times `CHUNK` bytes of distances or kernel values stand in memor
 samples against the same references: delete-a-block jackknives, or exact where a number is the mean of one a sample.
 """
 
-from diffscope.distributions.frechet import FrechetDistance, FrechetReference
+from diffscope.distributions.frechet import FrechetDistance, FrechetReference, paired_distances
 from diffscope.distributions.kernel import KernelReference
 from diffscope.distributions.neighborhoods import DENSITY_K, PRECISION_K, NeighborhoodReference, Neighborhoods
 from diffscope.distributions.samples import Estimate, TooFew
@@ -20,4 +20,5 @@ __all__ = [
     "NeighborhoodReference",
     "Neighborhoods",
     "TooFew",
+    "paired_distances",
 ]

@@ -15,6 +15,7 @@ the distance is no line over 1/n, and nothing is extrapolated.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +83,14 @@ class FrechetReference:
             infinite = with_error(2 * plain - halves)
         return FrechetDistance(with_error(plain), infinite)
 
+    def value(self, samples: FloatArray) -> float:
+        """Measures samples without an error.
+
+        Args:
+            samples: float64 [n, d], n ≥ 2.
+        """
+        return self._plain(samples, samples @ self.root)
+
     def _of_halves(self, samples: FloatArray, turned: FloatArray, rows: np.ndarray) -> float:
         """The mean of both halves; a sample is always in the same one, and half of its block with it."""
         second = rows // max(1, blocks(len(samples))) % 2 == 1
@@ -92,6 +101,28 @@ class FrechetReference:
         spread = float(((samples - mean) ** 2).sum()) / (n - 1)
         apart = float(((mean - self.mean) ** 2).sum())
         return apart + spread + self.trace - 2 * _trace_of_root(turned - turned.mean(0), n - 1)
+
+
+def paired_distances(references: FloatArray, samples: Sequence[FloatArray]) -> list[Estimate]:
+    """Measures sets of samples of which each was made of one reference, as a denoised image is of an image.
+
+    The distance is as it is usually given. What few images do to it is done to both sides alike: at samples that equal
+    their references it is 0, and there is nothing to extrapolate. Blocks of the jackknife are left out of both.
+
+    Args:
+        references: float64 [n, d].
+        samples: Sets of float64 [n, d], each in the order of the references.
+
+    Raises:
+        TooFew: If there are fewer than two.
+    """
+    n = len(references)
+    kept = [np.arange(n), *(without(n, block) for block in range(blocks(n)))]
+    found = np.empty((len(samples), len(kept)))
+    for column, rows in enumerate(kept):
+        reference = FrechetReference(references[rows])
+        found[:, column] = [reference.value(one[rows]) for one in samples]
+    return [with_error(values) for values in found]
 
 
 def _trace_of_root(turned: FloatArray, divisor: int) -> float:

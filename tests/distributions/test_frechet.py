@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from diffscope.distributions import FrechetReference, TooFew
+from diffscope.distributions import FrechetReference, TooFew, paired_distances
 from diffscope.numerics import FloatArray
 
 
@@ -97,3 +97,19 @@ def test_errors_need_sixteen_samples(known: FrechetReference) -> None:
         known.distance(drawn(1, 0))
     with pytest.raises(TooFew, match="1 references"):
         FrechetReference(drawn(1, 0))
+
+
+def test_pairs_leave_out_blocks_of_both_sides() -> None:
+    """Each sample a scaled reference: the distance is (1 - s)² tr Σ, and scatters as tr Σ does over other images."""
+    references = drawn(96, 0)
+    same, half = paired_distances(references, [references, references / 2])
+    assert same.value == pytest.approx(0, abs=1e-12)
+    centred = references - references.mean(0)
+    spread = (centred**2).sum() / 95
+    assert half.value == pytest.approx(0.25 * (spread + (references.mean(0) ** 2).sum()), rel=1e-9)
+    left_out = [np.arange(96) % 16 != block for block in range(16)]
+    values = [FrechetReference(references[rows]).value(references[rows] / 2) for rows in left_out]
+    expected = np.sqrt(15 / 16 * ((values - np.mean(values)) ** 2).sum())
+    assert half.error == pytest.approx(expected, rel=1e-9)
+    with pytest.raises(TooFew, match="1 references"):
+        paired_distances(references[:1], [references[:1]])

@@ -38,6 +38,8 @@ def figures(result: Result) -> dict[str, canvas.Figure]:
         drawn["inputs"] = _inputs_figure(result, best)
     if noises(result) or "ensemble_accuracy" in best[0]:
         drawn["labels"] = _labels_figure(result, best)
+    if result.sections.get("denoised"):
+        drawn["tradeoff"] = _tradeoff_figure(result, best)
     return drawn | denoised
 
 
@@ -250,6 +252,42 @@ def _labels_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
     axes.set_ylabel("accuracy on clean test labels")
     _log_sigma(axes, rows)
     axes.set_title(_name(result, rows[0].layer))
+    canvas.legend(figure, handles)
+    return figure
+
+
+def _tradeoff_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
+    """Distance of the denoised images from the images above, each encoder in parts of its greatest; accuracy below.
+
+    It has the form of figure 3 of Wang et al., 2025, https://arxiv.org/abs/2502.05743.
+    """
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for record in result.sections["denoised"]:
+        found.setdefault(record["encoder"], []).append(record)
+    shown = list(found.items())[: len(canvas.PALETTE) - 1]
+    handles: list[Any] = []
+    figure = canvas.Figure(figsize=(canvas.WIDTH, 5.6))
+    above, below = figure.subplots(2, 1, sharex=True)
+    for i, (encoder, records) in enumerate(shown, start=1):
+        most = max(record["fd"] for record in records)
+        sigma, value = [r["sigma"] for r in records], [r["fd"] / most for r in records]
+        error = [1.96 * (r["fd_se"] or 0.0) / most for r in records]
+        above.plot(sigma, value, **canvas.curve_style(i), markerfacecolor="white", zorder=3)
+        ends = ([max(0.0, v - side * e) for v, e in zip(value, error, strict=True)] for side in (1, -1))
+        above.fill_between(sigma, *ends, color=canvas.PALETTE[i], alpha=0.16, linewidth=0)
+        name = canvas.literal(canvas.shortened(Path(encoder).name, 22))
+        label = f"{name}: {number(most)} at most"
+        handles.append(canvas.Line2D([], [], **canvas.curve_style(i), markerfacecolor="white", label=label))
+    key = "posterior_accuracy"
+    _curve(below, rows, key, 0, max(rows, key=lambda row: float(row[key])))
+    handles.append(canvas.Line2D([], [], **canvas.curve_style(0), markerfacecolor="white", label="linear probe"))
+    handles.append(canvas.Patch(color=canvas.INK, alpha=0.15, linewidth=0, label="bands: 95 % intervals"))
+    above.set_ylabel("part of the greatest")
+    above.set_title("Fréchet distance of the denoised images from the images", loc="left", fontsize=8.5)
+    below.set_ylabel("accuracy")
+    below.set_title("linear probe of the denoised images", loc="left", fontsize=8.5)
+    _log_sigma(below, rows)
+    figure.suptitle(_name(result, f"{result.protocol['input']} input"), fontsize=10)
     canvas.legend(figure, handles)
     return figure
 

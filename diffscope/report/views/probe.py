@@ -46,12 +46,20 @@ class _View(View[Result]):
                 dropped_first=[["CSNR"], ["k-NN"], ["features"]],
                 title="The same probe on another encoder's features of the same images:",
             )
+        if shown.sections.get("denoised"):
+            yield table(
+                words.denoised_columns(shown),
+                words.denoised_lines(shown),
+                left=[],
+                title="Fréchet distance of the denoised images from the images, in the space of",
+            )
         for found in words.ranked(shown)[:TOLD]:
             heading = f"{found.layer}: {words.headline(found, shown.rows)}."
             yield Text([" ".join([words.finding(shown, found), *notes.new(found.notes)])], heading)
 
     def records(self, shown: Result) -> list[dict[str, Any]]:
-        return [*super().records(shown), *map(dict, shown.sections.get("beside", ()))]
+        sections = (shown.sections.get(key, ()) for key in ("beside", "denoised"))
+        return [*super().records(shown), *(dict(row) for rows in sections for row in rows)]
 
     def verdict(self, shown: Result) -> str:
         if shown.segmentation:
@@ -71,7 +79,7 @@ class _View(View[Result]):
 
     def quiet(self, shown: Result) -> list[str]:
         key = "miou" if shown.segmentation else self.number
-        return [labelled(row, self.names, self.labels, key) for row in self.records(shown)]
+        return [labelled(row, self.names, self.labels, key) for row in self.records(shown) if key in row]
 
 
 VIEW = _View()

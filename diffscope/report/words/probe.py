@@ -49,6 +49,24 @@ def beside_columns(result: Result) -> dict[str, Callable[[Mapping[str, Any]], st
     return shown
 
 
+def denoised_columns(result: Result) -> dict[str, Callable[[Mapping[str, Any]], str]]:
+    """Headings of the table of distances of denoised images, and how a record of `denoised_lines` fills them."""
+    names = dict.fromkeys(row["encoder"] for row in result.sections["denoised"])
+    shown: dict[str, Callable[[Mapping[str, Any]], str]] = {"σ": lambda row: number(row["sigma"])}
+    return shown | {
+        name: lambda row, name=name: f"{number(row[name]['fd'])} ± {number(row[name]['fd_se'], 2)}"  # type: ignore[misc]
+        for name in names
+    }
+
+
+def denoised_lines(result: Result) -> list[dict[str, Any]]:
+    """A record a noise level, in which each encoder has its distance."""
+    lines: dict[float, dict[str, Any]] = {}
+    for row in result.sections["denoised"]:
+        lines.setdefault(row["sigma"], {"sigma": row["sigma"]})[row["encoder"]] = row
+    return list(lines.values())
+
+
 def noises(result: Result) -> dict[str, str]:
     """Shares of noisy labels that were probed, as in the keys and as a reader sees them: noise20, 20 %."""
     keys = dict.fromkeys(key for row in result.rows for key in row)

@@ -27,6 +27,7 @@ from diffscope.results import Result
 from diffscope.studies.features.kept import features_path
 from diffscope.studies.probe import classifiers
 from diffscope.studies.probe.class_metrics import Labels
+from diffscope.studies.probe.distances import Distances
 from diffscope.studies.probe.plan import Kind, Probe
 from diffscope.studies.probe.probe import Data, fitted, labelled_features, values_of
 
@@ -50,7 +51,7 @@ def add_encoders(probe: Probe, listener: Listener, folder: Path | None, finished
     kind = probe.kinds[0]
     data = labelled_features(probe, kind, of_network.folder)
     right = _right_at_best(probe, finished.result, data, of_network)
-    rows = []
+    rows, distances = [], list[dict[str, Any]]()
     for number, encoder in enumerate(probe.encoders):
         sides = [
             None if job is None else _encoded(encoder, job, of_network.folder, parts, f"z{number}-{name}", listener)
@@ -63,22 +64,33 @@ def add_encoders(probe: Probe, listener: Listener, folder: Path | None, finished
             parts.write(key, *fitted(probe, own, "", 0))
         arrays, record = parts.read(key, ""), parts.record(key)
         rows.append(_row(probe, encoder, data, arrays, record, right))
+        if encoder in probe.shown_denoised:
+            assert sides[0] is not None
+            of_denoised = Distances(encoder, probe.kinds[-1], of_network.folder, parts, f"denoised{number}")
+            distances += of_denoised.run(sides[0].z, listener)
 
     def forget() -> None:
         finished.forget()
         parts.clear()
 
-    return Finished(finished.result.having(beside=tuple(rows)), forget)
+    sections: dict[str, Any] = {"beside": tuple(rows)}
+    if distances:
+        sections["denoised"] = tuple(distances)
+    return Finished(finished.result.having(**sections), forget)
 
 
 def estimate_encoders(probe: Probe, of_network: Estimate) -> Estimate:
     """What the run would take with the encoders, given what it takes without."""
+    denoised = probe.denoised
     features = 4 * probe.images * sum(encoder.dims for encoder in probe.encoders)
+    features += 4 * denoised * sum(encoder.dims for encoder in probe.shown_denoised)
+    seconds = seconds_of(probe.encoders, probe.job, probe.images)
+    seconds += seconds_of(probe.shown_denoised, probe.job, denoised)
     return replace(
         of_network,
-        passes=of_network.passes + probe.images * len(probe.encoders),
+        passes=of_network.passes + probe.images * len(probe.encoders) + denoised * len(probe.shown_denoised),
         disk=of_network.disk + features,
-        seconds=of_network.seconds + seconds_of(probe.encoders, probe.job, probe.images),
+        seconds=of_network.seconds + seconds,
     )
 
 

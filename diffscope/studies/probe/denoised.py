@@ -9,19 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 
 from diffscope.extraction import target_of
 from diffscope.studies.features.kept import features_path
+from diffscope.studies.probe.distances import decoded
 from diffscope.studies.probe.plan import Kind
 from diffscope.studies.probe.posterior import POSTERIOR
 
 SHOWN = 6
 """Images, of different classes where there are so many."""
-DECODED = 8
-"""Latents that the VAE decodes at a time: its own memory is large."""
 
 
 def denoised_pictures(kind: Kind, folder: Path) -> dict[str, Any] | None:
@@ -36,21 +34,17 @@ def denoised_pictures(kind: Kind, folder: Path) -> dict[str, Any] | None:
         None where there is nothing to see: latents without a VAE, images that come as latents or numbers, and scaled
         features (`--normalize`).
     """
-    job = kind.train
-    denoiser, space = job.denoiser, job.denoiser.space
-    blind = space.kind == "latents" and denoiser.encoder is None
-    if blind or job.source.kind != "images" or job.plan.normalize:
+    if not kind.has_pictures:
         return None
+    job = kind.train
     with safe_open(features_path(job, folder), framework="np") as file:
         indices, labels = file.get_tensor("index"), file.get_tensor("label")
         chosen = _spread(labels, job.plan.seed)
         z = [[file.get_slice(POSTERIOR)[level, 0, int(i)] for i in chosen] for level in range(len(job.levels))]
-    target = target_of(denoiser)
+    target = target_of(job.denoiser)
     images = [_upright(job.source.read(int(indices[i]), target)) for i in chosen]
-    x = torch.from_numpy(np.array(z)).reshape(-1, space.channels, space.side, space.side).to(job.plan.device)
-    with torch.inference_mode():
-        decoded = torch.cat([denoiser.decode(part) for part in torch.split(x, DECODED)]).float().clamp(-1, 1)
-    whole = ((decoded + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
+    shown = decoded(job.denoiser, np.array(z).reshape(len(z) * len(chosen), -1), job.plan.device)
+    whole = np.rint((shown + 1) * 127.5).astype(np.uint8)
     return {
         "images": images,
         "denoised": [

@@ -40,6 +40,13 @@ class Kind(NamedTuple):
         """Names of the layers that are probed."""
         return [layer.name for layer in self.train.plan.layers]
 
+    @property
+    def has_pictures(self) -> bool:
+        """Whether posterior means can be shown: not scaled ones, latents without a VAE, or what is no picture."""
+        job = self.train
+        blind = job.denoiser.space.kind == "latents" and job.denoiser.encoder is None
+        return not blind and job.source.kind == "images" and not job.plan.normalize
+
     def has_absolute(self, probing: Probing) -> bool:
         """Whether the absolute values of these features are probed too."""
         return probing.absolute and self.prefix == POSTERIOR
@@ -64,7 +71,19 @@ class Probe:
     def passes(self) -> int:
         """Forward passes, for a progress bar; one of an encoder counts as one of the network."""
         jobs = [job for kind in self.kinds for job in (kind.train, kind.test) if job is not None]
-        return total_passes(self.job) + sum(map(total_passes, jobs)) + self.images * len(self.encoders)
+        of_encoders = self.images * len(self.encoders) + self.denoised * len(self.shown_denoised)
+        return total_passes(self.job) + sum(map(total_passes, jobs)) + of_encoders
+
+    @property
+    def denoised(self) -> int:
+        """Posterior means of training images, of all levels together."""
+        return len(self.kinds[0].train.indices) * len(self.job.levels)
+
+    @property
+    def shown_denoised(self) -> tuple[Encoder, ...]:
+        """Encoders that are given the posterior means too; features in a file are of other images."""
+        shown = self.probing.posterior and self.kinds[-1].has_pictures
+        return tuple(one for one in self.encoders if one.takes != "anything") if shown else ()
 
     def protocol(self) -> dict[str, Any]:
         """That of ICR, what else the accuracies depend on, and the hash of both."""

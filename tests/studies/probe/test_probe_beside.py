@@ -13,10 +13,14 @@ from commands import EDM, FEW, LAYER, diffscope, left_behind, refused
 from safetensors.torch import save_file
 
 import diffscope as package
+from diffscope.distributions import FrechetReference
 from diffscope.encoders.pixels import Pixels
+from diffscope.extraction import Inputs
+from diffscope.measure.opening import open_job
 from diffscope.measure.progress import Listener
 from diffscope.options.beside import Beside
 from diffscope.options.settings import Loading, Settings
+from diffscope.report.figures.probe import figures
 from diffscope.results import Result
 from diffscope.sources.base import Target, open_source
 from diffscope.studies.probe import classifiers
@@ -68,8 +72,6 @@ def test_accuracies_are_those_of_the_features_by_hand(pictures: Path, told: Path
 
 
 def record_indices(pictures: Path) -> list[int]:
-    from diffscope.measure.opening import open_job
-
     settings = Settings(**OPTIONS)
     return open_job(EDM, open_source(str(pictures)), settings, Loading()).indices.tolist()
 
@@ -87,6 +89,32 @@ def test_images_of_the_test_are_encoded_too(pictures: Path, tmp_path: Path) -> N
     result = package.probe(EDM, pictures, test=pictures, beside="random", **{**OPTIONS, "num_images": 200})
     (row,) = result.sections["beside"]
     assert (row["encoder"], row["kind"], row["d"], row["train_images"]) == ("random", "random", 32, 200)
+
+
+def test_denoised_images_are_held_against_the_images(pictures: Path, told: Path) -> None:
+    """By hand from both exports; a file of features knows nothing of denoised images."""
+    options = {**OPTIONS, "posterior": True}
+    result = package.probe(EDM, pictures, beside=("pixels", told), **options)
+    assert [(row["encoder"], row["sigma"]) for row in result.sections["denoised"]] == [("pixels", 0.3), ("pixels", 3.0)]
+    source = open_source(str(pictures))
+    job = open_job(EDM, source, Settings(**{**OPTIONS, "views": 1}), Loading())
+    indices = sorted(job.indices.tolist())
+    images = np.stack([source.read(i, Target(16, 3)) for i in indices]).reshape(144, -1) / 127.5 - 1
+    for row in result.sections["denoised"]:
+        with torch.inference_mode():
+            sigma = torch.tensor([row["sigma"]])
+            batches = Inputs(source, job.plan).batches(job.denoiser, indices)
+            z = torch.cat([job.denoiser.denoise(batch.at(row["sigma"]), sigma, None) for batch in batches])
+        denoised = z.flatten(1).double().clamp(-1, 1).numpy()
+        expected = FrechetReference(images).distance(denoised).distance.value
+        assert row["fd"] == pytest.approx(expected, rel=1e-4)
+        assert 0 < row["fd_se"] < row["fd"]
+    assert "tradeoff" in figures(result)
+    heard: list[float] = []
+    probing, beside = Probing(posterior=True), Beside(beside=("pixels",))
+    study = open_probe(EDM, str(pictures), Settings(**OPTIONS), Loading(), probing=probing, beside=beside)
+    study.run(None, Listener(heard.append))
+    assert sum(heard) == study.total
 
 
 def test_a_run_that_is_stopped_goes_on(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
