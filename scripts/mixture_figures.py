@@ -1,4 +1,4 @@
-"""Figures 5, 12, 14 and 15 of arXiv 2502.05743, on its mixture of low-rank Gaussians: tables and pictures.
+"""Figures 4, 5, 12, 14 and 15 of arXiv 2502.05743, on its mixture of low-rank Gaussians: tables and pictures.
 
     python scripts/train_mixture.py subspaces
     python scripts/train_mixture.py lines
@@ -58,6 +58,7 @@ def main() -> None:
     levels = [noise.to_sigma(step) for step in arguments.steps]
     trained = {name: network(arguments.runs / f"{name}.safetensors") for name in MIXTURES}
     with canvas.look():
+        rates(arguments.to)
         accuracies(trained["subspaces"], levels, arguments.images, arguments.to)
         approximation(arguments.to)
         projection(trained["lines"], [noise.to_sigma(step) for step in SHOWN_STEPS], arguments.to)
@@ -92,6 +93,35 @@ def hidden(denoiser: Denoiser) -> Features:
         return next(iter(denoiser.walk(images, sigma, None, until={HIDDEN})))[1].numpy()
 
     return features
+
+
+# --- figure 4
+
+
+def rates(to: Path) -> None:
+    """What CSNR is made of: noise goes faster the higher σ is, while the weight of the own class falls."""
+    known = exact(MIXTURES["subspaces"].model)
+    delta = known.constructor["delta"]
+    rows = []
+    for sigma in np.geomspace(0.02, 10, 40):
+        own, other = known.weights_at_means(sigma)
+        csnr = known.approximate_csnr(sigma)
+        rows.append({"sigma": sigma, "denoising": (sigma / delta) ** 2, "own": own, "other": other, "csnr": csnr})
+    write(to / "figure-4.csv", rows)
+    figure = canvas.Figure(figsize=(canvas.WIDTH, 6.2))
+    panels = figure.subplots(3, 1, sharex=True)
+    sigmas = [row["sigma"] for row in rows]
+    panels[0].plot(sigmas, [row["denoising"] for row in rows], color=canvas.PALETTE[0])
+    panels[0].set_yscale("log")
+    panels[0].set_title("denoising rate, σ²/δ²", loc="left", fontsize=8.5)
+    for i, (key, name) in enumerate((("own", "own class"), ("other", "another class"))):
+        panels[1].plot(sigmas, [row[key] for row in rows], label=name, color=canvas.PALETTE[i], ls=canvas.DASHES[i])
+    panels[1].set_title("class confidence rates", loc="left", fontsize=8.5)
+    panels[1].legend()
+    panels[2].plot(sigmas, [row["csnr"] for row in rows], color=canvas.PALETTE[0])
+    panels[2].set_title("closed form of CSNR", loc="left", fontsize=8.5)
+    log_sigma(panels[2])
+    canvas.save(figure, to / "figure-4")[1].unlink()
 
 
 # --- figures 5 and 12

@@ -37,10 +37,15 @@ PAPERS, SUITE = RESULTS / "papers", RESULTS / "suite"
 SIGMAS = (0.02, 0.06, 0.14, 0.3, 0.6, 1.2, 2.5, 5.0)
 TRACKED = 0.3
 """The level at which runs are followed."""
-AT = 96_000
-"""Images seen where runs of different sizes are compared."""
 SMALL = ("fashion-64", "fashion-128", "fashion-1000", "fashion-10000", "fashion-60000")
 NARROW = ("narrow-64", "narrow-1000", "narrow-10000", "narrow-60000")
+AT, LONG = 96_000, 480_000
+COMPARED = (
+    ("width 12", SMALL, AT),
+    ("width 8", NARROW, AT),
+    ("width 12", ("fashion-64", "fashion-128", "fashion-60000"), LONG),
+)
+"""Runs on different numbers of images, after equal numbers of images seen."""
 FOLLOWED = "fashion-64"
 KEYS = ("accuracy", "accuracy_se", "knn", "icr", "icr_low", "icr_high", "separation", "separation_se", "silhouette")
 IMAGES, SAMPLES, SAMPLE_STEPS = 3_000, 256, 12
@@ -57,7 +62,7 @@ def main() -> None:
         measure_classes(arguments.runs)
         measure_copies(arguments.runs)
     classes = read(PAPERS / "classes.csv")
-    copies = {row["run"]: float(row["share"]) for row in read(PAPERS / "copies.csv")}
+    copies = {(row["run"], int(row["step"])): float(row["share"]) for row in read(PAPERS / "copies.csv")}
     for name, draw in (
         ("sizes", lambda: sizes(classes, copies)),
         ("memorizing", lambda: memorizing(classes)),
@@ -91,9 +96,9 @@ def measure_classes(folders: Sequence[Path]) -> None:
 
 def wanted() -> Iterable[tuple[str, int, Sequence[float]]]:
     """(run, step, noise levels) of all probes."""
-    for run in (*SMALL, *NARROW):
-        yield run, nearest(run, AT), SIGMAS
-    yield FOLLOWED, RUNS[FOLLOWED].total, SIGMAS
+    for _, runs, step in COMPARED:
+        for run in runs:
+            yield run, nearest(run, step), SIGMAS
     every = RUNS[FOLLOWED].total // SNAPSHOTS
     for step in (1_600, 3_200, 6_400, *range(every, RUNS[FOLLOWED].total + 1, 3 * every)):
         yield FOLLOWED, step, (TRACKED,)
@@ -109,63 +114,64 @@ def measure_copies(folders: Sequence[Path]) -> None:
     """Counts copies among samples of the runs that have no table in results/suite."""
     path = PAPERS / "copies.csv"
     rows = read(path) if path.exists() else []
-    for run in (*SMALL, *NARROW):
-        if any(row["run"] == run for row in rows):
+    known = {(row["run"], int(row["step"])) for row in rows}
+    for run, step in ((run, nearest(run, step)) for _, runs, step in COMPARED for run in runs):
+        if (run, step) in known:
             continue
         stored = SUITE / f"{run}-copies.csv"
         if stored.exists():
             by_step = {int(row["step"]): row["share"] for row in read(stored)}
-            step = min(by_step, key=lambda there: abs(there - AT))
-            rows.append({"run": run, "step": step, "share": by_step[step]})
+            measured = min(by_step, key=lambda there: abs(there - step))
+            rows.append({"run": run, "step": step, "measured_at": measured, "share": by_step[measured]})
             continue
-        folder = next((f for f in folders if snapshot(f / run, nearest(run, AT)).exists()), None)
+        folder = next((f for f in folders if snapshot(f / run, step).exists()), None)
         if folder is None:
             continue
-        file, data = snapshot(folder / run, nearest(run, AT)), folder / run / "images.npz"
+        file, data = snapshot(folder / run, step), folder / run / "images.npz"
         found = diffscope.memorization(file, data, samples=SAMPLES, steps=SAMPLE_STEPS, progress=False)
-        rows.append({"run": run, "step": nearest(run, AT), "share": found.rows[0]["share"]})
+        rows.append({"run": run, "step": step, "measured_at": step, "share": found.rows[0]["share"]})
         print(f"{run}: {rows[-1]['share']:.3f} of {SAMPLES} samples copy", flush=True)
     write(path, rows)
 
 
-def sizes(classes: Sequence[dict[str, str]], copies: dict[str, float]) -> Figure:
+def sizes(classes: Sequence[dict[str, str]], copies: dict[tuple[str, int], float]) -> Figure:
     """Figures 8 and 9 of arXiv 2502.05743: accuracy over noise by the number of training images, and its peak."""
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    panels = figure.subplots(2, 3)
-    for row, (title, names) in enumerate((("width 12", SMALL), ("width 8", NARROW))):
-        accuracy, icr, peak = panels[row]
-        for number, run in enumerate(names):
-            found = of(classes, run, nearest(run, AT))
-            if not found:
-                continue
-            colour, label = f"C{number}", f"{RUNS[run].images:,}"
-            sigma = [float(r["sigma"]) for r in found]
-            for axes, key in ((accuracy, "accuracy"), (icr, "icr")):
-                values = np.array([float(r[key]) for r in found])
-                axes.plot(sigma, values, ".-", color=colour, label=label)
+    figure = Figure(figsize=(11, 3.4 * len(COMPARED)), layout="constrained")
+    for row, (width, names, step) in zip(figure.subplots(len(COMPARED), 3), COMPARED, strict=True):
+        there = [run for run in names if of(classes, run, nearest(run, step))]
+        title = f"{width}, {step:,} images seen"
+        for key, words, axes in (("accuracy", "probe accuracy", row[0]), ("icr", "ICR", row[1])):
+            for run in there:
+                found = of(classes, run, nearest(run, step))
+                sigma, values = ([float(r[column]) for r in found] for column in ("sigma", key))
+                colour = f"C{SMALL.index(run.replace('narrow', 'fashion'))}"
+                axes.plot(sigma, values, ".-", color=colour, label=f"{RUNS[run].images:,}")
                 if key == "accuracy":
                     error = np.array([float(r["accuracy_se"]) for r in found])
                     axes.fill_between(sigma, values - error, values + error, color=colour, alpha=0.12, linewidth=0)
-        for axes, words in ((accuracy, "probe accuracy"), (icr, "ICR")):
-            axes.set(xscale="log", xlabel="σ", ylabel=words, title=f"{words}, {title}")
-        accuracy.legend(title="training images", fontsize=8)
-        _peaks(peak, classes, copies, names, title)
+            axes.set(xscale="log", xlabel="σ", ylabel=words, title=title)
+        row[0].legend(title="training images", fontsize=8)
+        _peaks(row[2], classes, copies, [(run, nearest(run, step)) for run in there], title)
     return figure
 
 
-def _peaks(axes: Axes, classes: Sequence[dict[str, str]], copies: dict[str, float], names: Sequence[str],
-           title: str) -> None:  # fmt: skip
-    there = [run for run in names if of(classes, run, nearest(run, AT)) and run in copies]
-    count = [RUNS[run].images for run in there]
-    best = [max(float(r["accuracy"]) for r in of(classes, run, nearest(run, AT))) for run in there]
-    rise = [b - float(of(classes, run, nearest(run, AT))[0]["accuracy"]) for run, b in zip(there, best, strict=True)]
+def _peaks(
+    axes: Axes,
+    classes: Sequence[dict[str, str]],
+    copies: dict[tuple[str, int], float],
+    snapshots: Sequence[tuple[str, int]],
+    title: str,
+) -> None:
+    count = [RUNS[run].images for run, _ in snapshots]
+    curves = [[float(r["accuracy"]) for r in of(classes, run, step)] for run, step in snapshots]
+    best, rise = [max(curve) for curve in curves], [max(curve) - curve[0] for curve in curves]
     axes.plot(count, best, "o-", label="best accuracy")
-    axes.plot(count, [1 - copies[run] for run in there], "s--", label="1 − share of copies")
+    axes.plot(count, [1 - copies[one] for one in snapshots], "s--", label="1 − share of copies")
     axes.plot(count, rise, "^:", label=f"best accuracy less that at σ = {SIGMAS[0]:g}")
-    axes.set(xscale="log", xlabel="training images", ylim=(-0.03, 1.03), title=f"peak and generalization, {title}")
+    axes.set(xscale="log", xlabel="training images", ylim=(-0.03, 1.03), title=title)
     axes.legend(fontsize=8)
-    for run, b, r in zip(there, best, rise, strict=True):
-        print(f"{run:15} best accuracy {b:.3f}, rise {r:.3f}, copies {copies[run]:.3f}")
+    for (run, step), b, r in zip(snapshots, best, rise, strict=True):
+        print(f"{run:15} {step:7,} best accuracy {b:.3f}, rise {r:.3f}, copies {copies[run, step]:.3f}")
 
 
 def memorizing(classes: Sequence[dict[str, str]]) -> Figure:

@@ -1,12 +1,12 @@
 """Run every figure of both papers that needs no training, and compare with the numbers that are stored.
 
-    python scripts/papers.py            # all, on the demo model: some minutes of one core
+    python scripts/papers.py            # all, on the demo model: a quarter of an hour of one core
     python scripts/papers.py 13 14      # those whose name holds one of these words
     python scripts/papers.py --update   # store what came out
 
 A figure is a command, as the manual's page on the papers has it (M and D are the demo model and its images), and the
 numbers of its result that tell the outcome. Ends with 1 where one differs from what is stored in
-scripts/results/papers/numbers.json by more than a thousandth of it.
+scripts/results/papers/numbers.json by more than 0.005 of it, or of 1.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "diffscope" / "demo"
 NAMES = {"M": str(DEMO / "unet.safetensors"), "D": str(DEMO / "images.zip")}
 STORED = ROOT / "scripts" / "results" / "papers" / "numbers.json"
-TOLERANCE = 1e-3
+TOLERANCE = 5e-3
+"""Relative, and absolute of what is less than 1: accuracies are of 500 images."""
+NOISES = ("", *(f"_noise{percent}" for percent in (20, 40, 60, 80)))
 
 Numbers = Mapping[str, float]
 Result = Mapping[str, Any]
@@ -73,19 +75,60 @@ def peak(*keys: str) -> Callable[[Result], Numbers]:
     return numbers
 
 
+def distances(result: Result) -> Numbers:
+    """Takes the distances of denoised images at the lowest and the highest level."""
+    rows = result["denoised"]
+    return {f"fd of {row['encoder']} at {row['sigma']:g}": row["fd"] for row in (rows[0], rows[-1])}
+
+
+def encoders(result: Result) -> Numbers:
+    """Takes the accuracies of the encoders beside the network."""
+    return {
+        f"{row['encoder']} accuracy{noise}": row[f"accuracy{noise}"] for row in result["beside"] for noise in NOISES
+    }
+
+
+def both(first: Callable[[Result], Numbers], second: Callable[[Result], Numbers]) -> Callable[[Result], Numbers]:
+    """Takes the numbers of two."""
+    return lambda result: {**first(result), **second(result)}
+
+
 def _kind(row: Mapping[str, Any]) -> str:
     return " ".join(str(row[key]) for key in ("layer", "input") if row.get(key) is not None)
 
 
+M1 = "M --data D --num-levels 6"
+MIXTURE = "rank=5,delta=0.5,noise=others"
 FIGURES = (
     Figure("2606.09718 figure 2", "neighbors M --data D --sigma 0.0393 --pool mean", by("component", "same_class")),
-    Figure("2606.09718 figures 3, 9 and 10", "probe M --data D", peak("accuracy", "trace_s", "trace_xi")),
-    Figure("2606.09718 figure 13", "icr M --data D --sigma 0.057 --num-images 250,500,1000,2000",
-           by("num_images", "icr", "icr_raw")),
+    Figure("2606.09718 figures 3 and 9", "probe M --data D", peak("accuracy", "icr", "trace_s", "trace_xi")),
+    Figure(
+        "2606.09718 figure 13",
+        "icr M --data D --sigma 0.057 --num-images 250,500,1000,2000",
+        by("num_images", "icr", "icr_raw"),
+    ),
     Figure("2606.09718 figure 14", "sweep M --data D --augment all", windows("augment")),
-    Figure("2502.05743 figure 1a", "probe M --data D --input both --num-levels 6", peak("accuracy")),
-    Figure("2502.05743 figures 6 and 13", "probe M --data D --posterior --num-levels 6", peak("csnr", "accuracy")),
-)  # fmt: skip
+    Figure("2502.05743 figure 1a", f"probe {M1} --input both", peak("accuracy", "clean_accuracy")),
+    Figure(
+        "2502.05743 figures 3, 6 and 13",
+        f"probe {M1} --posterior --beside pixels",
+        both(peak("csnr", "accuracy", "posterior_csnr", "posterior_accuracy"), distances),
+    ),
+    Figure(
+        "2502.05743 figure 5",
+        f"probe mixture:channels=2,side=5,{MIXTURE} --data mixture:count=3000,{MIXTURE} "
+        f"--test mixture:count=3000,{MIXTURE},seed=1 --rank 5 --augment none --input clean --posterior --absolute "
+        "--sigma 0.002,0.7,20",
+        by("sigma", "posterior_absolute_accuracy", "posterior_csnr"),
+    ),
+    Figure("2502.05743 figure 10", f"probe {M1} --posterior --input clean", peak("posterior_accuracy")),
+    Figure(
+        "2502.05743 tables 1 and 2",
+        f"probe {M1} --head batchnorm-linear --label-noise 0.2,0.4,0.6,0.8 --ensemble 5 "
+        "--beside pixels --beside random",
+        both(peak(*(f"{kind}{noise}" for kind in ("accuracy", "ensemble_accuracy") for noise in NOISES)), encoders),
+    ),
+)
 
 
 def main() -> int:
@@ -102,7 +145,7 @@ def main() -> int:
         found = dict(figure.numbers(run(figure.command)))
         expected = stored.get(figure.name, {})
         for key, value in found.items():
-            same = key in expected and math.isclose(value, expected[key], rel_tol=TOLERANCE, abs_tol=TOLERANCE / 10)
+            same = key in expected and math.isclose(value, expected[key], rel_tol=TOLERANCE, abs_tol=TOLERANCE)
             differing += not same
             was = f"{expected[key]:.4g}" if key in expected else "nothing"
             print(f"  {key:40} {value:10.4g}{'' if same else f'   stored: {was}'}")

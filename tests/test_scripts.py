@@ -95,14 +95,21 @@ def test_the_network_of_a_mixture_is_measured_as_anybodys_own(of_mixture: Path) 
 def test_the_figures_of_the_mixture_are_drawn(of_mixture: Path) -> None:
     run("mixture_figures.py", "--runs", "runs", "--to", "to", "--images", "300", "--steps", "1", "120", cwd=of_mixture)
     names = {path.name for path in (of_mixture / "to").iterdir()}
-    tables = {"figures-5-12.csv", "figure-14.csv", "figure-15.csv"}
-    assert names == {*tables, *(f"figure-{number}.png" for number in (5, 12, 14, 15))}
+    tables = {"figure-4.csv", "figures-5-12.csv", "figure-14.csv", "figure-15.csv"}
+    assert names == {*tables, *(f"figure-{number}.png" for number in (4, 5, 12, 14, 15))}
     rows = list(csv.DictReader((of_mixture / "to" / "figure-14.csv").read_text().splitlines()))
     kept = list(csv.DictReader((ROOT / "scripts" / "results" / "mixture" / "figure-14.csv").read_text().splitlines()))
     assert len(rows) == len(kept) == 4 * 3 * 19
     for row, one in zip(rows, kept, strict=True):
         assert float(row["approximation"]) == pytest.approx(float(one["approximation"]), rel=1e-3)
         assert float(row["csnr"]) == pytest.approx(float(one["csnr"]), rel=1e-2)  # float32 images
+
+
+@needs_fashion
+def test_a_classic_ddpm_is_read_as_other_pipelines_are(tmp_path: Path) -> None:
+    run("train_ddpm.py", "--images", "64", "--runs", ".", cwd=tmp_path)
+    record = diffscope("inspect", tmp_path / "ddpm", "--json").json
+    assert (record["family"], record["class"]) == ("diffusers", "UNet2DModel")
 
 
 @needs_fashion
