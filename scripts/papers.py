@@ -101,7 +101,8 @@ M1 = "M --data D --num-levels 6"
 MIXTURE = "rank=5,delta=0.5,noise=others"
 FIGURES = (
     Figure("2606.09718 figure 2", "neighbors M --data D --sigma 0.0393 --pool mean", by("component", "same_class")),
-    Figure("2606.09718 figures 3 and 9", "probe M --data D", peak("accuracy", "icr", "trace_s", "trace_xi")),
+    Figure("2606.09718 figures 3 and 9", "probe M --data D",
+           both(peak("accuracy", "trace_s", "trace_xi"), windows("layer"))),
     Figure(
         "2606.09718 figure 13",
         "icr M --data D --sigma 0.057 --num-images 250,500,1000,2000",

@@ -27,6 +27,16 @@ TOLD = (
 """What would change an output."""
 
 
+LONGEST = ("test_recorded.py", "test_manual.py", "test_edges.py", "test_scripts.py", "test_pipeline_files.py")
+"""Files of minutes each: first, so that of two processes none waits for the other at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing of the machine's environment, no parts of earlier runs; and what is started here can be interrupted,

@@ -263,6 +263,10 @@ $ diffscope network check ckpt.pkl --network nosuch.py:Net --noise edm --image-s
 [1] --network nosuch.py:Net: no file nosuch.py; expected FILE.py:NAME
 $ diffscope sweep ckpt.pkl --preset nosuch.toml
 [1] --preset nosuch.toml: No such file or directory; expected a TOML or JSON file
+$ diffscope kinship ckpt.pkl
+[2] Missing option '--data' ... for example: diffscope kinship
+$ diffscope kinship ckpt.pkl --data images --beside dinov2
+[2] --beside dinov2: no encoder is spelled like that ... timm:NAME
 $ diffscope help windwo
 [2] no topic 'windwo' in the manual ... did you mean window? (diffscope help window)
 $ diffscope help window training
