@@ -101,8 +101,11 @@ M1 = "M --data D --num-levels 6"
 MIXTURE = "rank=5,delta=0.5,noise=others"
 FIGURES = (
     Figure("2606.09718 figure 2", "neighbors M --data D --sigma 0.0393 --pool mean", by("component", "same_class")),
-    Figure("2606.09718 figures 3 and 9", "probe M --data D",
-           both(peak("accuracy", "trace_s", "trace_xi"), windows("layer"))),
+    Figure(
+        "2606.09718 figures 3 and 9",
+        "probe M --data D",
+        both(peak("accuracy", "trace_s", "trace_xi"), windows("layer")),
+    ),
     Figure(
         "2606.09718 figure 13",
         "icr M --data D --sigma 0.057 --num-images 250,500,1000,2000",
@@ -152,9 +155,9 @@ def main() -> int:
             print(f"  {key:40} {value:10.4g}{'' if same else f'   stored: {was}'}")
         if arguments.update:
             stored[figure.name] = found
+            STORED.parent.mkdir(parents=True, exist_ok=True)
+            STORED.write_text(json.dumps(stored, indent=1) + "\n")
     if arguments.update:
-        STORED.parent.mkdir(parents=True, exist_ok=True)
-        STORED.write_text(json.dumps(stored, indent=1) + "\n")
         return 0
     return int(differing > 0)
 

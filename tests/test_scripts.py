@@ -109,7 +109,7 @@ def test_the_figures_of_the_mixture_are_drawn(of_mixture: Path) -> None:
 def test_a_classic_ddpm_is_read_as_other_pipelines_are(tmp_path: Path) -> None:
     run("train_ddpm.py", "--images", "64", "--runs", ".", cwd=tmp_path)
     record = diffscope("inspect", tmp_path / "ddpm", "--json").json
-    assert (record["family"], record["class"]) == ("diffusers", "UNet2DModel")
+    assert (record["family"], record["class"]) == ("diffusers", "UNet2DModel(linear, epsilon)")
 
 
 @needs_fashion

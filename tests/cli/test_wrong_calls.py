@@ -265,7 +265,7 @@ $ diffscope sweep ckpt.pkl --preset nosuch.toml
 [1] --preset nosuch.toml: No such file or directory; expected a TOML or JSON file
 $ diffscope kinship ckpt.pkl
 [2] Missing option '--data' ... for example: diffscope kinship
-$ diffscope kinship ckpt.pkl --data images --beside dinov2
+$ diffscope kinship ckpt.pkl --data images --sigma 1 --beside dinov2
 [2] --beside dinov2: no encoder is spelled like that ... timm:NAME
 $ diffscope help windwo
 [2] no topic 'windwo' in the manual ... did you mean window? (diffscope help window)
