@@ -874,6 +874,7 @@ def probe(
     ensemble: int = 1,
     posterior: bool = False,
     absolute: bool = False,
+    distance_to_best: bool = False,
     rank: int = 5,
     network: str | None = None,
     arguments: Mapping[str, object] | str | Path = ...,
@@ -950,6 +951,7 @@ def probe(
         ensemble: Also the soft vote of N neighbouring levels, N odd.
         posterior: Also probe the denoised images.
         absolute: With `posterior`: also their absolute values, for data as likely as their negative.
+        distance_to_best: Also the sliced Wasserstein distance of features to those of the best level.
         rank: Directions of a class's subspace, for CSNR.
         network: Code of your own that defines the network: a class, or a function that returns a torch.nn.Module.
             It is run, as python FILE.py would; a checkpoint, a Hub reference or a URL can never name it. Or

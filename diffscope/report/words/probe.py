@@ -26,6 +26,8 @@ def columns(result: Result) -> dict[str, Callable[[Row], str]]:
             shown[f"{name}accuracy"] = metric(f"{prefix}accuracy", share)
             if prefix == "posterior_":
                 shown[f"{name}CSNR"] = metric(f"{prefix}csnr")
+        if f"{prefix}swd_best" in keys:
+            shown[f"{name}SWD to best"] = metric(f"{prefix}swd_best")
     if "ensemble_accuracy" in keys:
         shown["ensemble"] = metric("ensemble_accuracy", share)
     for key, name in noises(result).items():
