@@ -14,11 +14,13 @@ A plain one reads data + σ·noise as it is and predicts the data by a squared e
 scales and weight around the network, which then is an EDM checkpoint; `+multi-level noise` draws one of three levels
 for each image. Dropout, the table's third change, our network does not have.
 
-Each run writes RUNS/NAME/snapshot-IMAGES.safetensors (EMA weights, float16) every 16,000 images, and state.pt every ten
-minutes, from which the same command goes on. A plain one is measured as anybody's own network, at its level:
+Each run writes RUNS/NAME/snapshot-IMAGES.safetensors (EMA weights, float16) every 16,000 images and at its end, and
+state.pt every ten minutes, from which the same command goes on. A plain one is measured as anybody's own network, at
+its level:
 
     diffscope probe runs/daes/sigma-0.296/snapshot-0032000.safetensors --network scripts/train_daes.py:Autoencoder \\
-        --noise edm --predicts x0 --image-size 16 --channels 1 --data test.npz --sigma 0.296
+        --noise edm --predicts x0 --image-size 16 --channels 1 --data test.npz --sigma 0.296 \\
+        --layer unet.enc.8x8_block1
 """
 
 from __future__ import annotations
@@ -70,13 +72,13 @@ class Autoencoder(nn.Module):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="*", help=f"default: all of {', '.join(DAES)}")
-    parser.add_argument("--images", type=int, default=32_000, help="training images to see, a multiple of 16,000")
+    parser.add_argument("--images", type=int, default=32_000, help="training images to see, a multiple of 64")
     parser.add_argument("--runs", type=Path, default=Path("runs/daes"))
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.name if name not in DAES]:
         parser.error(f"no autoencoder {unknown[0]!r}; there are {', '.join(DAES)}")
-    if arguments.images < EVERY or arguments.images % EVERY:
-        parser.error(f"--images {arguments.images}: expected a multiple of {EVERY}")
+    if arguments.images < BATCH or arguments.images % BATCH:
+        parser.error(f"--images {arguments.images}: expected a multiple of {BATCH}")
     torch.set_num_threads(1)
     for name in arguments.name or DAES:
         train(name, arguments.runs, arguments.images)
@@ -92,7 +94,6 @@ def train(name: str, runs: Path, total: int) -> None:
     network = Autoencoder()
     trained: nn.Module = network.unet if dae.preconditioned else network
     about = about_unet(SMALL) if dae.preconditioned else {}
-    assert EVERY % BATCH == 0
 
     def loss(network: nn.Module, data: Tensor, _label: Tensor, draws: torch.Generator) -> Tensor:
         sigma = torch.tensor(dae.sigmas)[torch.randint(len(dae.sigmas), (len(data),), generator=draws)]
@@ -105,7 +106,8 @@ def train(name: str, runs: Path, total: int) -> None:
     training = Training(trained, loss, folder / "state.pt", bfloat16=True)
 
     def goes_on() -> bool:
-        if training.seen and training.seen % EVERY == 0 and not (path := snapshot(folder, training.seen)).exists():
+        due = training.seen and (training.seen % EVERY == 0 or training.seen == total)
+        if due and not (path := snapshot(folder, training.seen)).exists():
             training.export(path, about)
         return training.seen < total
 
