@@ -4,13 +4,13 @@
     python scripts/paper_daes.py --measure   # measure what is not stored yet: half an hour of one core
 
 Networks: those of `scripts/train_daes.py`, and the snapshot of train_suite's run fashion-60000 after as many training
-images. Features: the last block of the encoder, averaged over positions, of 6,000 test images of Fashion-MNIST at
-16×16, which no network has seen; a logistic regression on 4,500 of them, tested on 1,500.
+images. Features: the last block of the encoder, averaged over positions, of 3,000 test images of Fashion-MNIST at
+16×16, which no network has seen; a logistic regression on half of them, tested on the other half.
 
-Distances are sliced Wasserstein distances of the 4,500 images' features to those at the level of best accuracy: of the
-diffusion model between levels of one network, as `probe --distance-to-best` has them; of the autoencoders between
-different networks, as each level has its own. The unit of features is each network's own, so that distances stand
-beside what they are over the spread of the best level's features.
+Distances are sliced Wasserstein distances of the features of the training half to those at the level of best accuracy:
+of the diffusion model between levels of one network, as `probe --distance-to-best` has them; of the autoencoders
+between different networks, as each level has its own. The unit of features is each network's own, so that distances
+stand beside what they are over the spread of the best level's features.
 
 Reads and writes daes.csv, and draws daes.png, in scripts/results/papers/.
 """
@@ -38,7 +38,7 @@ from diffscope.studies.probe import classifiers
 
 DIFFUSION = "fashion-60000"
 LAYER = "enc.8x8_block1"
-IMAGES = 6_000
+IMAGES, TEST_SHARE = 3_000, 0.5
 CODE = f"{Path(__file__).parent / 'train_daes.py'}:Autoencoder"
 PREFIXES = {"clean": "clean_", "noisy": ""}
 DISTANCES = ("swd_best", "swd_best_se", "swd_best_relative")
@@ -90,7 +90,7 @@ def probed(name: str, file: Path, images: int, data: Path) -> Iterator[dict[str,
     """Rows of one network at its levels; distances are those of the diffusion model alone."""
     whole = name == DIFFUSION
     sigmas = SIGMAS if whole else DAES[name].sigmas[:1]
-    asked = {"input": "both", "distance_to_best": whole, **how(name)}
+    asked = {"input": "both", "distance_to_best": whole, "test_share": TEST_SHARE, **how(name)}
     for row in diffscope.probe(file, data, sigma=sigmas, **asked).rows:
         for input, prefix in PREFIXES.items():
             found: dict[str, Any] = {"name": name, "images": images, "sigma": row["sigma"], "input": input}
@@ -100,7 +100,7 @@ def probed(name: str, file: Path, images: int, data: Path) -> Iterator[dict[str,
 
 def how(name: str) -> dict[str, Any]:
     """How a network is read and what of it: a plain autoencoder is no EDM checkpoint."""
-    common = {"layer": LAYER, "num_images": IMAGES, "views": 1, "augment": "none", "progress": False}
+    common = {"layer": LAYER, "num_images": IMAGES, "views": 1, "augment": "none", "workers": 0, "progress": False}
     if name == DIFFUSION or DAES[name].preconditioned:
         return common
     own = {"network": CODE, "noise": "edm", "predicts": "x0", "image_size": 16, "channels": 1}
@@ -115,7 +115,7 @@ def add_distances(rows: Sequence[dict[str, Any]], runs: Path, data: Path, scratc
         asked = {"input": row["input"], "out": scratch, "overwrite": True, **how(row["name"])}
         diffscope.features(file, data, sigma=sigma, **asked)
         z = load_file(scratch)[f"unet.{LAYER}"][0, 0]
-        features.append(z[classifiers.split(len(z), 0.25, 0)[0]])
+        features.append(z[classifiers.split(len(z), TEST_SHARE, 0)[0]])
     best = features[int(np.argmax([float(row["accuracy"]) for row in rows]))]
     for row, z in zip(rows, features, strict=True):
         found = sliced_wasserstein(z, best, seed=0)

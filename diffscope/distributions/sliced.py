@@ -72,4 +72,5 @@ def _sorted(z: NDArray[np.floating], directions: FloatArray) -> tuple[FloatArray
 
 def _without(along: FloatArray, numbers: NDArray[np.int64], block: int, groups: int) -> FloatArray:
     """Sorted points without those of a block: as many of each direction."""
-    return along[numbers % groups != block].reshape(len(along), -1)
+    left: FloatArray = along[numbers % groups != block].reshape(len(along), -1)
+    return left
