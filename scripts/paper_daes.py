@@ -4,8 +4,9 @@
     python scripts/paper_daes.py --measure   # measure what is not stored yet: half an hour of one core
 
 Networks: those of `scripts/train_daes.py`, and the snapshot of train_suite's run fashion-60000 after as many training
-images. Features: the last block of the encoder, averaged over positions, of 3,000 test images of Fashion-MNIST at
-16×16, which no network has seen; a logistic regression on half of them, tested on the other half.
+images. Features: the last block of the encoder, averaged over positions and flattened, of 3,000 test images of
+Fashion-MNIST at 16×16, which no network has seen; a logistic regression on half of them, tested on the other half.
+Beside them the same of the network with random weights, that the floor is known.
 
 Distances are sliced Wasserstein distances of the features of the training half to those at the level of best accuracy:
 of the diffusion model between levels of one network, as `probe --distance-to-best` has them; of the autoencoders
@@ -18,6 +19,7 @@ Reads and writes daes.csv, and draws daes.png, in scripts/results/papers/.
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from paper_runs import PAPERS, read, write
 from safetensors.numpy import load_file
@@ -40,6 +43,8 @@ DIFFUSION = "fashion-60000"
 LAYER = "enc.8x8_block1"
 IMAGES, TEST_SHARE = 3_000, 0.5
 CODE = f"{Path(__file__).parent / 'train_daes.py'}:Autoencoder"
+UNTRAINED = "untrained"
+POOLS = ("flatten", "mean")
 PREFIXES = {"clean": "clean_", "noisy": ""}
 DISTANCES = ("swd_best", "swd_best_se", "swd_best_relative")
 PLAIN = tuple(f"sigma-{sigma:g}" for sigma in SIGMAS)
@@ -72,30 +77,34 @@ def measure(runs: Path, suite: Path, images: int, table: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch) / "test.npz"
         np.savez(data, images=pictures[..., None], y=labels)
-        for name in (DIFFUSION, *DAES):
+        for pool, name in itertools.product(POOLS, (DIFFUSION, *DAES)):
             file = snapshot((suite if name == DIFFUSION else runs) / name, images)
-            if any(row["name"] == name for row in rows) or not file.exists():
+            if any(row["name"] == name and row["pool"] == pool for row in rows) or not file.exists():
                 continue
-            rows += list(probed(name, file, images, data))
+            rows += list(probed(name, file, images, data, pool))
             write(table, rows)
-            print(f"{name}: probed", flush=True)
-        for input in PREFIXES:
-            plain = [row for row in rows if row["name"] in PLAIN and row["input"] == input]
+            print(f"{name}, {pool}: probed", flush=True)
+        for pool, input in itertools.product(POOLS, PREFIXES):
+            plain = [row for row in of(rows, pool, input) if row["name"] in PLAIN]
             if len(plain) == len(PLAIN) and any(row["swd_best"] == "" for row in plain):
                 add_distances(plain, runs, data, Path(scratch) / "features.safetensors")
                 write(table, rows)
 
 
-def probed(name: str, file: Path, images: int, data: Path) -> Iterator[dict[str, Any]]:
-    """Rows of one network at its levels; distances are those of the diffusion model alone."""
+def probed(name: str, file: Path, images: int, data: Path, pool: str) -> Iterator[dict[str, Any]]:
+    """Rows of one network at its levels; distances and the untrained network are those of the diffusion model alone."""
     whole = name == DIFFUSION
     sigmas = SIGMAS if whole else DAES[name].sigmas[:1]
-    asked = {"input": "both", "distance_to_best": whole, "test_share": TEST_SHARE, **how(name)}
-    for row in diffscope.probe(file, data, sigma=sigmas, **asked).rows:
+    asked = {"input": "both", "distance_to_best": whole, "test_share": TEST_SHARE, "pool": pool, **how(name)}
+    result = diffscope.probe(file, data, sigma=sigmas, beside=("random",) if whole else (), **asked)
+    for row in result.rows:
         for input, prefix in PREFIXES.items():
-            found: dict[str, Any] = {"name": name, "images": images, "sigma": row["sigma"], "input": input}
-            found |= {key: row[f"{prefix}{key}"] for key in ("accuracy", "accuracy_se")}
+            found: dict[str, Any] = {"name": name, "images": images, "pool": pool, "sigma": row["sigma"]}
+            found |= {"input": input} | {key: row[f"{prefix}{key}"] for key in ("accuracy", "accuracy_se")}
             yield found | {key: row[f"{prefix}{key}"] if whole else "" for key in DISTANCES}
+    for row in result.sections.get("beside", ()):
+        floor = {"name": UNTRAINED, "images": 0, "pool": pool, "sigma": "", "input": "clean"}
+        yield floor | {key: row[key] for key in ("accuracy", "accuracy_se")} | dict.fromkeys(DISTANCES, "")
 
 
 def how(name: str) -> dict[str, Any]:
@@ -108,11 +117,11 @@ def how(name: str) -> dict[str, Any]:
 
 
 def add_distances(rows: Sequence[dict[str, Any]], runs: Path, data: Path, scratch: Path) -> None:
-    """Adds to the rows of the plain autoencoders, all of one input, how far each is from the best."""
+    """Adds to the rows of the plain autoencoders, all of one pool and input, how far each is from the best."""
     features = []
     for row in rows:
         file, sigma = snapshot(runs / row["name"], int(row["images"])), float(row["sigma"])
-        asked = {"input": row["input"], "out": scratch, "overwrite": True, **how(row["name"])}
+        asked = {"input": row["input"], "pool": row["pool"], "out": scratch, "overwrite": True, **how(row["name"])}
         diffscope.features(file, data, sigma=sigma, **asked)
         z = load_file(scratch)[f"unet.{LAYER}"][0, 0]
         features.append(z[classifiers.split(len(z), TEST_SHARE, 0)[0]])
@@ -120,61 +129,81 @@ def add_distances(rows: Sequence[dict[str, Any]], runs: Path, data: Path, scratc
     for row, z in zip(rows, features, strict=True):
         found = sliced_wasserstein(z, best, seed=0)
         row |= dict(zip(DISTANCES, (found.value, found.error, found.value / spread(best)), strict=True))
-        print(f"{row['name']}, {row['input']} input: {found.value:.3g} from the best", flush=True)
+        print(f"{row['name']}, {row['pool']}, {row['input']} input: {found.value:.3g} from the best", flush=True)
 
 
 def figure(rows: Sequence[Mapping[str, str]]) -> Figure:
-    """Accuracy and distances over noise, with clean and with noisy input."""
-    drawn = Figure(figsize=(11, 7), layout="constrained")
-    panels = drawn.subplots(2, 3, sharex=True)
-    words = ("probe accuracy", "SWD to the best level", "SWD over the best level's spread")
-    for (accuracy, plain, relative), input in zip(panels, PREFIXES, strict=True):
-        for label, names, style in (
-            ("diffusion model", (DIFFUSION,), "o-C0"),
-            ("autoencoder of the level alone", PLAIN, "s--C1"),
-        ):
-            found = [row for row in rows if row["input"] == input and row["name"] in names]
-            found.sort(key=lambda row: float(row["sigma"]))
-            sigma = numbers(found, "sigma")
-            accuracy.errorbar(sigma, numbers(found, "accuracy"), numbers(found, "accuracy_se"), fmt=style, label=label,
-                              markersize=4, capsize=2)  # fmt: skip
-            for axes, key in ((plain, "swd_best"), (relative, "swd_best_relative")):
-                axes.plot(sigma, numbers(found, key), style, label=label, markersize=4)
-        for number, (name, label) in enumerate(CHANGED.items()):
-            (changed,) = (row for row in rows if row["name"] == name and row["input"] == input)
-            accuracy.plot(float(changed["sigma"]), float(changed["accuracy"]), "^D"[number], color=f"C{number + 2}",
-                          label=label)  # fmt: skip
-        for axes, word in zip((accuracy, plain, relative), words, strict=True):
-            axes.set(xscale="log", title=f"{word}, {input} input")
-    panels[0, 0].legend(fontsize=8)
-    panels[0, 1].legend(fontsize=8)
-    for axes in panels[1]:
-        axes.set_xlabel("σ (bars: a standard error)" if axes is panels[1, 0] else "σ")
+    """Accuracy and distances over noise, a row for each pool and input."""
+    kinds = list(itertools.product(POOLS, PREFIXES))
+    drawn = Figure(figsize=(11, 3 * len(kinds) + 0.8), layout="constrained")
+    panels = drawn.subplots(len(kinds), 3, sharex=True)
+    for line, (pool, input) in zip(panels, kinds, strict=True):
+        _row(line, of(rows, pool, input), floor(rows, pool))
+        for axes, word in zip(line, ("accuracy", "SWD to the best level", "SWD over the best's spread"), strict=True):
+            axes.set(xscale="log", ylim=(0, None) if axes is not line[0] else None)
+            axes.set_title(
+                f"{word}: {'flattened' if pool == 'flatten' else 'mean over positions'}, {input}", fontsize=9
+            )
+    panels[0, 0].legend(fontsize=7.5)
+    panels[0, 1].legend(fontsize=7.5)
+    for axes in panels[-1]:
+        axes.set_xlabel("σ")
     drawn.suptitle(
-        f"{int(rows[0]['images']):,} training images seen by each network; distances of autoencoders are between "
-        "different networks, of the diffusion model within one",
+        f"{int(rows[0]['images']):,} training images seen by each network (bars: a standard error). Distances of "
+        "autoencoders\nare between different networks, of the diffusion model between levels of one.",
         fontsize=10,
     )
     return drawn
 
 
+def _row(line: Sequence[Axes], rows: Sequence[Mapping[str, str]], floor: float) -> None:
+    accuracy, plain, relative = line
+    for label, names, style in (
+        ("diffusion model", (DIFFUSION,), "o-C0"),
+        ("autoencoder of the level alone", PLAIN, "s--C1"),
+    ):
+        found = sorted((row for row in rows if row["name"] in names), key=lambda row: float(row["sigma"]))
+        sigma = numbers(found, "sigma")
+        errors = numbers(found, "accuracy_se")
+        accuracy.errorbar(sigma, numbers(found, "accuracy"), errors, fmt=style, label=label, markersize=4, capsize=2)
+        for axes, key in ((plain, "swd_best"), (relative, "swd_best_relative")):
+            axes.plot(sigma, numbers(found, key), style, label=label, markersize=4)
+    for number, (name, label) in enumerate(CHANGED.items()):
+        (changed,) = (row for row in rows if row["name"] == name)
+        style = "^D"[number] + f"C{number + 2}"
+        accuracy.plot(float(changed["sigma"]), float(changed["accuracy"]), style, label=label, zorder=3)
+    accuracy.axhline(floor, color="0.4", linestyle=":", label="untrained network, clean input")
+
+
 def tell(rows: Sequence[Mapping[str, str]]) -> None:
     """Prints the figure's numbers, and the table."""
-    for input in PREFIXES:
-        print(f"{input} input:  σ  diffusion: accuracy (SWD, over spread)  autoencoder: accuracy (SWD, over spread)")
+    for pool, input in itertools.product(POOLS, PREFIXES):
+        print(f"{pool}, {input} input (untrained: {floor(rows, pool):.3f}); "
+              "σ, diffusion model and autoencoder: accuracy (SWD, over the spread)")  # fmt: skip
         for sigma, name in zip(SIGMAS, PLAIN, strict=True):
-            both = [one(rows, of, input, sigma) for of in (DIFFUSION, name)]
+            both = [one(of(rows, pool, input), network, sigma) for network in (DIFFUSION, name)]
             print(f"{sigma:6g}  " + "  ".join(
                 f"{float(row['accuracy']):.3f} ± {float(row['accuracy_se']):.3f} "
                 f"({float(row['swd_best']):.3f}, {float(row['swd_best_relative']):.2f})" for row in both))  # fmt: skip
         for name, label in {"sigma-0.023": "plain", **CHANGED, DIFFUSION: "diffusion model"}.items():
-            row = one(rows, name, input, 0.023)
+            row = one(of(rows, pool, input), name, 0.023)
             print(f"{label:22} {float(row['accuracy']):.3f} ± {float(row['accuracy_se']):.3f} at σ = 0.023")
 
 
-def one(rows: Sequence[Mapping[str, str]], name: str, input: str, sigma: float) -> Mapping[str, str]:
+def of(rows: Sequence[Any], pool: str, input: str) -> list[Any]:
+    """Rows of trained networks, of one pool and input."""
+    return [row for row in rows if row["pool"] == pool and row["input"] == input and row["name"] != UNTRAINED]
+
+
+def floor(rows: Sequence[Mapping[str, str]], pool: str) -> float:
+    """Accuracy of the untrained network."""
+    (found,) = (row for row in rows if row["name"] == UNTRAINED and row["pool"] == pool)
+    return float(found["accuracy"])
+
+
+def one(rows: Sequence[Mapping[str, str]], name: str, sigma: float) -> Mapping[str, str]:
     """The row of a network at a level."""
-    (found,) = (r for r in rows if r["name"] == name and r["input"] == input and float(r["sigma"]) == sigma)
+    (found,) = (row for row in rows if row["name"] == name and float(row["sigma"]) == sigma)
     return found
 
 
