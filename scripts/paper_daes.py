@@ -65,7 +65,7 @@ def main() -> None:
         torch.set_num_threads(1)
         measure(arguments.runs, arguments.suite, arguments.images, table)
     rows = read(table)
-    figure(rows).savefig(table.with_suffix(".png"), dpi=130)
+    figure(rows).savefig(table.with_suffix(".png"), dpi=100)
     print(f"drawn: {table.with_suffix('.png')}")
     tell(rows)
 
@@ -135,19 +135,18 @@ def add_distances(rows: Sequence[dict[str, Any]], runs: Path, data: Path, scratc
 def figure(rows: Sequence[Mapping[str, str]]) -> Figure:
     """Accuracy and distances over noise, a row for each pool and input."""
     kinds = list(itertools.product(POOLS, PREFIXES))
-    drawn = Figure(figsize=(11, 3 * len(kinds) + 0.8), layout="constrained")
+    drawn = Figure(figsize=(10, 2.4 * len(kinds) + 1.2), layout="constrained")
     panels = drawn.subplots(len(kinds), 3, sharex=True)
     for line, (pool, input) in zip(panels, kinds, strict=True):
         _row(line, of(rows, pool, input), floor(rows, pool))
-        for axes, word in zip(line, ("accuracy", "SWD to the best level", "SWD over the best's spread"), strict=True):
-            axes.set(xscale="log", ylim=(0, None) if axes is not line[0] else None)
-            axes.set_title(
-                f"{word}: {'flattened' if pool == 'flatten' else 'mean over positions'}, {input}", fontsize=9
-            )
-    panels[0, 0].legend(fontsize=7.5)
-    panels[0, 1].legend(fontsize=7.5)
+        line[0].set_ylabel(f"{'flattened' if pool == 'flatten' else 'mean over positions'},\n{input} input")
+    for axes, word in zip(panels[0], ("accuracy of a linear probe", "SWD to the best level",
+                                      "the same over the best's spread"), strict=True):  # fmt: skip
+        axes.set_title(word, fontsize=10)
     for axes in panels[-1]:
         axes.set_xlabel("σ")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
     drawn.suptitle(
         f"{int(rows[0]['images']):,} training images seen by each network (bars: a standard error). Distances of "
         "autoencoders\nare between different networks, of the diffusion model between levels of one.",
@@ -170,9 +169,12 @@ def _row(line: Sequence[Axes], rows: Sequence[Mapping[str, str]], floor: float) 
             axes.plot(sigma, numbers(found, key), style, label=label, markersize=4)
     for number, (name, label) in enumerate(CHANGED.items()):
         (changed,) = (row for row in rows if row["name"] == name)
-        style = "^D"[number] + f"C{number + 2}"
-        accuracy.plot(float(changed["sigma"]), float(changed["accuracy"]), style, label=label, zorder=3)
+        x, y, style = float(changed["sigma"]), float(changed["accuracy"]), "^D"[number] + f"C{number + 2}"
+        accuracy.plot(x, y, style, label=f"{label}, σ = {x:g}", markerfacecolor="none", markersize=8, zorder=3)
     accuracy.axhline(floor, color="0.4", linestyle=":", label="untrained network, clean input")
+    accuracy.set_xscale("log")
+    for axes in (plain, relative):
+        axes.set(xscale="log", ylim=(0, None))
 
 
 def tell(rows: Sequence[Mapping[str, str]]) -> None:

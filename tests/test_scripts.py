@@ -126,7 +126,7 @@ def test_the_figure_of_autoencoders_is_drawn_from_its_table(tmp_path: Path) -> N
     told = run("paper_daes.py", "--to", ".", cwd=tmp_path)
     assert "+ EDM preconditioning" in told
     with Image.open(tmp_path / "daes.png") as picture:
-        assert picture.size == (11 * 130, 7 * 130)
+        assert picture.size == (1000, 1080)
 
 
 @needs_fashion
