@@ -99,7 +99,8 @@ def train(name: str, runs: Path, total: int) -> None:
         sigma = torch.tensor(dae.sigmas)[torch.randint(len(dae.sigmas), (len(data),), generator=draws)]
         noisy = data + sigma[:, None, None, None] * torch.randn(data.shape, generator=draws)
         if not dae.preconditioned:
-            return ((network(noisy, sigma) - data) ** 2).mean()
+            plain: Tensor = ((network(noisy, sigma) - data) ** 2).mean()
+            return plain
         weight = ((sigma**2 + 0.25) / (sigma * 0.5) ** 2)[:, None, None, None]
         return (weight * (edm_denoise(network, noisy, sigma) - data) ** 2).mean()
 

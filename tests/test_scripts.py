@@ -122,7 +122,8 @@ def test_autoencoders_train_go_on_and_are_measured(tmp_path: Path) -> None:
 
 
 def test_the_figure_of_autoencoders_is_drawn_from_its_table(tmp_path: Path) -> None:
-    shutil.copy(ROOT / "scripts" / "results" / "papers" / "daes.csv", tmp_path)
+    for name in ("daes.csv", "daes-paired.csv"):
+        shutil.copy(ROOT / "scripts" / "results" / "papers" / name, tmp_path)
     told = run("paper_daes.py", "--to", ".", cwd=tmp_path)
     assert "+ EDM preconditioning" in told
     with Image.open(tmp_path / "daes.png") as picture:
