@@ -874,6 +874,7 @@ def probe(
     ensemble: int = 1,
     posterior: bool = False,
     absolute: bool = False,
+    distance_to_best: bool = False,
     rank: int = 5,
     network: str | None = None,
     arguments: Mapping[str, object] | str | Path = ...,
@@ -907,6 +908,9 @@ def probe(
     Labels are class folders or dataset.json. Probes see the plain image; --augment and --views are ICR's.
     --input both adds probes of clean input; --beside those of another encoder, of the plain image at the network's
     size. --fail-if looks at each layer's best level.
+
+    --distance-to-best adds how far the training images' features are from those of the level of best accuracy, in the
+    unit of the features (swd_best) and over the spread of the latter (swd_best_relative).
 
     nc1 grows and separation falls with the number of training images (train_images): compare them at equal numbers.
 
@@ -950,6 +954,7 @@ def probe(
         ensemble: Also the soft vote of N neighbouring levels, N odd.
         posterior: Also probe the denoised images.
         absolute: With `posterior`: also their absolute values, for data as likely as their negative.
+        distance_to_best: Also the sliced Wasserstein distance of features to those of the best level.
         rank: Directions of a class's subspace, for CSNR.
         network: Code of your own that defines the network: a class, or a function that returns a torch.nn.Module.
             It is run, as python FILE.py would; a checkpoint, a Hub reference or a URL can never name it. Or

@@ -113,6 +113,31 @@ def test_a_classic_ddpm_is_read_as_other_pipelines_are(tmp_path: Path) -> None:
 
 
 @needs_fashion
+def test_autoencoders_train_go_on_and_are_measured(tmp_path: Path) -> None:
+    for name, images in (("sigma-0.296", "64"), ("sigma-0.296", "128"), ("edm-0.023", "64"), ("levels-0.023", "64")):
+        run("train_daes.py", name, "--images", images, "--runs", "runs", cwd=tmp_path)
+    folder = tmp_path / "runs" / "sigma-0.296"
+    assert torch.load(folder / "state.pt", weights_only=True)["seen"] == 128
+    images = np.random.default_rng(0).integers(0, 256, (60, 16, 16, 1), np.uint8)
+    np.savez(tmp_path / "test.npz", images=images, y=np.arange(60) % 2)
+    code = f"{ROOT / 'scripts' / 'train_daes.py'}:Autoencoder"
+    own = ("--network", code, "--noise", "edm", "--predicts", "x0", "--image-size", 16, "--channels", 1)
+    files = [folder / "snapshot-0000128.safetensors", tmp_path / "runs" / "edm-0.023" / "snapshot-0000064.safetensors"]
+    for file, how in zip(files, ((*own, "--layer", "unet.enc.8x8_block1"), ()), strict=True):
+        asked = ("--data", tmp_path / "test.npz", "--sigma", 0.296, "--views", 1, "--augment", "none", "--json")
+        assert diffscope("probe", file, *how, *asked).json["rows"][0]["d"] == 24
+
+
+def test_the_figure_of_autoencoders_is_drawn_from_its_table(tmp_path: Path) -> None:
+    for name in ("daes.csv", "daes-paired.csv"):
+        shutil.copy(ROOT / "scripts" / "results" / "papers" / name, tmp_path)
+    told = run("paper_daes.py", "--to", ".", cwd=tmp_path)
+    assert "+ EDM preconditioning" in told
+    with Image.open(tmp_path / "daes.png") as picture:
+        assert picture.size == (1000, 1080)
+
+
+@needs_fashion
 def test_demo_images_are_those_that_ship(tmp_path: Path) -> None:
     run("make_demo_images.py", "--to", str(tmp_path), cwd=tmp_path)
     assert (tmp_path / "images.zip").read_bytes() == (ROOT / "diffscope" / "demo" / "images.zip").read_bytes()

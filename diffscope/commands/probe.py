@@ -51,6 +51,9 @@ def run(
     --input both adds probes of clean input; --beside those of another encoder, of the plain image at the network's
     size. --fail-if looks at each layer's best level.
 
+    --distance-to-best adds how far the training images' features are from those of the level of best accuracy, in the
+    unit of the features (swd_best) and over the spread of the latter (swd_best_relative).
+
     nc1 grows and separation falls with the number of training images (train_images): compare them at equal numbers.
 
     --masks DIR probes pixels instead, without labels and ICR: mIoU of a classifier of single pixels, whose features are

@@ -24,7 +24,10 @@ ACCURACY, CONTAMINATION = 0, 1
 
 
 def figures(result: Result) -> dict[str, canvas.Figure]:
-    """probe, csnr, and where they were asked for inputs, labels and denoised; of a single level, no curve, the last."""
+    """probe, csnr, and where they were asked for distances, inputs, labels and denoised.
+
+    Of a single level, which is no curve, the last alone.
+    """
     groups = by_layer(result.rows)
     # Pictures are of a result that was not read from a file.
     denoised = {} if result.pictures is None else {"denoised": denoised_figure(result, result.pictures)}
@@ -34,6 +37,8 @@ def figures(result: Result) -> dict[str, canvas.Figure]:
     drawn = {"probe": _probe_figure(result, groups)}
     if any(row["csnr"] is not None for row in best):
         drawn["csnr"] = _csnr_figure(result, best)
+    if "swd_best" in best[0]:
+        drawn["distances"] = _distances_figure(result, best)
     if len(_probed(best)) > 1:
         drawn["inputs"] = _inputs_figure(result, best)
     if noises(result) or "ensemble_accuracy" in best[0]:
@@ -200,6 +205,26 @@ def _error_band(axes: canvas.Axes, rows: Sequence[Row], key: str, i: int) -> Non
     known = [row for row in rows if row[key] is not None and row[f"{key}_se"] is not None]
     low, high = ([row[key] + side * 1.96 * row[f"{key}_se"] for row in known] for side in (-1, 1))
     axes.fill_between([row.sigma for row in known], low, high, color=canvas.PALETTE[i], alpha=0.16, linewidth=0)
+
+
+def _distances_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
+    """Accuracy above; below it how far features are from those of the best level, over the spread of those."""
+    probed = [prefix for prefix in _probed(rows) if f"{prefix}swd_best" in rows[0]]
+    handles = _input_handles(result, probed)
+    figure = canvas.Figure(figsize=(canvas.WIDTH, 5.2 + canvas.legend_height(handles)))
+    above, below = figure.subplots(2, 1, sharex=True)
+    for i, prefix in enumerate(probed):
+        best = max(rows, key=lambda row: float(row[f"{prefix}accuracy"]))
+        _curve(above, rows, f"{prefix}accuracy", i, best)
+        _curve(below, rows, f"{prefix}swd_best_relative", i, best)
+    above.set_ylabel("accuracy")
+    above.set_title("linear probe", loc="left", fontsize=8.5)
+    below.set_ylabel("over their spread")
+    below.set_title("sliced Wasserstein distance to the features of the best level", loc="left", fontsize=8.5)
+    _log_sigma(below, rows)
+    figure.suptitle(_name(result, rows[0].layer), fontsize=10)
+    canvas.legend(figure, handles)
+    return figure
 
 
 def _inputs_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:

@@ -26,6 +26,8 @@ def columns(result: Result) -> dict[str, Callable[[Row], str]]:
             shown[f"{name}accuracy"] = metric(f"{prefix}accuracy", share)
             if prefix == "posterior_":
                 shown[f"{name}CSNR"] = metric(f"{prefix}csnr")
+        if f"{prefix}swd_best" in keys:
+            shown[f"{name}SWD to best"] = metric(f"{prefix}swd_best")
     if "ensemble_accuracy" in keys:
         shown["ensemble"] = metric("ensemble_accuracy", share)
     for key, name in noises(result).items():
@@ -54,8 +56,7 @@ def denoised_columns(result: Result) -> dict[str, Callable[[Mapping[str, Any]], 
     names = dict.fromkeys(row["encoder"] for row in result.sections["denoised"])
     shown: dict[str, Callable[[Mapping[str, Any]], str]] = {"σ": lambda row: number(row["sigma"])}
     return shown | {
-        name: lambda row, name=name: f"{number(row[name]['fd'])} ± {number(row[name]['fd_se'], 2)}"  # type: ignore[misc]
-        for name in names
+        name: lambda row, name=name: f"{number(row[name]['fd'])} ± {number(row[name]['fd_se'], 2)}" for name in names
     }
 
 

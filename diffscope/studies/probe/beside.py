@@ -27,9 +27,10 @@ from diffscope.results import Result
 from diffscope.studies.features.kept import features_path
 from diffscope.studies.probe import classifiers
 from diffscope.studies.probe.class_metrics import Labels
-from diffscope.studies.probe.distances import Distances
+from diffscope.studies.probe.denoised_distances import Distances
+from diffscope.studies.probe.labelled import Data, labelled_features
 from diffscope.studies.probe.plan import Kind, Probe
-from diffscope.studies.probe.probe import Data, fitted, labelled_features, values_of
+from diffscope.studies.probe.probe import fitted, values_of
 
 
 def add_encoders(probe: Probe, listener: Listener, folder: Path | None, finished: Finished) -> Finished:

@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from diffscope.extraction import target_of
 from diffscope.studies.features.kept import features_path
-from diffscope.studies.probe.distances import decoded
+from diffscope.studies.probe.denoised_distances import decoded
 from diffscope.studies.probe.plan import Kind
 from diffscope.studies.probe.posterior import POSTERIOR
 

@@ -61,7 +61,8 @@ def refuse_what_is_of_images(settings: Settings, probing: Probing, test: str | N
     """
     told = [
         *([("test", test)] if test is not None else []),
-        *_changed(probing, ("head", "solver", "knn", "label_noise", "ensemble", "posterior", "rank")),
+        *_changed(probing, ("head", "solver", "knn", "label_noise", "ensemble", "posterior")),
+        *_changed(probing, ("distance_to_best", "rank")),
         *_changed(settings, ("pool", "normalize", "views", "reduce", "augment_strength")),
         *[("augment", settings.augment) for _ in _changed(settings, ("augment",)) if settings.augment != "none"],
     ]

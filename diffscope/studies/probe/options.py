@@ -56,6 +56,10 @@ class Probing(Declared):
         bool,
         Option("With --posterior: also their absolute values, for data as likely as their negative.", group=STATISTICS),
     ] = False
+    distance_to_best: Annotated[
+        bool,
+        Option("Also the sliced Wasserstein distance of features to those of the best level.", group=STATISTICS),
+    ] = False
     rank: Annotated[
         int, Option("Directions of a class's subspace, for CSNR.", group=STATISTICS, metavar="R", least=1)
     ] = RANK

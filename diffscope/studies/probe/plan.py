@@ -95,6 +95,8 @@ class Probe:
         }
         if not self.probing.absolute:  # protocols without it are those of versions that had no such thing
             del chosen["absolute"]
+        if not self.probing.distance_to_best:
+            del chosen["distance_to_best"]
         if self.probing.head == "logistic":
             del chosen["head"]  # as before there was a choice: the same numbers have the same hash
         if test is not None:
@@ -187,6 +189,8 @@ def _check_memory(probe: Probe) -> None:
     probing = probe.probing
     solver = probing.solver if probing.head == "logistic" else probing.head
     copies = {"sklearn": 4 * 4, "torch": 2 * 4 + 3 * 8, "batchnorm-linear": 2 * 4}[solver]
+    if probing.distance_to_best:
+        copies = max(copies, 3 * 4)  # of two levels, and what the training images are taken from
     widths = [kind.train.plan.width(layer) for kind in probe.kinds for layer in kind.train.plan.layers]
     widest = max(*widths, *(encoder.dims for encoder in probe.encoders), 0)
     images = probe.images
@@ -207,6 +211,7 @@ def row_keys(probing: Probing, *, both: bool = False) -> tuple[str, ...]:
         accuracies += ["ensemble_accuracy", *(f"ensemble_accuracy_{share}" for share in shares)]
     own = [key for name in accuracies for key in (name, *(f"{name}_{end}" for end in ("se", "low", "high")))]
     own += ["knn", "knn_se", "subspace", "subspace_se", *COMPANIONS]
+    own += DISTANCES if probing.distance_to_best else ()
     prefixes = ["", *(["clean_"] if both else []), *([POSTERIOR] if probing.posterior else [])]
     keys = [f"{prefix}{key}" for prefix in prefixes for key in own]
     if probing.absolute:
@@ -215,6 +220,8 @@ def row_keys(probing: Probing, *, both: bool = False) -> tuple[str, ...]:
 
 
 COMPANIONS = ("csnr", "csnr_se", "train_images", "separation", "separation_se", "silhouette", "nc1", "nc1_se")
+DISTANCES = ("swd_best", "swd_best_se", "swd_best_relative")
+"""Sliced Wasserstein distance to the features of the best level, its error, and over the spread of those features."""
 
 
 def noise_name(share: float) -> str:

@@ -14,14 +14,13 @@ probe reads the absolute values of the posterior mean (figure 5, appendix A.3).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
 
 from diffscope import __version__
 from diffscope.cache.store import Arrays, Parts, cache_folder
@@ -35,11 +34,13 @@ from diffscope.numerics import rank_correlation
 from diffscope.ranks import world
 from diffscope.results import ProbeRow, Result, Row, WindowRow
 from diffscope.studies.features import export as export_module
-from diffscope.studies.features.kept import features_path, keep_features
+from diffscope.studies.features.kept import keep_features
 from diffscope.studies.probe import batchnorm_linear, class_metrics, classifiers
 from diffscope.studies.probe.class_metrics import Labels
 from diffscope.studies.probe.denoised import denoised_pictures
-from diffscope.studies.probe.plan import POSTERIOR, Kind, Probe, noise_name, parted
+from diffscope.studies.probe.distances import with_distances
+from diffscope.studies.probe.labelled import Data, labelled_features
+from diffscope.studies.probe.plan import POSTERIOR, Kind, Probe, noise_name
 from diffscope.studies.sweep.recommended import ALPHA
 from diffscope.studies.sweep.sweep import sweep
 from diffscope.studies.sweep.window_rows import windows
@@ -83,7 +84,8 @@ def run(
                     parts.write(number, *fitted(probe, data, layer, level, absolute))
                 number += 1
             found = [(parts.read(part, ""), parts.record(part)) for part in range(first, number)]
-            for level, (values, told, correct) in enumerate(values_of(probe, kind, data, found)):
+            levels = with_distances(probe, kind, data, layer, parts, values_of(probe, kind, data, found))
+            for level, (values, told, correct) in enumerate(levels):
                 sigma = probe.job.levels[level].sigma
                 same = [layer] if kind.prefix != POSTERIOR else probe.kinds[0].layers
                 for name in same:
@@ -162,71 +164,10 @@ def _without_icr(job: Job, rows: tuple[Row, ...]) -> Result:
     )
 
 
-class Probed(Protocol):
-    """Features of labelled images, by layer and level."""
-
-    @property
-    def labels(self) -> Labels:
-        """[images]."""
-
-    def read(self, layer: str, level: int) -> NDArray[np.float32]:
-        """[images, d]."""
-
-
-class FeatureFile:
-    """What `export` wrote, a layer and level at a time."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.labels: Labels = self._tensor("label")
-
-    def _tensor(self, name: str) -> Any:
-        with safe_open(self.path, framework="np") as file:
-            return file.get_tensor(name)
-
-    def read(self, layer: str, level: int) -> NDArray[np.float32]:
-        """[images, d], view 0."""
-        with safe_open(self.path, framework="np") as file:
-            found: NDArray[np.float32] = file.get_slice(layer)[level : level + 1][0, 0]
-            return found
-
-
-@dataclass(frozen=True)
-class Data:
-    """Labelled features, parted into training and test."""
-
-    train: Probed
-    test: Probed | None
-    classes: NDArray[np.int64]
-    """Labels [K] of the source, ascending; what follows counts 0…K−1 in this order."""
-    labels: Labels
-    test_labels: Labels
-    positions: tuple[NDArray[np.int64], NDArray[np.int64]] | None
-    """Of training and test images in `train`, where there is no other source."""
-
-    def read(self, layer: str, level: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Features of the training and of the test images, [n, d] and [m, d]."""
-        z = self.train.read(layer, level)
-        if self.test is not None:
-            return z, self.test.read(layer, level)
-        assert self.positions is not None
-        return z[self.positions[0]], z[self.positions[1]]
-
-
 def _export(kind: Kind, folder: Path, listener: Listener) -> None:
     for job in (kind.train, kind.test):
         if job is not None:
             keep_features(job, folder, listener)
-
-
-def labelled_features(probe: Probe, kind: Kind, folder: Path) -> Data:
-    """Features and labels of a kind, parted."""
-    train = FeatureFile(features_path(kind.train, folder))
-    test = None if kind.test is None else FeatureFile(features_path(kind.test, folder))
-    labels, test_labels, positions = parted(probe, train.labels, None if test is None else test.labels)
-    classes = np.unique(labels)
-    encoded, test_encoded = (np.searchsorted(classes, part) for part in (labels, test_labels))
-    return Data(train, test, classes, encoded, test_encoded, positions)
 
 
 def fitted(
