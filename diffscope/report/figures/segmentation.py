@@ -39,9 +39,8 @@ def figures(result: Result) -> dict[str, canvas.Figure]:
 
 
 def _levels_figure(result: Result) -> canvas.Figure:
-    handles = [*_input_handles(result), canvas.Patch(color=canvas.INK, alpha=0.15, linewidth=0, label="95 % intervals")]
-    handles.append(canvas.Line2D([], [], color=canvas.INK, marker="o", linestyle="none", markersize=7, label="best"))
-    figure = canvas.Figure(figsize=(canvas.WIDTH, 4.0 + canvas.legend_height(handles)))
+    handles = [*_input_handles(result), canvas.bands_handle(), canvas.filled_handle("filled: best")]
+    figure = canvas.figure(4.0, handles)
     axes = figure.add_subplot()
     rows = sorted(result.rows, key=_sigma)
     for i, of in enumerate(result.segmentation):
@@ -79,7 +78,7 @@ def _classes_figure(result: Result) -> canvas.Figure:
         canvas.Line2D([], [], **_point(i), label=f"{of.input} input, σ = {number(of.sigma)}")
         for i, of in enumerate(result.segmentation)
     ]
-    figure = canvas.Figure(figsize=(canvas.WIDTH, 1.4 + 0.24 * len(classes) + canvas.legend_height(handles)))
+    figure = canvas.figure(1.4 + 0.24 * len(classes), handles)
     axes = figure.add_subplot()
     for i, of in enumerate(result.segmentation):
         row, key = best_row(of, result), prefix(of, result)
@@ -114,8 +113,9 @@ def _masks_figure(result: Result, pictures: Mapping[str, Any]) -> canvas.Figure:
     shown = sorted({int(k) for line in masks for mask in line for k in np.unique(mask)})
     handles = _class_handles(result, shown)
     across = len(pictures["images"])
-    height = 1.35 * len(lines) + 0.5 + canvas.legend_height(handles)
-    figure = canvas.Figure(figsize=(max(4.6, 1.1 + 1.3 * across), height))
+    wide = canvas.width(max(4.6, 1.1 + 1.3 * across))
+    side = min(1.35, (wide - 0.8) / across)
+    figure = canvas.Figure(figsize=(wide, side * len(lines) + 0.5 + canvas.legend_height(handles)))
     panels = figure.subplots(len(lines), across, squeeze=False)
     for column in range(across):
         panels[0, column].imshow(pictures["images"][column], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
@@ -128,8 +128,8 @@ def _masks_figure(result: Result, pictures: Mapping[str, Any]) -> canvas.Figure:
         for side in ("top", "right"):
             axes.spines[side].set_visible(True)
     for line, name in enumerate(lines):
-        panels[line, 0].set_ylabel(name, fontsize=8.5)
-    figure.suptitle(_title(result), fontsize=10)
+        panels[line, 0].set_ylabel(name, fontsize="small")
+    figure.suptitle(_title(result))
     canvas.legend(figure, handles)
     return figure
 
