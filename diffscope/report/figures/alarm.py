@@ -71,6 +71,10 @@ def draw_rise(axes: canvas.Axes, alarm: Alarm, limit: AlarmLimit) -> None:
     axes.axhline(100 * limit.rise, **_limit())
     # Before features have formed everything rises and falls by far more than what matters later.
     shown = [100 * rise for rise in rises[len(rises) // 4 :]]
-    axes.set_ylim(-1.5, max(4 * 100 * limit.rise, 1.25 * max(shown, default=0.0), 10.0))
+    highest = max(4 * 100 * limit.rise, 1.25 * max(shown, default=0.0), 10.0)
+    if highest > 2000 * limit.rise:  # or the limit would lie on the axis
+        axes.set_yscale("symlog", linthresh=100 * limit.rise)
+        axes.yaxis.set_major_formatter(canvas.FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
+    axes.set_ylim(-1.5, highest)
     axes.set_ylabel("%")
     axes.set_title(TITLES[limit.quantity], loc="left", fontsize="small", pad=3)

@@ -136,10 +136,15 @@ def band(axes: Axes, rows: Sequence[Row], across: Across, key: str, **look: Any)
 def error_band(
     axes: Axes, rows: Sequence[Row], across: Across, key: str, floor: float = -math.inf, **look: Any
 ) -> None:
-    """1.96 standard errors, KEY_se, on either side, not below the floor; nothing where there are none."""
-    known = [row for row in rows if row.get(key) is not None and row.get(f"{key}_se") is not None]
-    low, high = ([max(floor, row[key] + side * 1.96 * row[f"{key}_se"]) for row in known] for side in (-1, 1))
-    axes.fill_between([across(row) for row in known], low, high, linewidth=0, **look)
+    """1.96 standard errors, KEY_se, on either side and not below the floor; a gap where there are none."""
+    values = [gap(row.get(key)) for row in rows]
+    errors = [
+        1.96 * gap(row.get(f"{key}_se")) if value > floor else math.nan for row, value in zip(rows, values, strict=True)
+    ]
+    low, high = (
+        [max(floor, v + side * e) if e == e else e for v, e in zip(values, errors, strict=True)] for side in (-1, 1)
+    )
+    axes.fill_between([across(row) for row in rows], low, high, linewidth=0, **look)
 
 
 def gap(value: float | None) -> float:
@@ -194,6 +199,14 @@ def floor_of(axes: Axes, values: Sequence[float]) -> float:
     axes.set_ylim(floor, 1.5 * max(values))
     plain_numbers(axes.yaxis, max(values) / floor)
     return floor
+
+
+def level_axis(axes: Axes, levels: Sequence[float], label: str) -> None:
+    """Noise levels on the horizontal axis."""
+    axes.set_xscale("log")
+    axes.set_xlim(min(levels) / 1.25, max(levels) * 1.25)
+    plain_numbers(axes.xaxis, max(levels) / min(levels))
+    axes.set_xlabel(label)
 
 
 def step_axis(axes: Axes, steps: Sequence[float], label: str) -> None:

@@ -21,7 +21,9 @@ PAIR_COLUMNS = 4
 
 COPY, LOOSER = 0, 1
 """Measures by which a sample is a copy, and their places in the palette."""
-DEFINED = "d1, d2: Euclidean distances of the sample to the nearest and the second nearest training image"
+HALF = "ratio<1/2"
+"""The looser measure, as results name it."""
+DEFINED = "d₁, d₂: Euclidean distances of the sample to the nearest and second nearest training image"
 
 
 def figures(result: Result) -> dict[str, canvas.Figure]:
@@ -91,11 +93,10 @@ def _pair_handles(result: Result, pairs: Sequence[Mapping[str, Any]]) -> list[ca
     frames = [_frame(result, pair) for pair in pairs]
     handles = []
     if COPY in frames:
-        handles.append(
-            canvas.Line2D([], [], **_look(COPY), label=canvas.literal(f"copy: {result.rows[0]['criterion']}"))
-        )
+        label = f"copy: {_measure(str(result.rows[0]['criterion']))}"
+        handles.append(canvas.Line2D([], [], **_look(COPY), label=label))
     if LOOSER in frames:
-        handles.append(canvas.Line2D([], [], **_look(LOOSER), label="ratio<1/2"))
+        handles.append(canvas.Line2D([], [], **_look(LOOSER), label=_measure(HALF)))
     if any(pair["mirrored"] for pair in pairs):
         arrow: dict[str, Any] = {
             "linestyle": "none",
@@ -109,6 +110,11 @@ def _pair_handles(result: Result, pairs: Sequence[Mapping[str, Any]]) -> list[ca
     elif pairs:
         handles.append(canvas.Line2D([], [], linestyle="none", label="cosine: similarity of the two in features"))
     return handles
+
+
+def _measure(criterion: str) -> str:
+    """A criterion as the pictures say it."""
+    return canvas.literal(criterion.replace("ratio<", "d₁/d₂ < "))
 
 
 def _look(measure: int) -> dict[str, Any]:
@@ -125,7 +131,7 @@ def _frame(result: Result, pair: Mapping[str, Any]) -> int | None:
 
 
 def _value(pair: Mapping[str, Any]) -> str:
-    return f"d1/d2 = {pair['ratio']:.2f}" if "ratio" in pair else f"cosine {pair['similarity']:.3f}"
+    return f"d₁/d₂ = {pair['ratio']:.2f}" if "ratio" in pair else f"cosine {pair['similarity']:.3f}"
 
 
 def _of(result: Result, shown: Mapping[str, Any]) -> list[str]:
@@ -169,11 +175,11 @@ def pictures(images: np.ndarray) -> np.ndarray:
 def _share(result: Result) -> canvas.Figure:
     steps = [row["step"] for row in result.rows]
     measures = [("share", str(result.rows[0]["criterion"]))]
-    if "share_half" in result.rows[0] and measures[0][1] != "ratio<1/2":
-        measures.append(("share_half", "ratio<1/2"))
-    handles = [*canvas.curve_handles([label for _, label in measures], 0, ""), canvas.bands_handle()]
+    if "share_half" in result.rows[0] and measures[0][1] != HALF:
+        measures.append(("share_half", HALF))
+    handles = [*canvas.curve_handles([_measure(name) for _, name in measures], 0, ""), canvas.bands_handle()]
     if "share_half" in result.rows[0]:
-        handles.append(canvas.Line2D([], [], linestyle="none", label=f"ratio: d1/d2; {DEFINED}"))
+        handles.append(canvas.Line2D([], [], linestyle="none", label=DEFINED))
     figure = canvas.figure(3.4, handles)
     axes = figure.add_subplot()
     dense = len(steps) > 40

@@ -33,6 +33,8 @@ GRID_WIDTH = 7.2
 
 KEYS, KEY_STEP = 12, 1.45
 """Images that are named below clusters, and how far apart they stand in thumbnails."""
+NAMED = 0.48
+"""Height in thumbnails of the text beneath one, where it also says the class."""
 CAPTION, GAP, APART, LABEL = 0.30, 0.07, 0.30, 0.34
 """Heights and widths in thumbnails: of the text beneath one, between two, between query and neighbours, of s and ξ."""
 
@@ -81,7 +83,7 @@ def grid_figure(
     block = LABEL + 1 + APART + k * (1 + GAP)
     margin = 1.75 if series else 0.0
     width = margin + across * block + (across - 1) * APART
-    line = 1 + CAPTION
+    line = 1 + (NAMED if result.data.get("class_names") else CAPTION)
     pair = len(lines) * line + 0.12
     heights = [-(-len(part["queries"]) // across) * pair + (0.3 if series else 0.0) for part in parts]
     height = sum(heights) + (0.1 if series else 0.4)
@@ -120,7 +122,8 @@ def _handles(labelled: bool) -> list[canvas.Line2D]:
     """What frames and numbers say."""
     frames = {"same class as the query": True, "another class": False} if labelled else {}
     handles = [canvas.Line2D([], [], **frame(same), label=label) for label, same in frames.items()]
-    return [*handles, canvas.Line2D([], [], linestyle="none", label="numbers: cosine similarity to the query")]
+    told = ["numbers: cosine similarity to the query", "s: by what an image's views share; ξ: by what they differ in"]
+    return [*handles, *(canvas.Line2D([], [], linestyle="none", label=line) for line in told)]
 
 
 def _line(
@@ -145,7 +148,10 @@ def _line(
         _thumbnail(axes, pictures[near["image"], near["view"] or 0], x, y)
         if query["label"] is not None:
             _frame(axes, x, y, frame(near["label"] == query["label"]))
-        _text(axes, x + 0.5, y + 1.05, f"{near['similarity']:.2f}".replace("-", "−"), va="top", fontsize="xx-small")
+        said = f"{near['similarity']:.2f}".replace("-", "−")
+        if near["label"] not in (None, query["label"]) and result.data.get("class_names"):
+            said += f"\n{canvas.literal(canvas.shortened(neighbors.class_name(result, near['label']), 10))}"
+        _text(axes, x + 0.5, y + 1.05, said, va="top", fontsize="xx-small", linespacing=1.0)
         x += 1 + GAP
 
 

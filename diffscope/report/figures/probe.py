@@ -67,7 +67,7 @@ def _probe_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure
         above.set_title(canvas.literal(best), loc="left", fontsize="small")
         below.set_title(canvas.literal(agreement), loc="left", fontsize="small")
     for axes in panels[-1] if side_by_side else panels.ravel()[-1:]:
-        _log_sigma(axes, result.rows)
+        canvas.level_axis(axes, [row.sigma for row in result.rows], SIGMA)
     few = "" if len(groups) == len(shown) else f"the best {len(shown)} of {len(groups)} layers"
     figure.suptitle(_name(result, shown[0].layer if len(shown) == 1 else few))
     canvas.legend(figure, handles)
@@ -181,7 +181,7 @@ def _csnr_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
     above.set_title("class-wise signal-to-noise ratio (1: classes do not differ)", loc="left", fontsize="small")
     below.set_ylabel("accuracy")
     below.set_title("linear probe", loc="left", fontsize="small")
-    _log_sigma(below, rows)
+    canvas.level_axis(below, [row.sigma for row in rows], SIGMA)
     figure.suptitle(_name(result, rows[0].layer))
     canvas.legend(figure, handles)
     return figure
@@ -204,7 +204,7 @@ def _inputs_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
         key = f"{prefix}accuracy"
         _curve(axes, rows, key, i, max(rows, key=lambda row: float(row[key])))
     axes.set_ylabel("accuracy of the linear probe")
-    _log_sigma(axes, rows)
+    canvas.level_axis(axes, [row.sigma for row in rows], SIGMA)
     axes.set_title(_name(result, rows[0].layer))
     canvas.legend(figure, handles)
     return figure
@@ -243,7 +243,7 @@ def _labels_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
                 zorder=2.5,
             )
     axes.set_ylabel("accuracy on clean test labels")
-    _log_sigma(axes, rows)
+    canvas.level_axis(axes, [row.sigma for row in rows], SIGMA)
     axes.set_title(_name(result, rows[0].layer))
     canvas.legend(figure, handles)
     return figure
@@ -280,7 +280,7 @@ def _tradeoff_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
     above.set_title("Fréchet distance of the denoised images from the images", loc="left", fontsize="small")
     below.set_ylabel("accuracy")
     below.set_title("linear probe of the denoised images", loc="left", fontsize="small")
-    _log_sigma(below, rows)
+    canvas.level_axis(below, [row.sigma for row in rows], SIGMA)
     figure.suptitle(_name(result, f"{result.protocol['input']} input"))
     canvas.legend(figure, handles)
     return figure
@@ -302,14 +302,6 @@ def _input(result: Result, prefix: str) -> str:
 
 def _sigma(row: Row) -> float:
     return row.sigma
-
-
-def _log_sigma(axes: canvas.Axes, rows: Sequence[Row]) -> None:
-    levels = [row.sigma for row in rows]
-    axes.set_xscale("log")
-    axes.set_xlim(min(levels) / 1.25, max(levels) * 1.25)
-    canvas.plain_numbers(axes.xaxis, max(levels) / min(levels))
-    axes.set_xlabel(SIGMA)
 
 
 def _name(result: Result, part: str) -> str:

@@ -49,10 +49,7 @@ def _levels_figure(result: Result) -> canvas.Figure:
         canvas.band(axes, rows, _sigma, key, color=canvas.PALETTE[i], alpha=0.16)
         axes.plot([of.sigma], [of.miou], **{**canvas.curve_style(i), "markersize": 7}, zorder=5, clip_on=False)
     levels = [row.sigma for row in rows]
-    axes.set_xscale("log")
-    axes.set_xlim(min(levels) / 1.25, max(levels) * 1.25)
-    canvas.plain_numbers(axes.xaxis, max(levels) / min(levels))
-    axes.set_xlabel("noise level σ (noise-to-signal ratio)")
+    canvas.level_axis(axes, levels, "noise level σ (noise-to-signal ratio)")
     axes.set_ylabel("mIoU of test images")
     axes.set_title(_title(result))
     canvas.legend(figure, handles)

@@ -101,7 +101,7 @@ def height(natural: float) -> float:
 
 def letters(inches: float, size: float = 1.0) -> int:
     """Characters of that part of the size of text that these inches hold."""
-    return int(inches * 72 / (0.62 * size * float(rcParams["font.size"])))
+    return int(inches * 72 / (0.58 * size * float(rcParams["font.size"])))
 
 
 class Palette(Sequence[str]):

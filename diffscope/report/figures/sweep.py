@@ -51,7 +51,7 @@ def _icr_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure:
         )
     if window is not None:
         _mark_window(axes, window)
-    _log_sigma(axes, result.rows, SIGMA)
+    canvas.level_axis(axes, [row.sigma for row in result.rows], SIGMA)
     axes.set_ylabel(canvas.ICR)
     if lowest(result.rows) is None:
         canvas.say_no_icr(axes)
@@ -133,7 +133,8 @@ def _traces_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figur
     shown = _shown(groups)
     few = "" if len(groups) == len(shown) else f" ({len(shown)} of {len(groups)} layers)"
     name = _name(result) + few
-    return traces_figure(groups, shown, _sigma, lambda axes: _log_sigma(axes, result.rows, "noise level σ"), name)
+    levels = [row.sigma for row in result.rows]
+    return traces_figure(groups, shown, _sigma, lambda axes: canvas.level_axis(axes, levels, "noise level σ"), name)
 
 
 # --- layers side by side
@@ -142,9 +143,11 @@ def _traces_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figur
 def _layers_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure:
     """Lowest ICR of every layer with its interval, in the order of the network from top to bottom."""
     first = lowest(row for row in result.rows if row.is_ranked)
-    handles = [canvas.Line2D([], [], **_dot_style(False), label="lowest of a layer (line: 95 % interval)")]
+    levels = {row.sigma for row in result.rows}
+    named = "ICR of a layer" if len(levels) == 1 else "lowest ICR of a layer"
+    handles = [canvas.Line2D([], [], **_dot_style(False), label=f"{named} (line: 95 % interval)")]
     if first is not None and len(groups) > 1:
-        handles.append(canvas.Line2D([], [], **_dot_style(True), label=canvas.literal(f"of all: {first.layer}")))
+        handles.append(canvas.Line2D([], [], **_dot_style(True), label=canvas.literal(f"lowest: {first.layer}")))
     figure = canvas.figure(max(2.0, 1.3 + 0.19 * len(groups)), handles)
     axes = figure.add_subplot()
     for y, rows in enumerate(groups.values()):
@@ -158,7 +161,6 @@ def _layers_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figur
     axes.set_yticks(range(len(groups)), [canvas.literal(layer) for layer in groups])
     axes.set_ylim(len(groups) - 0.4, -0.6)
     axes.margins(x=0.05 if len(groups) > 1 else 1.0)
-    levels = {row.sigma for row in result.rows}
     axes.set_xlabel(
         f"{canvas.ICR}, at σ = {number(levels.pop())}" if len(levels) == 1 else f"{canvas.ICR}, lowest over σ"
     )
@@ -188,14 +190,6 @@ def _shown(groups: dict[str, list[Row]]) -> list[str]:
 
 def _sigma(row: Row) -> float:
     return row.sigma
-
-
-def _log_sigma(axes: canvas.Axes, rows: Sequence[Row], label: str) -> None:
-    levels = [row.sigma for row in rows]
-    axes.set_xscale("log")
-    axes.set_xlim(min(levels) / 1.25, max(levels) * 1.25)
-    canvas.plain_numbers(axes.xaxis, max(levels) / min(levels))
-    axes.set_xlabel(label)
 
 
 def _name(result: Result) -> str:

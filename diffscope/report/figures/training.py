@@ -346,23 +346,17 @@ def _rule_handles(run: Run) -> list[Any]:
 
 def _names(run: Run) -> list[Any]:
     """Which curve is which series: its layer, and its noise level where that tells series apart."""
-    names = run.shown if not run.one else [_place(run)]
-    handles = canvas.curve_handles(names, len(run.groups) - len(run.shown), "series")
+    handles = canvas.curve_handles(run.shown, len(run.groups) - len(run.shown), "series")
     for handle in handles if run.dense else ():
         handle.set_marker("None")
     return handles
 
 
-def _place(run: Run) -> str:
-    row = run.marked[0]
-    return run.best if not run.one or row.layer is None else f"{row.layer}, σ = {number(row.sigma)}"
-
-
 def _curve_handles(run: Run) -> list[Any]:
     if run.one:
-        place, look = _place(run), {**run.style(0), "markerfacecolor": "white"}
+        look = {**run.style(0), "markerfacecolor": "white"}
         of = ", training images" if run.has_held_out else ""
-        curves = [canvas.Line2D([], [], **look, label=canvas.literal(f"ICR of {place}{of}"))]
+        curves = [canvas.Line2D([], [], **look, label=canvas.literal(f"ICR of {run.best}{of}"))]
         if run.has_held_out:
             look = {**held_out_style(run), "markerfacecolor": "white"}
             curves.append(canvas.Line2D([], [], **look, label="ICR, held-out images"))

@@ -64,7 +64,7 @@ def _levels_figure(result: Result, layers: dict[str, list[Row]]) -> canvas.Figur
             best = lowest(of_name)
             if best is not None:
                 axes.plot([best.sigma], [best["icr"]], **canvas.curve_style(i), zorder=5, markersize=7)
-        _log_axis(axes, [row.sigma for row in rows], "noise level σ (noise-to-signal ratio)")
+        canvas.level_axis(axes, [row.sigma for row in rows], "noise level σ (noise-to-signal ratio)")
 
     return _panels(result, layers, draw, [*handles, canvas.bands_handle(), canvas.filled_handle("filled: lowest")], 3.9)
 
@@ -199,13 +199,6 @@ def _panels(
     figure.suptitle(_name(result, shown[0] if len(groups) == 1 else few))
     canvas.legend(figure, handles)
     return figure
-
-
-def _log_axis(axes: canvas.Axes, values: Sequence[float], label: str) -> None:
-    axes.set_xscale("log")
-    axes.set_xlim(min(values) / 1.25, max(values) * 1.25)
-    canvas.plain_numbers(axes.xaxis, max(values) / min(values))
-    axes.set_xlabel(label)
 
 
 def _sigma(row: Row) -> float:
