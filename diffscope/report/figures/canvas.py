@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from diffscope.report.figures.style import WIDTH, Palette, drawing, height, is_n
 from diffscope.report.streams import one_line
 from diffscope.report.text import number
 from diffscope.report.words import series
-from diffscope.results import Row
 
 __all__ = [
     "WIDTH", "Axes", "Figure", "FuncFormatter", "Line2D", "MaxNLocator", "NullLocator", "Patch", "drawing", "height",
@@ -61,7 +60,9 @@ RULE: dict[str, Any] = {"color": INK, "linestyle": (0, (4, 3)), "linewidth": 1.1
 
 ICR = "ICR (lower: more semantic)"
 
-Across = Callable[[Row], float]
+Rows = Sequence[Mapping[str, Any]]
+"""Lines of a result, or records with the same keys."""
+Across = Callable[[Any], float]
 """Where a row stands on the horizontal axis."""
 
 
@@ -123,19 +124,17 @@ def curve_style(i: int) -> dict[str, Any]:
     return {"color": PALETTE[i], "marker": MARKERS[i], "linestyle": DASHES[i]}
 
 
-def line(axes: Axes, rows: Sequence[Row], across: Across, key: str, **look: Any) -> None:
+def line(axes: Axes, rows: Rows, across: Across, key: str, **look: Any) -> None:
     axes.plot([across(row) for row in rows], [gap(row.get(key)) for row in rows], **look)
 
 
-def band(axes: Axes, rows: Sequence[Row], across: Across, key: str, **look: Any) -> None:
+def band(axes: Axes, rows: Rows, across: Across, key: str, **look: Any) -> None:
     """From KEY_low to KEY_high."""
     low, high = ([gap(row.get(f"{key}_{end}")) for row in rows] for end in ("low", "high"))
     axes.fill_between([across(row) for row in rows], low, high, linewidth=0, **look)
 
 
-def error_band(
-    axes: Axes, rows: Sequence[Row], across: Across, key: str, floor: float = -math.inf, **look: Any
-) -> None:
+def error_band(axes: Axes, rows: Rows, across: Across, key: str, floor: float = -math.inf, **look: Any) -> None:
     """1.96 standard errors, KEY_se, on either side and not below the floor; a gap where there are none."""
     values = [gap(row.get(key)) for row in rows]
     errors = [

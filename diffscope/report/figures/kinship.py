@@ -13,6 +13,8 @@ WRITTEN = 9
 """Representations up to which each square says its number."""
 LONGEST = 26
 """Characters of a name."""
+WHOLE = 14
+"""Up to which their names are set in small letters; of more, in the smallest."""
 NAMED = 40
 """The same of names; of more every second, third … is named."""
 
@@ -28,8 +30,12 @@ def kinship_map(result: Result) -> canvas.Figure:
     longest = max(map(len, names))
     lines = 2 if canvas.is_narrow() else 1
     wide = canvas.width(canvas.WIDTH + 1.2)
-    square = wide / (2.4 if lines == 1 else 1.6)
-    figure = canvas.Figure(figsize=(wide, lines * square + 0.4 + 0.075 * min(longest, LONGEST)))
+    beside = (0.07 if len(names) <= WHOLE else 0.05) * canvas.width() / canvas.WIDTH * min(longest, LONGEST)
+    square = (wide - 1.1 - beside) * lines / 2
+    handles = [canvas.Patch(facecolor="white", edgecolor=canvas.OTHERS, label="white: could not be computed")]
+    handles = handles if any(row[key] is None for row in result.rows for key in words.NAMES) else []
+    high = lines * (square + 0.3) + 0.4 + beside + canvas.legend_height(handles)
+    figure = canvas.Figure(figsize=(wide, high))
     panels = figure.subplots(lines, 2 // lines)
     for axes, (key, name) in zip(panels, words.NAMES.items(), strict=True):
         values = np.array([[canvas.gap(value) for value in row] for row in words.square(result, key)])
@@ -49,6 +55,7 @@ def kinship_map(result: Result) -> canvas.Figure:
         f"σ = {level:.3g}" for level in levels if len(levels) == 1
     ]
     figure.suptitle(canvas.title(whose, *told))
+    canvas.legend(figure, handles)
     return figure
 
 
@@ -56,7 +63,7 @@ def _names(axes: canvas.Axes, names: list[str], across: bool, down: bool) -> Non
     step = -(-len(names) // NAMED)
     at = list(range(0, len(names), step))
     shown = [canvas.literal(canvas.shortened(names[i], LONGEST)) for i in at]
-    size = "small" if len(at) <= 14 else "xx-small"
+    size = "small" if len(at) <= WHOLE else "xx-small"
     axes.set_xticks(at, shown if across else [""] * len(at), rotation=90, fontsize=size)
     axes.set_yticks(at, shown if down else [""] * len(at), fontsize=size)
     axes.tick_params(length=0)

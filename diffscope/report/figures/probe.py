@@ -164,7 +164,7 @@ def _csnr_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
     """CSNR above; accuracy of the same features below, and of their absolute values."""
     measured = [prefix for prefix in _probed(rows) if any(row.get(f"{prefix}csnr") is not None for row in rows)]
     probed = [*measured, *(prefix for prefix in _probed(rows) if f"{prefix}csnr" not in rows[0])]
-    handles = _input_handles(result, probed)
+    handles = _input_handles(result, probed, rows[0].layer)
     figure = canvas.figure(5.2, handles)
     above, below = figure.subplots(2, 1, sharex=True)
     for i, prefix in enumerate(measured):
@@ -187,9 +187,9 @@ def _csnr_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
     return figure
 
 
-def _input_handles(result: Result, probed: Sequence[str]) -> list[Any]:
+def _input_handles(result: Result, probed: Sequence[str], layer: str) -> list[Any]:
     handles: list[Any] = [
-        canvas.Line2D([], [], **canvas.curve_style(i), markerfacecolor="white", label=_input(result, prefix))
+        canvas.Line2D([], [], **canvas.curve_style(i), markerfacecolor="white", label=_input(result, prefix, layer))
         for i, prefix in enumerate(probed)
     ]
     return [*handles, canvas.bands_handle(), canvas.filled_handle("filled: highest")]
@@ -197,7 +197,7 @@ def _input_handles(result: Result, probed: Sequence[str]) -> list[Any]:
 
 def _inputs_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
     probed = _probed(rows)
-    handles = _input_handles(result, probed)
+    handles = _input_handles(result, probed, rows[0].layer)
     figure = canvas.figure(4.0, handles)
     axes = figure.add_subplot()
     for i, prefix in enumerate(probed):
@@ -293,11 +293,11 @@ def _probed(rows: Sequence[Row]) -> list[str]:
     return [prefix for prefix in PREFIXES if f"{prefix}accuracy" in rows[0]]
 
 
-def _input(result: Result, prefix: str) -> str:
+def _input(result: Result, prefix: str, layer: str) -> str:
     """What the features with this prefix are of."""
     if prefix.startswith("posterior_"):
         return "posterior mean" if prefix == "posterior_" else "absolute values of the posterior mean"
-    return f"features, {'clean' if prefix else result.protocol['input']} input"
+    return canvas.literal(f"{layer}, {'clean' if prefix else result.protocol['input']} input")
 
 
 def _sigma(row: Row) -> float:

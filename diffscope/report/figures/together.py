@@ -7,7 +7,7 @@ from typing import Any
 
 from diffscope.report.figures import canvas
 from diffscope.report.words import series, together
-from diffscope.results import Record, Row
+from diffscope.results import Record
 
 Curve = Mapping[str, Any]
 
@@ -48,7 +48,7 @@ def figure_of(record: Record) -> canvas.Figure:
     return figure
 
 
-def _draw(axes: canvas.Axes, rows: Sequence[Row], curve: Curve, record: Record, i: int, alpha: float) -> None:
+def _draw(axes: canvas.Axes, rows: canvas.Rows, curve: Curve, record: Record, i: int, alpha: float) -> None:
     across, dense = _across(record), {"marker": None} if len(rows) > series.ROWS + series.LAST else {}
     look = canvas.curve_style(i) | dense
     canvas.line(axes, rows, across, "icr", **look, markerfacecolor="white", zorder=3 + 0.1 * (canvas.DISTINCT - i))
@@ -67,9 +67,9 @@ def _best(curves: Sequence[Curve], count: int) -> list[Curve]:
     return [curve for curve in curves if curve in least]
 
 
-def _rows(record: Record, curve: Curve) -> list[Row]:
+def _rows(record: Record, curve: Curve) -> canvas.Rows:
     keys = ("result", "layer", *(["sigma"] if record["across"] == "step" else []))
-    return [Row(row) for row in record["rows"] if all(row[key] == curve[key] for key in keys)]
+    return [row for row in record["rows"] if all(row[key] == curve[key] for key in keys)]
 
 
 def _across(record: Record) -> canvas.Across:

@@ -16,10 +16,10 @@ from diffscope.results import Result, Row, WindowRow
 def window_map(result: Result) -> canvas.Figure:
     """A map for each layer; the recommended level of every snapshot that has a window, and how far that reaches."""
     layers = moving_window.swept_layers(result)
-    handles = [
-        canvas.Line2D([], [], **_recommended(), label="recommended σ"),
-        canvas.Line2D([], [], **_ends(), label="ends of the window"),
-    ]
+    handles: list[Any] = []
+    if any(window.shape == "u" for window in result.window):
+        handles.append(canvas.Line2D([], [], **_recommended(), label="recommended σ"))
+        handles.append(canvas.Line2D([], [], **_ends(), label="ends of the window"))
     if any(window.shape != "u" and window.sigma is not None for window in result.window):
         handles.append(canvas.Line2D([], [], **_lost(), label="lowest ICR, no window"))
     if any(row.get("icr") is None for row in result.rows):

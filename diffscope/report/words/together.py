@@ -16,9 +16,14 @@ STATES = {"u": "window", None: "undecided"}
 
 
 def shown(curves: Sequence[Curve], most: int) -> list[Curve]:
-    """All, or of more than `most` that of lowest ICR of each result."""
+    """All; of more than `most` those of what all results have, or else that of lowest ICR of each result."""
     if len(curves) <= most:
         return list(curves)
+    results = {curve["result"] for curve in curves}
+    of = {place: {curve["result"] for curve in curves if _place(curve) == place} for place in map(_place, curves)}
+    common = [curve for curve in curves if of[_place(curve)] == results]
+    if 0 < len(common) <= most:
+        return common
     best: dict[str, Curve] = {}
     for curve in curves:
         known = best.setdefault(curve["result"], curve)
@@ -31,9 +36,9 @@ def names(curves: Sequence[Curve]) -> list[str]:
     """The result, and the layer and level wherever not all have the same."""
     same = len({_place(curve) for curve in curves}) == 1
     alone = len({curve["result"] for curve in curves}) == 1
-    return [
-        _place(curve) if alone else ": ".join([curve["result"], *([] if same else [_place(curve)])]) for curve in curves
-    ]
+    if alone:
+        return [_place(curve) for curve in curves]
+    return [curve["result"] if same else f"{curve['result']}: {_place(curve)}" for curve in curves]
 
 
 def shared(curves: Sequence[Curve]) -> str:

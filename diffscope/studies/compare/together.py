@@ -52,12 +52,7 @@ def together(sources: Sequence[str | Result]) -> Record:
             "step_unit": unit,
             "unlike": _unlike(results),
             "results": [
-                {
-                    "name": name,
-                    "path": _path(source),
-                    "command": result.command,
-                    "protocol": result.protocol.get("hash"),
-                }
+                {"name": name, "path": _path(source), "command": result.command}
                 for name, source, result in zip(names, sources, results, strict=True)
             ],
             "curves": [{key: value for key, value in curve.items() if key != "rows"} for curve in curves],
