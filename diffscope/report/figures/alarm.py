@@ -77,4 +77,4 @@ def draw_rise(axes: canvas.Axes, alarm: Alarm, limit: AlarmLimit) -> None:
         axes.yaxis.set_major_formatter(canvas.FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
     axes.set_ylim(-1.5, highest)
     axes.set_ylabel("%")
-    axes.set_title(TITLES[limit.quantity], loc="left", fontsize="small", pad=3)
+    canvas.small_title(axes, TITLES[limit.quantity])

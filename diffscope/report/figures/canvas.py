@@ -294,6 +294,13 @@ def title(*parts: str) -> str:
     return literal(shortened(", ".join(part for part in parts if part), letters(width())))
 
 
+def small_title(axes: Axes, *lines: str, share: float = 0.85) -> None:
+    """What a panel shows, at its left; lines that are longer than that share of the picture are wrapped."""
+    most = int(share * letters(width(), SMALL))
+    wrapped = [part for line in lines for part in textwrap.wrap(one_line(line, "utf-8"), most)]
+    axes.set_title("\n".join(map(literal, wrapped)), loc="left", fontsize="small", pad=3)
+
+
 def shortened(text: str, most: int) -> str:
     head = (most - 1) // 2
     return text if len(text) <= most else f"{text[:head]}…{text[head + 1 - most :]}"

@@ -63,9 +63,9 @@ def _probe_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure
         _icr_panel(below, rows)
         for axes in (above, below):
             _mark_level(axes, probe, window)
-        best, agreement = _caption(probe, rows, len(shown) > 1)
-        above.set_title(canvas.literal(best), loc="left", fontsize="small")
-        below.set_title(canvas.literal(agreement), loc="left", fontsize="small")
+        best, agreement = _captions(probe, rows, len(shown) > 1)
+        canvas.small_title(above, *best, share=0.42 if side_by_side else 0.85)
+        canvas.small_title(below, *agreement, share=0.42 if side_by_side else 0.85)
     for axes in panels[-1] if side_by_side else panels.ravel()[-1:]:
         canvas.level_axis(axes, [row.sigma for row in result.rows], SIGMA)
     few = "" if len(groups) == len(shown) else f"the best {len(shown)} of {len(groups)} layers"
@@ -119,17 +119,17 @@ def _curve(axes: canvas.Axes, rows: Sequence[Row], key: str, i: int, best: Row |
         )
 
 
-def _caption(probe: ProbeRow, rows: Sequence[Row], named: bool) -> tuple[str, str]:
+def _captions(probe: ProbeRow, rows: Sequence[Row], named: bool) -> tuple[list[str], list[str]]:
     """What stands above accuracy, and what above ICR."""
-    name = f"{canvas.shortened(probe.layer, 30)}: " if named else ""
-    best = f"{name}best accuracy {probe.accuracy:.3f} at σ = {number(probe.sigma)}"
+    name = [canvas.shortened(probe.layer, 40)] if named else []
+    best = f"best accuracy {probe.accuracy:.3f} at σ = {number(probe.sigma)}"
     parts = []
     if probe.icr_sigma is not None and probe.steps is not None:
         parts.append(f"ICR recommends σ = {number(probe.icr_sigma)}, lowest {distance(probe.steps)}")
     levels = sum(row.get("icr") is not None for row in rows)
     if probe.rank_correlation is not None and levels >= canvas.CORRELATED:
         parts.append(f"rank correlation {signed(probe.rank_correlation)}")
-    return best, ("\n" if named else "; ").join(parts)
+    return [*name, best], parts
 
 
 def _beside_handles(beside: Sequence[Mapping[str, Any]]) -> list[Any]:
@@ -178,9 +178,9 @@ def _csnr_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
         above.set_yscale("log")
         canvas.plain_numbers(above.yaxis, max(values) / min(values))
     above.set_ylabel("CSNR")
-    above.set_title("class-wise signal-to-noise ratio (1: classes do not differ)", loc="left", fontsize="small")
+    canvas.small_title(above, "class-wise signal-to-noise ratio (1: classes do not differ)")
     below.set_ylabel("accuracy")
-    below.set_title("linear probe", loc="left", fontsize="small")
+    canvas.small_title(below, "linear probe")
     canvas.level_axis(below, [row.sigma for row in rows], SIGMA)
     figure.suptitle(_name(result, rows[0].layer))
     canvas.legend(figure, handles)
@@ -275,11 +275,11 @@ def _tradeoff_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
     _curve(below, rows, key, 0, max(rows, key=lambda row: float(row[key])))
     handles.append(canvas.Line2D([], [], **canvas.curve_style(0), markerfacecolor="white", label="linear probe"))
     handles.append(canvas.bands_handle())
-    handles.append(canvas.filled_handle("filled: highest"))
+    handles.append(canvas.filled_handle("filled: best accuracy"))
     above.set_ylabel("part of the greatest")
-    above.set_title("Fréchet distance of the denoised images from the images", loc="left", fontsize="small")
+    canvas.small_title(above, "Fréchet distance of the denoised images from the images")
     below.set_ylabel("accuracy")
-    below.set_title("linear probe of the denoised images", loc="left", fontsize="small")
+    canvas.small_title(below, "linear probe of the denoised images")
     canvas.level_axis(below, [row.sigma for row in rows], SIGMA)
     figure.suptitle(_name(result, f"{result.protocol['input']} input"))
     canvas.legend(figure, handles)

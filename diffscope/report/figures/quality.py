@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from diffscope.report.figures import canvas
+from diffscope.report.text import number
 from diffscope.report.words import quality, series
 from diffscope.results import Result
 
@@ -27,7 +28,7 @@ def over_training(result: Result) -> canvas.Figure:
         canvas.Line2D([], [], **canvas.curve_style(LOOKS[end]), markerfacecolor="white", label=label(end))
         for end in ends
     ]
-    handles.append(canvas.bands_handle())
+    handles += [canvas.bands_handle(), canvas.Line2D([], [], linestyle="none", label=_space(result))]
     columns = 1 if canvas.is_narrow() else 2
     lines = -(-len(keys) // columns)
     figure = canvas.figure(0.7 + 1.9 * lines, handles, 1.15 * canvas.WIDTH)
@@ -44,6 +45,13 @@ def over_training(result: Result) -> canvas.Figure:
     figure.suptitle(canvas.title(series.run_name(result), f"quality of {count:,} samples"))
     canvas.legend(figure, handles)
     return figure
+
+
+def _space(result: Result) -> str:
+    """In what the distances are."""
+    told = result.sections["quality"]
+    of = told["encoder"] if "encoder" in told else f"{told['layer']}, σ = {number(told['sigma'])}"
+    return canvas.literal(f"in features of {canvas.shortened(str(of), 50)}")
 
 
 def label(end: str) -> str:

@@ -25,7 +25,8 @@ def figure_of(record: Record) -> canvas.Figure:
     if any(curve.get("recommended") is not None for curve in coloured):
         handles.append(canvas.Line2D([], [], **{**canvas.RULE, "linewidth": 0.9}, label="recommended σ, in its colour"))
     if any(curve.get("fired_at") is not None for curve in coloured):
-        handles.append(canvas.Line2D([], [], color=canvas.INK, **FIRED, label="memorization onset fired"))
+        mark = {**FIRED, "markersize": 9}
+        handles.append(canvas.Line2D([], [], color=canvas.INK, **mark, label="memorization onset fired"))
     if record["unlike"]:
         handles.append(canvas.Line2D([], [], linestyle="none", label=canvas.literal(together.unlike(record))))
     figure = canvas.figure(4.0, handles)

@@ -64,7 +64,7 @@ class Run:
     @property
     def of(self) -> str:
         """What a legend adds to a mark where several series are drawn."""
-        return "" if self.one else f" ({self.best})"
+        return "" if self.one or self.result.alarm else f" ({self.best})"
 
     def style(self, i: int) -> dict[str, Any]:
         """How the i-th curve is drawn."""
@@ -121,7 +121,7 @@ def _icr_figure(run: Run) -> canvas.Figure:
     first, *below = figure.subplots(len(panels), 1, sharex=True, height_ratios=panels, squeeze=False)[:, 0]
     _icr_panel(first, run)
     if apart:
-        first.set_title("training images", loc="left", fontsize="small", pad=3)
+        canvas.small_title(first, "training images")
         _held_out_panel(below.pop(0), run)
     for limit in rises:
         assert alarm is not None
@@ -194,7 +194,7 @@ def _held_out_panel(axes: canvas.Axes, run: Run) -> None:
     for i, name in enumerate(run.shown):
         _held_out(axes, run.groups[name], run.style(i), 0.08)
     axes.set_ylabel("ICR")
-    axes.set_title("held-out images", loc="left", fontsize="small", pad=3)
+    canvas.small_title(axes, "held-out images")
 
 
 def _lowest_point(axes: canvas.Axes, rows: Sequence[Row], i: int, onset: OnsetRow | None) -> None:
@@ -234,8 +234,11 @@ def _loss_panel(axes: canvas.Axes, run: Run) -> None:
     if min(values) > 0 and max(values) > 10 * min(values):
         axes.set_yscale("log", nonpositive="mask")
         canvas.plain_numbers(axes.yaxis, max(values) / min(values))
-    _small_title(axes, f"denoising loss at σ = {number(run.marked[0].sigma)} (MSE a pixel)")
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=2, borderaxespad=0, handlelength=2.4)
+    canvas.small_title(axes, f"denoising loss at σ = {number(run.marked[0].sigma)} (MSE a pixel)")
+    if canvas.is_narrow():  # the title takes the width
+        axes.legend(loc="best", handlelength=2.4)
+    else:
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=2, borderaxespad=0, handlelength=2.4)
 
 
 def _overlay_panel(axes: canvas.Axes, run: Run, column: Overlay) -> None:
@@ -253,7 +256,7 @@ def _overlay_panel(axes: canvas.Axes, run: Run, column: Overlay) -> None:
         turn = f"turns at {series.short(column.turn_step)}"
     known = [a for a in column.against if (a.layer, a.sigma) == (run.marked[0].layer, run.marked[0].sigma)]
     parts = [turn, *(part for against in known for part in _against(against))]
-    _small_title(axes, f"{canvas.shortened(column.column, 20)}: {', '.join(parts)}")
+    canvas.small_title(axes, f"{canvas.shortened(column.column, 20)}: {', '.join(parts)}")
 
 
 def _against(against: OverlayAgainst) -> list[str]:
@@ -265,10 +268,6 @@ def _against(against: OverlayAgainst) -> list[str]:
     if against.rank_correlation is not None and against.n >= canvas.CORRELATED:
         parts.append(f"rank correlation {against.rank_correlation:+.2f}".replace("-", "−"))
     return parts
-
-
-def _small_title(axes: canvas.Axes, text: str) -> None:
-    axes.set_title(canvas.literal(text), loc="left", fontsize="small", pad=3)
 
 
 # --- traces and companions over steps
@@ -363,7 +362,7 @@ def _curve_handles(run: Run) -> list[Any]:
         return [*curves, canvas.bands_handle()]
     names = [f"{name}{_state(series.onset_of(run.result, run.groups[name][0]))}" for name in run.shown]
     curves = canvas.curve_handles(names, len(run.groups) - len(run.shown), "series")
-    return [*curves, canvas.bands_handle(), canvas.filled_handle("filled: lowest ICR")]
+    return [*curves, canvas.bands_handle()]
 
 
 def _state(onset: OnsetRow | None) -> str:
@@ -379,6 +378,7 @@ def _mark_handles(run: Run) -> list[Any]:
     if minimum is not None:
         look: dict[str, Any] = {"color": canvas.PALETTE[0] if run.one else canvas.INK, "marker": "o", "markersize": 7}
         label = f"lowest ICR {share(minimum.icr)} at {series.short(minimum.step)}{run.of}"
+        label = label if run.one else f"filled: {label}"
         handles.append(canvas.Line2D([], [], **look, linestyle="none", label=canvas.literal(label)))
     handles += _rule_handles(run)
     kept = _kept(run)

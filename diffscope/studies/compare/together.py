@@ -63,12 +63,13 @@ def together(sources: Sequence[str | Result]) -> Record:
 
 def distinct(paths: Sequence[str]) -> list[str]:
     """Names as short as they can be while they tell the paths apart; equal paths are counted."""
+    names: list[str] = []
     parts = [PurePath(path).parent.parts if PurePath(path).name == RESULT else PurePath(path).parts for path in paths]
     for count in range(1, max(map(len, parts), default=0) + 1):
         names = ["/".join(part[-count:]) or "result" for part in parts]
         if len(set(names)) == len(names):
             return names
-    return [f"{'/'.join(part[-1:])} ({number})" for number, part in enumerate(parts, 1)]
+    return [f"{name} ({number})" if names.count(name) > 1 else name for number, name in enumerate(names, 1)]
 
 
 def _path(source: str | Result) -> str:
