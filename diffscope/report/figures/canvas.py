@@ -136,14 +136,15 @@ def band(axes: Axes, rows: Rows, across: Across, key: str, **look: Any) -> None:
 
 def error_band(axes: Axes, rows: Rows, across: Across, key: str, floor: float = -math.inf, **look: Any) -> None:
     """1.96 standard errors, KEY_se, on either side and not below the floor; a gap where there are none."""
-    values = [gap(row.get(key)) for row in rows]
-    errors = [
-        1.96 * gap(row.get(f"{key}_se")) if value > floor else math.nan for row, value in zip(rows, values, strict=True)
-    ]
-    low, high = (
-        [max(floor, v + side * e) if e == e else e for v, e in zip(values, errors, strict=True)] for side in (-1, 1)
-    )
-    axes.fill_between([across(row) for row in rows], low, high, linewidth=0, **look)
+    ends = [_ends(gap(row.get(key)), 1.96 * gap(row.get(f"{key}_se")), floor) for row in rows]
+    if not all(math.isnan(low) for low, _ in ends):
+        axes.fill_between([across(row) for row in rows], *zip(*ends, strict=True), linewidth=0, **look)
+
+
+def _ends(value: float, error: float, floor: float) -> tuple[float, float]:
+    if math.isnan(value + error) or value <= floor:
+        return math.nan, math.nan
+    return max(floor, value - error), value + error
 
 
 def gap(value: float | None) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def over_training(result: Result) -> canvas.Figure:
 def _space(result: Result) -> str:
     """In what the distances are."""
     told = result.sections["quality"]
-    of = told["encoder"] if "encoder" in told else f"{told['layer']}, σ = {number(told['sigma'])}"
+    of = Path(str(told["encoder"])).name if "encoder" in told else f"{told['layer']}, σ = {number(told['sigma'])}"
     return canvas.literal(f"in features of {canvas.shortened(str(of), 50)}")
 
 

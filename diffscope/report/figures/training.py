@@ -288,7 +288,8 @@ def _traces_figure(run: Run) -> canvas.Figure:
 def _companions_figure(run: Run) -> canvas.Figure:
     """Those that were measured, two side by side."""
     keys = [key for key in COMPANIONS if any(row.get(key) is not None for row in run.result.rows)]
-    handles = [*_names(run), canvas.bands_handle(), *_rule_handles(run)]
+    sure = any(row.get(f"{key}_se") is not None for row in run.result.rows for key in keys)
+    handles = [*_names(run), *([canvas.bands_handle()] if sure else []), *_rule_handles(run)]
     columns = 1 if canvas.is_narrow() else min(2, len(keys))
     lines = -(-len(keys) // columns)
     figure = canvas.figure(0.6 + 2.1 * lines, handles, 1.15 * canvas.WIDTH)
