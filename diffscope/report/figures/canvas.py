@@ -50,8 +50,6 @@ DISTINCT = 8
 """Curves that can be told apart in one picture."""
 BEST = 6
 """Curves drawn in colour where there are more than that."""
-CORRELATED = 5
-"""Levels or snapshots from which a rank correlation says something: of fewer even chance orders many alike."""
 
 OTHERS = "#C8C8C8"
 INK = "#404040"
@@ -291,8 +289,10 @@ HANDLE = 9
 
 
 def title(*parts: str) -> str:
-    """What the parts say, as one line; the middle of a very long one is left out."""
-    return literal(shortened(", ".join(part for part in parts if part), letters(width())))
+    """What the parts say, as one line, in a column as two; the middle of a very long one is left out."""
+    text, most = one_line(", ".join(part for part in parts if part), "utf-8"), letters(width())
+    lines = textwrap.wrap(text, most, break_on_hyphens=False) if is_narrow() else [text]
+    return "\n".join(map(literal, lines)) if len(lines) == 2 else literal(shortened(text, most))
 
 
 def small_title(axes: Axes, *lines: str, share: float = 0.85) -> None:

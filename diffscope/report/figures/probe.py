@@ -13,7 +13,7 @@ from typing import Any
 
 from diffscope.report.figures import canvas
 from diffscope.report.figures.denoised import denoised_figure
-from diffscope.report.text import by_layer, lowest, number
+from diffscope.report.text import CORRELATED, by_layer, lowest, number
 from diffscope.report.words.probe import PREFIXES, distance, noises, ranked, signed
 from diffscope.results import ProbeRow, Result, Row, WindowRow
 
@@ -127,7 +127,7 @@ def _captions(probe: ProbeRow, rows: Sequence[Row], named: bool) -> tuple[list[s
     if probe.icr_sigma is not None and probe.steps is not None:
         parts.append(f"ICR recommends σ = {number(probe.icr_sigma)}, lowest {distance(probe.steps)}")
     levels = sum(row.get("icr") is not None for row in rows)
-    if probe.rank_correlation is not None and levels >= canvas.CORRELATED:
+    if probe.rank_correlation is not None and levels >= CORRELATED:
         parts.append(f"rank correlation {signed(probe.rank_correlation)}")
     return [*name, best], parts
 

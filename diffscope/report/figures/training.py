@@ -13,7 +13,7 @@ from diffscope.report.figures import alarm as pooled
 from diffscope.report.figures import canvas
 from diffscope.report.figures.traces import measured, traces_figure
 from diffscope.report.figures.window_map import window_map
-from diffscope.report.text import best_first, lowest, number, share
+from diffscope.report.text import CORRELATED, best_first, lowest, number, share
 from diffscope.report.words import series, training
 from diffscope.results import OnsetRow, Overlay, OverlayAgainst, Result, Row
 
@@ -265,7 +265,7 @@ def _against(against: OverlayAgainst) -> list[str]:
     if against.lead is not None:
         count = f"{abs(against.lead)} snapshot{'' if abs(against.lead) == 1 else 's'}"
         parts.append("with ICR" if against.lead == 0 else f"{count} {'after' if against.lead > 0 else 'before'} ICR")
-    if against.rank_correlation is not None and against.n >= canvas.CORRELATED:
+    if against.rank_correlation is not None and against.n >= CORRELATED:
         parts.append(f"rank correlation {against.rank_correlation:+.2f}".replace("-", "−"))
     return parts
 

@@ -90,6 +90,7 @@ def _chain_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure
     names = members(result)
     shown = list(groups) if len(groups) <= canvas.DISTINCT else best_first(groups)[: canvas.BEST]
     handles = canvas.curve_handles(shown, len(groups) - len(shown), "series", face=None)
+    handles.append(canvas.Line2D([], [], color=canvas.INK, linewidth=1.6, label="bars: 95 % intervals"))
     figure = canvas.figure(3.4, handles)
     axes = figure.add_subplot()
     for name in [name for name in groups if name not in shown]:
@@ -109,7 +110,7 @@ def _chain_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure
     axes.set_xticks(range(len(names)), list(map(short, names)))
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.margins(y=0.12)
-    axes.set_xlabel("augmentation (each adds to the one before; bars: 95 % intervals)")
+    axes.set_xlabel("augmentation (each adds to the one before)")
     axes.set_ylabel(canvas.ICR)
     if lowest(result.rows) is None:
         canvas.say_no_icr(axes)
