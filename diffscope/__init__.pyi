@@ -126,7 +126,7 @@ def bench(
 def compare(
     old: str | Path | Result,
     new: str | Path | Result,
-    more: Sequence[str | Path | Result],
+    more: Sequence[str | Path | Result] = (),
     *,
     figure: bool = False,
     out: str | Path | None = None,

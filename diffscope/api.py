@@ -100,7 +100,8 @@ def _place(entry: Entry) -> int:
 def _parameter(entry: Entry) -> inspect.Parameter:
     kinds = inspect.Parameter
     positional = entry.argument is not None or entry.is_required
-    default = kinds.empty if entry.is_required or (entry.argument and entry.argument.several) else entry.default
+    needed = entry.argument is not None and entry.argument.several and not entry.argument.optional
+    default = kinds.empty if entry.is_required or needed else entry.default
     kind = kinds.POSITIONAL_OR_KEYWORD if positional else kinds.KEYWORD_ONLY
     if entry.declared is not None and entry.declared.several and len(entry.default) == 1:
         (default,) = entry.default

@@ -22,6 +22,7 @@ More = Annotated[
         shown="",
         several=True,
         python="Sequence[str | Path | Result]",
+        optional=True,
     ),
 ]
 Figure = Annotated[

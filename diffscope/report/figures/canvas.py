@@ -136,7 +136,8 @@ def error_band(axes: Axes, rows: Rows, across: Across, key: str, floor: float = 
     """1.96 standard errors, KEY_se, on either side and not below the floor; a gap where there are none."""
     ends = [_ends(gap(row.get(key)), 1.96 * gap(row.get(f"{key}_se")), floor) for row in rows]
     if not all(math.isnan(low) for low, _ in ends):
-        axes.fill_between([across(row) for row in rows], *zip(*ends, strict=True), linewidth=0, **look)
+        low, high = zip(*ends, strict=True)
+        axes.fill_between([across(row) for row in rows], low, high, linewidth=0, **look)
 
 
 def _ends(value: float, error: float, floor: float) -> tuple[float, float]:
@@ -259,7 +260,7 @@ def legend_height(handles: Sequence[Any]) -> float:
     _wrap(handles)
     columns = _columns(handles)
     depth = -(-len(handles) // columns)
-    extra = sum(handle.get_label().count("\n") for handle in handles) / columns
+    extra = float(sum(handle.get_label().count("\n") for handle in handles)) / columns
     return 0.02 * float(rcParams["font.size"]) * (depth + extra)
 
 

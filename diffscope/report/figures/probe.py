@@ -64,8 +64,8 @@ def _probe_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure
         for axes in (above, below):
             _mark_level(axes, probe, window)
         best, agreement = _captions(probe, rows, len(shown) > 1)
-        canvas.small_title(above, *best, share=0.42 if side_by_side else 0.85)
-        canvas.small_title(below, *agreement, share=0.42 if side_by_side else 0.85)
+        canvas.small_title(above, *best, share=0.46 if side_by_side else 0.85)
+        canvas.small_title(below, *agreement, share=0.46 if side_by_side else 0.85)
     for axes in panels[-1] if side_by_side else panels.ravel()[-1:]:
         canvas.level_axis(axes, [row.sigma for row in result.rows], SIGMA)
     few = "" if len(groups) == len(shown) else f"the best {len(shown)} of {len(groups)} layers"

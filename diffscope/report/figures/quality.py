@@ -25,7 +25,7 @@ def over_training(result: Result) -> canvas.Figure:
     """A panel for each measure, with 95 % intervals where there are errors."""
     ends = quality.ends(result)
     keys = [key for key in quality.NAMES if any(row.get(key) is not None for row in result.rows)]
-    handles = [
+    handles: list[Any] = [
         canvas.Line2D([], [], **canvas.curve_style(LOOKS[end]), markerfacecolor="white", label=label(end))
         for end in ends
     ]

@@ -111,8 +111,8 @@ def _masks_figure(result: Result, pictures: Mapping[str, Any]) -> canvas.Figure:
     handles = _class_handles(result, shown)
     across = len(pictures["images"])
     wide = canvas.width(max(4.6, 1.1 + 1.3 * across))
-    side = min(1.35, (wide - 0.8) / across)
-    figure = canvas.Figure(figsize=(wide, side * len(lines) + 0.5 + canvas.legend_height(handles)))
+    inch = min(1.35, (wide - 0.8) / across)
+    figure = canvas.Figure(figsize=(wide, inch * len(lines) + 0.5 + canvas.legend_height(handles)))
     panels = figure.subplots(len(lines), across, squeeze=False)
     for column in range(across):
         panels[0, column].imshow(pictures["images"][column], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
@@ -161,7 +161,7 @@ def colour(k: int) -> str:
     if k in (0, VOID):
         return VOID_COLOUR if k else "#D9D9D9"
     if k <= len(canvas.PALETTE):
-        return canvas.PALETTE[k - 1]
+        return str(canvas.PALETTE[k - 1])
     # Steps of the golden ratio never come near a hue that was just taken.
     hue = (0.11 + (k - len(canvas.PALETTE)) * 0.618034) % 1
     light = (0.42, 0.68, 0.55)[k % 3]

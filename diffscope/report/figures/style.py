@@ -44,7 +44,7 @@ def look(drawing: Drawing | None = None) -> Iterator[None]:
         UsageError: The user's style file is none.
     """
     drawing = drawing or Drawing()
-    theirs = {} if drawing.style is None else read(drawing.style)
+    theirs: Any = {} if drawing.style is None else read(drawing.style)
     width = drawing.size or (theirs["figure.figsize"][0] if "figure.figsize" in theirs else None)
     sized = {} if width is None else SIZED[width < NARROW]
     tokens = _drawing.set(drawing), _width.set(width)
@@ -96,7 +96,7 @@ def is_narrow() -> bool:
 
 def height(natural: float) -> float:
     """Inches of a part that is as high at the usual width: less where that is less, but not in the same measure."""
-    return natural * (width() / WIDTH) ** 0.6
+    return natural * float((width() / WIDTH) ** 0.6)
 
 
 def letters(inches: float, size: float = 1.0) -> int:
