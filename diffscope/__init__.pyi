@@ -126,8 +126,14 @@ def bench(
 def compare(
     old: str | Path | Result,
     new: str | Path | Result,
+    more: Sequence[str | Path | Result] = (),
     *,
+    figure: bool = False,
     out: str | Path | None = None,
+    format: str | Sequence[str] = ('png', 'svg'),
+    size: float | str | None = None,
+    style: str | Path | None = None,
+    step_scale: str = 'linear',
     preset: str | Path | None = None,
 ) -> Record:
     """The paired difference of two results, row by row, with its interval; refused where their protocols disagree.
@@ -135,10 +141,20 @@ def compare(
     Of many rows some differ by chance: a row is called lower or higher, and --fail-if "change>2%" holds, where its p
     is below .05 corrected for the number of rows (Holm). Beside it stands p of the row alone.
 
+    With --figure any number of results are drawn together instead.
+
     Args:
         old: An earlier result.json.
         new: A later one of the same protocol.
+        more: Further ones, with `figure`.
+        figure: No test: the ICR of all of them in one figure (in `out`), sweeps over noise or tracked runs over
+            their steps; they may differ in their protocols, which is then said.
         out: Write result.json, result.csv and figures there.
+        format: Of figures: png, svg, pdf, or a list of them.
+        size: Width of figures: column (3.25 inches), page (6.75), or a number of inches; text is then set to be
+            read in print.
+        style: A style file of matplotlib's for figures, laid over ours (report/figures/diffscope.mplstyle).
+        step_scale: Of the axis of training steps.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
 
     Raises:
@@ -330,6 +346,9 @@ def icr(
     prompt_from: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    format: str | Sequence[str] = ('png', 'svg'),
+    size: float | str | None = None,
+    style: str | Path | None = None,
     preset: str | Path | None = None,
     progress: bool = True,
 ) -> Result:
@@ -393,6 +412,10 @@ def icr(
             embeddings.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
+        format: Of figures: png, svg, pdf, or a list of them.
+        size: Width of figures: column (3.25 inches), page (6.75), or a number of inches; text is then set to be
+            read in print.
+        style: A style file of matplotlib's for figures, laid over ours (report/figures/diffscope.mplstyle).
         preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
 
@@ -495,6 +518,9 @@ def kinship(
     allow_torchscript: bool = False,
     out: str | Path | None = None,
     overwrite: bool = False,
+    format: str | Sequence[str] = ('png', 'svg'),
+    size: float | str | None = None,
+    style: str | Path | None = None,
     preset: str | Path | None = None,
     progress: bool = True,
 ) -> Result:
@@ -559,6 +585,10 @@ def kinship(
         allow_torchscript: Run the program in `beside` FILE.pt: trust where it comes from.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
+        format: Of figures: png, svg, pdf, or a list of them.
+        size: Width of figures: column (3.25 inches), page (6.75), or a number of inches; text is then set to be
+            read in print.
+        style: A style file of matplotlib's for figures, laid over ours (report/figures/diffscope.mplstyle).
         preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
 
@@ -613,6 +643,10 @@ def memorization(
     prompt_from: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    format: str | Sequence[str] = ('png', 'svg'),
+    size: float | str | None = None,
+    style: str | Path | None = None,
+    step_scale: str = 'linear',
     preset: str | Path | None = None,
     progress: bool = True,
 ) -> Result:
@@ -680,6 +714,11 @@ def memorization(
             embeddings.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
+        format: Of figures: png, svg, pdf, or a list of them.
+        size: Width of figures: column (3.25 inches), page (6.75), or a number of inches; text is then set to be
+            read in print.
+        style: A style file of matplotlib's for figures, laid over ours (report/figures/diffscope.mplstyle).
+        step_scale: Of the axis of training steps.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
 
@@ -692,6 +731,9 @@ def merge(
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
+    format: str | Sequence[str] = ('png', 'svg'),
+    size: float | str | None = None,
+    style: str | Path | None = None,
     preset: str | Path | None = None,
     progress: bool = True,
 ) -> Result:
@@ -703,6 +745,10 @@ def merge(
         parts: Folders that `shard` I/N `out` FOLDER wrote.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
+        format: Of figures: png, svg, pdf, or a list of them.
+        size: Width of figures: column (3.25 inches), page (6.75), or a number of inches; text is then set to be
+            read in print.
+        style: A style file of matplotlib's for figures, laid over ours (report/figures/diffscope.mplstyle).
         preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
 
@@ -760,6 +806,9 @@ def neighbors(
     allow_torchscript: bool = False,
     out: str | Path | None = None,
     overwrite: bool = False,
+    format: str | Sequence[str] = ('png', 'svg'),
+    size: float | str | None = None,
+    style: str | Path | None = None,
     preset: str | Path | None = None,
     progress: bool = True,
 ) -> Result:
@@ -833,6 +882,10 @@ def neighbors(
         allow_torchscript: Run the program in `beside` FILE.pt: trust where it comes from.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
+        format: Of figures: png, svg, pdf, or a list of them.
+        size: Width of figures: column (3.25 inches), page (6.75), or a number of inches; text is then set to be
+            read in print.
+        style: A style file of matplotlib's for figures, laid over ours (report/figures/diffscope.mplstyle).
         preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
 
@@ -900,6 +953,9 @@ def probe(
     test: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    format: str | Sequence[str] = ('png', 'svg'),
+    size: float | str | None = None,
+    style: str | Path | None = None,
     preset: str | Path | None = None,
     progress: bool = True,
 ) -> Result:
@@ -992,6 +1048,10 @@ def probe(
         test: Labelled images to test on.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
+        format: Of figures: png, svg, pdf, or a list of them.
+        size: Width of figures: column (3.25 inches), page (6.75), or a number of inches; text is then set to be
+            read in print.
+        style: A style file of matplotlib's for figures, laid over ours (report/figures/diffscope.mplstyle).
         preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
 
@@ -1045,6 +1105,9 @@ def sweep(
     prompt_from: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    format: str | Sequence[str] = ('png', 'svg'),
+    size: float | str | None = None,
+    style: str | Path | None = None,
     preset: str | Path | None = None,
     progress: bool = True,
 ) -> Result:
@@ -1111,6 +1174,10 @@ def sweep(
             embeddings.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
+        format: Of figures: png, svg, pdf, or a list of them.
+        size: Width of figures: column (3.25 inches), page (6.75), or a number of inches; text is then set to be
+            read in print.
+        style: A style file of matplotlib's for figures, laid over ours (report/figures/diffscope.mplstyle).
         preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
 
@@ -1168,6 +1235,10 @@ def track(
     prompt_from: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    format: str | Sequence[str] = ('png', 'svg'),
+    size: float | str | None = None,
+    style: str | Path | None = None,
+    step_scale: str = 'linear',
     preset: str | Path | None = None,
     progress: bool = True,
 ) -> Result:
@@ -1237,6 +1308,11 @@ def track(
             embeddings.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
+        format: Of figures: png, svg, pdf, or a list of them.
+        size: Width of figures: column (3.25 inches), page (6.75), or a number of inches; text is then set to be
+            read in print.
+        style: A style file of matplotlib's for figures, laid over ours (report/figures/diffscope.mplstyle).
+        step_scale: Of the axis of training steps.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
 

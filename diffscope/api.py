@@ -17,10 +17,12 @@ from diffscope.measure import opening
 from diffscope.measure.folder import agreement, make_ready
 from diffscope.measure.progress import Listener, Progress
 from diffscope.measure.study import Study
+from diffscope.options.drawing import Drawing
 from diffscope.options.option import key_values
 from diffscope.options.settings import REPEATABLE, Loading, Output
 from diffscope.options.signature import Entry, built, nearest
 from diffscope.report import terminal
+from diffscope.report.views.base import require_style
 from diffscope.results import Record, Result, read_result
 from diffscope.studies.track.monitor import Monitor
 
@@ -98,7 +100,8 @@ def _place(entry: Entry) -> int:
 def _parameter(entry: Entry) -> inspect.Parameter:
     kinds = inspect.Parameter
     positional = entry.argument is not None or entry.is_required
-    default = kinds.empty if entry.is_required or (entry.argument and entry.argument.several) else entry.default
+    needed = entry.argument is not None and entry.argument.several and not entry.argument.optional
+    default = kinds.empty if entry.is_required or needed else entry.default
     kind = kinds.POSITIONAL_OR_KEYWORD if positional else kinds.KEYWORD_ONLY
     if entry.declared is not None and entry.declared.several and len(entry.default) == 1:
         (default,) = entry.default
@@ -154,27 +157,33 @@ def _run(command: Command, values: dict[str, Any], progress: bool) -> Result | R
     for entry in command.entries:
         if entry.argument is not None and entry.name in values:
             values[entry.name] = _plain(entry, values[entry.name])
-    own = {entry.name for entry in command.entries if entry.owner == "Output"}
-    output = Output(**{name: values.pop(name) for name in own if name in values})
+    owners = {entry.name: entry.owner for entry in command.entries}
+    own = {
+        kind: {name: values.pop(name) for name in [*values] if owners[name] == kind} for kind in ("Output", "Drawing")
+    }
+    output, drawing = Output(**own["Output"]), Drawing(**own["Drawing"])
+    require_style(drawing)
     arguments = built(command.run, values)
     found = command.run(**arguments)
     assert found is not None
     out = None if output.out is None or command.writes_itself else Path(output.out)
     if isinstance(found, (Result, Record)):
         if out is not None:
-            found.save(out)
+            found.save(out, **vars(drawing))
         return found
-    return _measured(command, found, out, output.overwrite, progress)
+    return _measured(command, found, out, output.overwrite, drawing, progress)
 
 
-def _measured(command: Command, study: Study, out: Path | None, overwrite: bool, progress: bool) -> Result | Record:
+def _measured(
+    command: Command, study: Study, out: Path | None, overwrite: bool, drawing: Drawing, progress: bool
+) -> Result | Record:
     if out is not None:
         make_ready(out)
     with terminal.progress(study.total, command.name, unit=study.unit, shown=progress) as advance:
         heard = Listener(advance, agree=agreement(out, overwrite))
         finished = study.run(out, Progress(heard, study.total, study.unit).listener)
     if out is not None:
-        finished.result.save(out)
+        finished.result.save(out, **vars(drawing))
     finished.forget()
     return finished.result
 

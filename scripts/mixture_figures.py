@@ -29,6 +29,7 @@ from diffscope.api import load, wrap
 from diffscope.families.base import Denoiser
 from diffscope.families.mixture import MixtureDenoiser
 from diffscope.numerics import FloatArray
+from diffscope.options.drawing import Drawing
 from diffscope.report.figures import canvas
 from diffscope.sources.base import Target, open_source
 from diffscope.studies.probe import class_metrics, classifiers
@@ -57,7 +58,7 @@ def main() -> None:
     noise = schedule()
     levels = [noise.to_sigma(step) for step in arguments.steps]
     trained = {name: network(arguments.runs / f"{name}.safetensors") for name in MIXTURES}
-    with canvas.look():
+    with canvas.look(Drawing(format=("png",))):
         rates(arguments.to)
         accuracies(trained["subspaces"], levels, arguments.images, arguments.to)
         approximation(arguments.to)
@@ -121,7 +122,7 @@ def rates(to: Path) -> None:
     panels[2].plot(sigmas, [row["csnr"] for row in rows], color=canvas.PALETTE[0])
     panels[2].set_title("closed form of CSNR", loc="left", fontsize=8.5)
     log_sigma(panels[2])
-    canvas.save(figure, to / "figure-4")[1].unlink()
+    canvas.save(figure, to / "figure-4")
 
 
 # --- figures 5 and 12
@@ -228,7 +229,7 @@ def draw_curves(lines: Mapping[str, Sequence[Mapping[str, Any]]], told: str, pro
     log_sigma(below)
     if len(handles) > 1:
         canvas.legend(figure, handles)
-    canvas.save(figure, stem)[1].unlink()
+    canvas.save(figure, stem)
 
 
 def log_sigma(axes: canvas.Axes) -> None:
@@ -281,7 +282,7 @@ def approximation(to: Path) -> None:
         axes.set_ylabel("CSNR")
     default = f"K = 3, d = 5, n = {CHANNELS * 25}, δ = 0.5 where not varied"
     figure.suptitle(f"CSNR of {DRAWN} clean images (solid) and its approximation (dashed)\n{default}", fontsize=10)
-    canvas.save(figure, to / "figure-14")[1].unlink()
+    canvas.save(figure, to / "figure-14")
 
 
 def approximated(facts: Mapping[str, float], levels: Iterable[float]) -> list[tuple[float, float, float]]:
@@ -336,7 +337,7 @@ def projection(trained: Denoiser, levels: Sequence[float], to: Path) -> None:
     write(to / "figure-15.csv", rows)
     told = f"three lines in R^50 (δ = {mixture.delta}), 300 clean images of each"
     figure.suptitle(f"{told}, in a random plane of the lines' space", fontsize=10)
-    canvas.save(figure, to / "figure-15")[1].unlink()
+    canvas.save(figure, to / "figure-15")
 
 
 def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -271,7 +271,7 @@ def test_one_place_imports_a_user_s_code_and_only_the_command_line_names_it() ->
     ("library", "place"),
     [
         ("rich", {"report.terminal", "report.layout", "report.manual"}),
-        ("matplotlib", {"report.figures.canvas"}),
+        ("matplotlib", {"report.figures.canvas", "report.figures.style"}),
         ("huggingface_hub", {"hub.reference"}),
         ("diffusers", {"families.networks.library"}),
     ],

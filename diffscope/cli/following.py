@@ -55,7 +55,7 @@ def _look(session: Session, tracker: Any, watch: Any) -> None:
             continue
         result = tracker.result()
         if session.out is not None and (taken.fresh or snapshot is appeared[-1]):
-            result.save(session.out)
+            result.save(session.out, **vars(session.drawing))
         if not (session.printing.json or session.printing.quiet):
             from diffscope.report.words.training import training_line
 

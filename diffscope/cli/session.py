@@ -14,16 +14,17 @@ from diffscope.cli.distributed import joined
 from diffscope.cli.gates import Gate, parse
 from diffscope.cli.gates import check as hold
 from diffscope.cli.output import print_json, print_line, reader_may_leave
-from diffscope.commands.base import Command
+from diffscope.commands.base import OWNERS, Command
 from diffscope.errors import GateHeld, UsageError
 from diffscope.measure.folder import agreement, make_ready
 from diffscope.measure.progress import Listener, Progress
 from diffscope.measure.study import Finished, Study
+from diffscope.options.drawing import Drawing
 from diffscope.options.settings import Output, Terminal
 from diffscope.options.signature import built
 from diffscope.ranks import world
 from diffscope.report import terminal
-from diffscope.report.views.base import view_of
+from diffscope.report.views.base import require_style, view_of
 from diffscope.results import Record, Result
 
 ABSENT = object()
@@ -43,8 +44,9 @@ def carry_out(command: Command, given: Mapping[str, Any]) -> None:
     """
     values = {name: value for name, value in given.items() if value is not ABSENT}
     chosen = {entry.name: entry.owner for entry in command.entries}
-    own = {kind: {n: v for n, v in values.items() if chosen[n] == kind} for kind in ("Output", "Terminal")}
-    printing, output = Terminal(**own["Terminal"]), Output(**own["Output"])
+    own = {kind: {n: v for n, v in values.items() if chosen[n] == kind} for kind in OWNERS}
+    printing, output, drawing = Terminal(**own["Terminal"]), Output(**own["Output"]), Drawing(**own["Drawing"])
+    require_style(drawing)
     arguments = built(command.run, values)
     _check_levels(arguments)
     _check_shard(arguments, printing, output)
@@ -52,7 +54,7 @@ def carry_out(command: Command, given: Mapping[str, Any]) -> None:
     with joined(command, arguments):
         found = command.run(**arguments)
         if found is not None:
-            Session(command, printing, output, gates, arguments).finish(found)
+            Session(command, printing, output, drawing, gates, arguments).finish(found)
 
 
 def _check_levels(arguments: Mapping[str, Any]) -> None:
@@ -85,11 +87,18 @@ class Session:
     """One command, from what it has opened to its end."""
 
     def __init__(
-        self, command: Command, printing: Terminal, output: Output, gates: Sequence[Gate], arguments: Mapping[str, Any]
+        self,
+        command: Command,
+        printing: Terminal,
+        output: Output,
+        drawing: Drawing,
+        gates: Sequence[Gate],
+        arguments: Mapping[str, Any],
     ) -> None:
         self.command, self.printing, self.gates, self.arguments = command, printing, gates, arguments
         out = arguments.get("out", output.out)
         self.out = None if out is None or command.writes_itself else Path(out)
+        self.drawing = drawing
         self.overwrite = output.overwrite or command.overwrites
         self.act = command.acting(arguments)
         """What else the command does with a result."""
@@ -162,7 +171,7 @@ class Session:
 
     def save(self, found: Result | Record, out: Path | None) -> None:
         """The files, in `out` if there is one."""
-        for path in [] if out is None else found.save(out):
+        for path in [] if out is None else found.save(out, **vars(self.drawing)):
             terminal.note(f"wrote {path}")
 
     def show(self, found: Result | Record, out: Path | None = None) -> None:

@@ -21,6 +21,8 @@ which is written and shown; or nothing, where it has printed what it had to say.
     DISTRIBUTED  whether it runs in several processes, as torchrun starts them
     PYTHON       False where it is of the command line alone
     WITHOUT      options of `Output` and `Terminal` that it does not have
+    DRAWS        whether it has options of `Drawing`, where that is not whether it measures and writes a result
+    OVER_STEPS   whether its pictures are of training, so that their axis may be logarithmic
     WRITES_ITSELF, OVERWRITES, warnings, notes, acting, then, held: see `Command`
 """
 
@@ -34,6 +36,7 @@ from typing import Any, get_type_hints
 
 from diffscope import registry
 from diffscope.measure.study import Study
+from diffscope.options.drawing import Drawing
 from diffscope.options.option import Declared
 from diffscope.options.preset import Presets, read_preset
 from diffscope.options.settings import Output, Terminal
@@ -41,6 +44,8 @@ from diffscope.options.signature import Entry, entries
 from diffscope.results import Record, Result
 
 FOLDER = "diffscope.commands"
+OWNERS = (Output.__name__, Drawing.__name__, Terminal.__name__)
+"""Of options that say nothing of what is measured."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,11 @@ class Command:
         return bool(getattr(self.module, "WRITES_ITSELF", False))
 
     @property
+    def draws(self) -> bool:
+        """Whether it makes pictures, which may be drawn in several ways."""
+        return bool(getattr(self.module, "DRAWS", self.measures and not self.writes_itself))
+
+    @property
     def overwrites(self) -> bool:
         """Whether what stands in `out` is replaced whatever it is."""
         return bool(getattr(self.module, "OVERWRITES", False))
@@ -143,12 +153,14 @@ class Command:
     @property
     def entries(self) -> tuple[Entry, ...]:
         """Arguments and options, with those of output, but for what concerns only what the command does not do."""
-        extra: tuple[type[Declared], ...] = () if self.returns is type(None) else (Output, Terminal, Presets)
+        shared: tuple[type[Declared], ...] = () if self.returns is type(None) else (Output, Terminal, Presets)
+        extra = (*shared[:1], Drawing, *shared[1:]) if self.draws else shared
         left = set(getattr(self.module, "WITHOUT", ()))
         left |= set() if self.gates else {"fail_if"}
         left |= set() if self.measures else {"dry_run"}
+        left |= set() if getattr(self.module, "OVER_STEPS", False) else {"step_scale"}
         found = entries(self.run, extra)
-        return tuple(entry for entry in found if entry.name not in left or entry.owner not in ("Output", "Terminal"))
+        return tuple(entry for entry in found if entry.name not in left or entry.owner not in OWNERS)
 
 
 def preset_of(path: str, name: str) -> dict[str, Any]:

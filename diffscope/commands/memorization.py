@@ -70,3 +70,4 @@ def _rows(result: Any) -> Sequence[Mapping[str, Any]]:
 
 
 GATES = Gates("any row", "share>0.01", _keys, _rows)
+OVER_STEPS = True

@@ -74,6 +74,7 @@ class Argument:
         shown: The default in words.
         several: Whether the command line takes any number of them.
         python: Its type in the Python function, as written there.
+        optional: Whether the Python function may be called without it, though it takes several.
         completes: As of an option.
     """
 
@@ -82,6 +83,7 @@ class Argument:
     shown: str | None = None
     several: bool = False
     python: str = "str | Path"
+    optional: bool = False
     completes: str | None = None
 
 

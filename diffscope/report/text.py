@@ -12,6 +12,8 @@ from typing import Any
 
 from diffscope.results import Result, Row
 
+CORRELATED = 5
+"""Levels or snapshots from which a rank correlation is told: of fewer even chance often orders two alike."""
 NULL = "–"
 
 TOLD = 4

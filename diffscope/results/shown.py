@@ -7,6 +7,7 @@ this room imports none.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,10 +26,10 @@ class View(Protocol):
     def html(self, shown: Any) -> str:
         """A table, the verdict and the picture."""
 
-    def figure(self, shown: Any) -> Any:
+    def figure(self, shown: Any, **drawing: Any) -> Any:
         """The first picture, as a matplotlib figure."""
 
-    def save(self, shown: Any, folder: Path) -> list[Path]:
+    def save(self, shown: Any, folder: Path, **drawing: Any) -> list[Path]:
         """Writes files, and returns their paths."""
 
     def records(self, shown: Any) -> list[dict[str, Any]]:
@@ -65,27 +66,48 @@ class Shown:
             raise DiffscopeError("to_frame() needs pandas, which is not installed: pip install pandas") from None
         return pandas.DataFrame(self._view().records(self))
 
-    def plot(self) -> Any:
+    def plot(
+        self, *, size: float | str | None = None, style: str | Path | None = None, step_scale: str = "linear"
+    ) -> Any:
         """The command's picture as a matplotlib figure, which is not shown.
+
+        Args:
+            size: Its width: column (3.25 inches), page (6.75), or a number of inches.
+            style: A style file of matplotlib's, laid over ours.
+            step_scale: Of the axis of training steps: linear or log.
 
         Raises:
             DataError: There is nothing to draw.
+            UsageError: What is said of the drawing is not understood.
         """
-        return self._view().figure(self)
+        return self._view().figure(self, size=size, style=style, step_scale=step_scale)
 
-    def save(self, folder: str | Path) -> list[Path]:
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        format: str | Sequence[str] = ("png", "svg"),
+        size: float | str | None = None,
+        style: str | Path | None = None,
+        step_scale: str = "linear",
+    ) -> list[Path]:
         """Writes what `--out` does: `result.json`, `result.csv` and the pictures.
 
         Args:
             folder: Made if it is not there; files of the same names are replaced.
+            format: Of the pictures: png, svg, pdf, or a list of them.
+            size: As of `plot`.
+            style: As of `plot`.
+            step_scale: As of `plot`.
 
         Returns:
             The paths written, `result.json` first.
 
         Raises:
             StoreError: The folder cannot be written to.
+            UsageError: What is said of the drawing is not understood.
         """
-        return self._view().save(self, Path(folder))
+        return self._view().save(self, Path(folder), format=format, size=size, style=style, step_scale=step_scale)
 
     def _view(self) -> View:
         names = registry.members(VIEWS)

@@ -217,7 +217,7 @@ RESULTS = r"""
 $ diffscope compare result
 [2] Missing argument 'NEW.json' ... for example: diffscope compare old/result.json new/
 $ diffscope compare result result third
-[2] takes OLD.json and NEW.json; found third as well ... diffscope compare --help
+[2] 3 results: differences are of two ... --figure
 $ diffscope compare ckpt.pkl other.pkl
 [1] ckpt.pkl: not JSON ... expected a result.json ... --out DIR
 $ diffscope compare result/result.csv result

@@ -150,9 +150,15 @@ def test_frames_tell_copies_from_near_copies() -> None:
     assert frames == [figures.COPY, figures.LOOSER, None]
     similar = result(row(by_cosine(0.1), 0.5), kind="cosine", threshold=0.5)
     assert [figures._frame(similar, pair(0, similarity=s)) for s in (0.6, 0.5)] == [figures.COPY, None]
-    labels = [handle.get_label() for handle in figures._pair_handles(found, [pair(0, ratio=0.1), pair(1, ratio=0.4)])]
-    assert labels == ["copy: ratio<1/3", "ratio<1/2", "mirrored"]
-    assert figures._pair_handles(found, [pair(0, ratio=0.9)]) == []
+
+    def labels(*pairs: dict[str, Any]) -> list[str]:
+        return [handle.get_label() for handle in figures._pair_handles(found, pairs)]
+
+    defined = "d₁, d₂: Euclidean distances of the sample to the nearest and second nearest training image"
+    both = labels(pair(0, ratio=0.1), pair(1, ratio=0.4))
+    assert both == ["copy: d₁/d₂ < 1/3", "d₁/d₂ < 1/2", "mirrored", defined]
+    assert labels(pair(0, ratio=0.9)) == [defined]
+    assert labels(pair(0, similarity=0.1)) == ["cosine: similarity of the two in features"]
 
 
 def test_the_share_over_training_has_its_own_picture(tmp_path: Path) -> None:

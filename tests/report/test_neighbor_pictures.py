@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from diffscope.report.figures.canvas import look
-from diffscope.report.figures.neighbors import OTHER, SAME, clusters_figure, grid_figure
+from diffscope.report.figures.neighbors import clusters_figure, frame, grid_figure
 from diffscope.report.spreadsheet import write_csv
 from diffscope.report.words import neighbors
 from diffscope.results import Result, Row
@@ -113,7 +113,9 @@ def test_a_grid_has_every_thumbnail_and_its_frame() -> None:
     assert len(pictures) == 2 * 3 * 2 * (1 + 4)
     frames = [line for line in axes.lines if len(line.get_xdata()) == 5]
     colours = [line.get_color() for line in frames]
-    assert (colours.count(SAME["color"]), colours.count(OTHER["color"])) == (2 * 3 * 4, 2 * 3 * 4)
+    with look():
+        same, other = (frame(is_same)["color"] for is_same in (True, False))
+    assert (colours.count(same), colours.count(other)) == (2 * 3 * 4, 2 * 3 * 4)
     said = [text.get_text() for text in axes.texts]
     assert {"step 0\nICR 0.4000", "step 1,000\nICR 0.4100", "s", "ξ", "0.90", "view 2", "class 1"} <= set(said)
     left, right, bottom, top = axes.get_xlim() + axes.get_ylim()
@@ -135,7 +137,32 @@ def test_without_labels_there_are_no_frames() -> None:
     with look():
         figure = grid_figure(made(label=None), PICTURES)
     assert not figure.axes[0].lines
-    assert not figure.legends
+    assert not [text for text in legend_of(figure) if "class" in text]
+
+
+def legend_of(figure: Any) -> list[str]:
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+def test_the_legend_says_what_the_numbers_and_the_two_lines_are() -> None:
+    with look():
+        said = legend_of(grid_figure(made(), PICTURES))
+    assert said[:3] == ["same class as the query", "another class", "numbers: cosine similarity to the query"]
+    assert said[3].startswith("s: by what")
+
+
+def test_classes_of_neighbours_are_named_where_their_names_are_known() -> None:
+    known = made()
+    named = known.having()
+    object.__setattr__(named, "data", {"class_names": ["Coat", "Bag", "Shoe"]})
+    with look():
+        said, without = (
+            [text.get_text() for text in grid_figure(result, PICTURES).axes[0].texts] for result in (named, known)
+        )
+    assert "Bag" in said  # the query's
+    assert "0.90\nShoe" in said  # by ξ all are of class 2
+    assert "0.90" in said  # of the query's own class: the frame says so
+    assert not [text for text in without if "\n" in text]
 
 
 def test_grey_tells_the_frames_apart() -> None:
@@ -143,8 +170,10 @@ def test_grey_tells_the_frames_apart() -> None:
         red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
         return 0.299 * red + 0.587 * green + 0.114 * blue
 
-    assert luma(OTHER["color"]) - luma(SAME["color"]) > 0.25
-    assert SAME["linestyle"] != OTHER["linestyle"]
+    with look():
+        same, other = frame(True), frame(False)
+    assert luma(other["color"]) - luma(same["color"]) > 0.25
+    assert same["linestyle"] != other["linestyle"]
 
 
 def test_views_of_an_image_are_one_cluster() -> None:
@@ -156,6 +185,8 @@ def test_views_of_an_image_are_one_cluster() -> None:
     points = [len(line.get_xdata()) for line in panels[0].lines]
     assert points == [4, 1] * 3
     assert len({line.get_marker() for line in panels[0].lines}) == 3
+    below = [text.get_text() for legend in figure.subfigs[1].legends for text in legend.get_texts()]
+    assert below == ["large: the image as it is", "small: its augmented views"]
 
 
 def test_files_are_the_same_bytes_twice(tmp_path: Path) -> None:

@@ -129,17 +129,34 @@ def test_pictures(whole: Result, names: set[str], tmp_path: Path) -> None:
         assert path.read_bytes() == (tmp_path / path.name).read_bytes()
 
 
-def test_the_picture_has_both_curves_on_axes_of_their_own() -> None:
+def test_the_picture_has_both_curves_in_panels_of_their_own() -> None:
+    """On two axes of one panel their scales would say how alike they are."""
     whole = made()
     figure = figures.figures(whole)["probe"]
-    left, right = figure.axes
-    assert (left.get_ylabel(), right.get_ylabel()) == ("accuracy", "ICR (lower: more semantic)")
-    drawn = [list(line.get_ydata()) for axes in (left, right) for line in axes.get_lines()]
+    above, below = figure.axes
+    assert above.get_position().y0 > below.get_position().y0
+    assert (above.get_ylabel(), below.get_ylabel()) == ("accuracy", "ICR (lower: more semantic)")
+    drawn = [list(line.get_ydata()) for axes in (above, below) for line in axes.get_lines()]
     for key in ("accuracy", "knn", "icr"):
         assert [r[key] for r in whole.rows] in drawn
-    assert len(left.collections) == 1  # a band each
-    assert len(right.collections) == 1
-    assert "recommends σ = 0.41" in left.get_title(loc="left")
+    assert len(above.collections) == 1  # a band each
+    assert len(below.collections) == 1
+    assert "recommends σ = 0.41" in below.get_title(loc="left")
+    assert len(figures.figures(made(layers=3))["probe"].axes) == 6
+
+
+@pytest.mark.parametrize(("levels", "said"), [(4, False), (5, True)])
+def test_a_rank_correlation_is_told_from_five_levels_on(levels: int, said: bool) -> None:
+    below = figures.figures(made(count=levels))["probe"].axes[1]
+    assert ("rank correlation" in below.get_title(loc="left")) == said
+
+
+def test_the_legend_names_the_layer_and_every_mark() -> None:
+    (one,) = figures.figures(made())["probe"].legends
+    assert [text.get_text() for text in one.get_texts()] == [
+        "linear probe of enc.8x8_block0", "k-NN", "ICR of enc.8x8_block0", "recommended by ICR", "semantic window",
+        "bands: 95 % intervals", "filled: best level",
+    ]  # fmt: skip
 
 
 def test_no_icr_at_all_is_drawn(tmp_path: Path) -> None:

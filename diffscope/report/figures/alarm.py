@@ -15,7 +15,6 @@ LEADING = 3
 ERRORS = 1.96
 """Standard errors on either side of a band: 95 %."""
 THIN: dict[str, Any] = {"linewidth": 0.9, "alpha": 0.8, "zorder": 2}
-LIMIT: dict[str, Any] = {"color": canvas.PALETTE[1], "linestyle": (0, (1.2, 1.4)), "linewidth": 1.2}
 
 TITLES = {
     "icr": "ICR above its lowest so far",
@@ -50,8 +49,12 @@ def handles(alarm: Alarm) -> list[Any]:
     return [
         canvas.Patch(color=canvas.PALETTE[0], alpha=0.4, linewidth=0, label="dark band: error of the rise"),
         *cells,
-        canvas.Line2D([], [], **LIMIT, label="limit of the alarm"),
+        canvas.Line2D([], [], **_limit(), label="limit of the alarm"),
     ]
+
+
+def _limit() -> dict[str, Any]:
+    return {"color": canvas.PALETTE[1], "linestyle": (0, (1.2, 1.4)), "linewidth": 1.2}
 
 
 def draw_rise(axes: canvas.Axes, alarm: Alarm, limit: AlarmLimit) -> None:
@@ -65,9 +68,13 @@ def draw_rise(axes: canvas.Axes, alarm: Alarm, limit: AlarmLimit) -> None:
     )
     axes.fill_between(steps, low, high, color=canvas.INK, alpha=0.2, linewidth=0)
     axes.plot(steps, [100 * rise for rise in rises], color=canvas.INK, linewidth=1.2)
-    axes.axhline(100 * limit.rise, **LIMIT)
+    axes.axhline(100 * limit.rise, **_limit())
     # Before features have formed everything rises and falls by far more than what matters later.
     shown = [100 * rise for rise in rises[len(rises) // 4 :]]
-    axes.set_ylim(-1.5, max(4 * 100 * limit.rise, 1.25 * max(shown, default=0.0), 10.0))
+    highest = max(4 * 100 * limit.rise, 1.25 * max(shown, default=0.0), 10.0)
+    if highest > 2000 * limit.rise:  # or the limit would lie on the axis
+        axes.set_yscale("symlog", linthresh=100 * limit.rise)
+        axes.yaxis.set_major_formatter(canvas.FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
+    axes.set_ylim(-1.5, highest)
     axes.set_ylabel("%")
-    axes.set_title(TITLES[limit.quantity], loc="left", fontsize=8.5, pad=3)
+    canvas.small_title(axes, TITLES[limit.quantity])

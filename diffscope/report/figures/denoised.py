@@ -29,12 +29,14 @@ def denoised_figure(result: Result, pictures: Mapping[str, Any]) -> canvas.Figur
     columns += [(number(sigmas[level]), pictures["denoised"][level]) for level in levels]
     lines = len(pictures["images"])
     across, down = len(columns) * (1 + GAP) + 2 * GAP, lines * (1 + GAP) + 0.35
-    figure = canvas.Figure(figsize=(max(4.6, INCH * across + 0.2), INCH * down + 0.65))
+    wide = canvas.width(max(4.6, INCH * across + 0.2))
+    inch = min(INCH, (wide - 0.2) / across)
+    figure = canvas.Figure(figsize=(wide, inch * down + 0.65))
     axes = figure.add_subplot()
     for column, (name, shown) in enumerate(columns):
         x = column * (1 + GAP) + (2 * GAP if column else 0)  # the image stands a little apart
         label = name if not column else f"σ = {name}" if column == 1 else name
-        axes.text(x + 0.5, -0.08, label, ha="center", va="bottom", fontsize=7.5, color=canvas.INK)
+        axes.text(x + 0.5, -0.08, label, ha="center", va="bottom", fontsize="small", color=canvas.INK)
         for line, picture in enumerate(shown):
             y = line * (1 + GAP)
             axes.imshow(picture, cmap="gray", vmin=0, vmax=255, extent=(x, x + 1, y + 1, y), interpolation="nearest")
@@ -43,5 +45,5 @@ def denoised_figure(result: Result, pictures: Mapping[str, Any]) -> canvas.Figur
     axes.set_aspect("equal")
     axes.set_axis_off()
     name = Path(str(result.checkpoint.get("path", ""))).name
-    figure.suptitle(canvas.title(name, f"denoised from {pictures['input']} input"), fontsize=9.5)
+    figure.suptitle(canvas.title(name, f"denoised from {pictures['input']} input"))
     return figure

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from diffscope.report.figures import canvas, quality
-from diffscope.report.text import number
 from diffscope.report.words import memorization
-from diffscope.report.words.series import AXIS
+from diffscope.report.words.series import AXIS, run_name
 from diffscope.results import Result
 
 Gallery = Mapping[str, np.ndarray]
@@ -20,8 +19,11 @@ COLUMNS = 8
 """Samples side by side."""
 PAIR_COLUMNS = 4
 
-COPY: dict[str, Any] = {"color": canvas.PALETTE[0], "linestyle": "-", "linewidth": 1.8}
-LOOSER: dict[str, Any] = {"color": canvas.PALETTE[1], "linestyle": (0, (4, 2)), "linewidth": 1.3}
+COPY, LOOSER = 0, 1
+"""Measures by which a sample is a copy, and their places in the palette."""
+HALF = "ratio<1/2"
+"""The looser measure, as results name it."""
+DEFINED = "d₁, d₂: Euclidean distances of the sample to the nearest and second nearest training image"
 
 
 def figures(result: Result) -> dict[str, canvas.Figure]:
@@ -44,14 +46,15 @@ def _samples(result: Result, gallery: Gallery, shown: Mapping[str, Any]) -> canv
     images = pictures(gallery["samples"])
     columns = min(COLUMNS, len(images))
     lines = -(-len(images) // columns)
-    cell = canvas.WIDTH / COLUMNS
-    figure = canvas.Figure(figsize=(max(cell * columns, 4.0), cell * lines + 0.4))
+    width = canvas.width(max(canvas.WIDTH / COLUMNS * columns, 4.0))
+    cell = min(width / columns, canvas.width() / COLUMNS)
+    figure = canvas.Figure(figsize=(width, cell * lines + 0.4))
     axes = _blank(figure, columns * 1.06, lines * 1.06)
     for n, image in enumerate(images):
         _put(axes, image, n % columns * 1.06 + 0.03, n // columns * 1.06 + 0.03)
     count = result.rows[0]["samples"]
     first = f"first {len(images)} of {count:,} samples" if count > len(images) else f"{count} samples"
-    figure.suptitle(canvas.title(first, *_of(result, shown)), fontsize=10)
+    figure.suptitle(canvas.title(first, *_of(result, shown)))
     return figure
 
 
@@ -61,11 +64,14 @@ def _pairs(
     """Sample on the left, its nearest training image on the right; the frame says by which measure it is a copy."""
     both = pictures(np.concatenate([gallery["pair_samples"], gallery["pair_images"]]))
     ours, theirs = both[: len(pairs)], both[len(pairs) :]
-    columns = min(PAIR_COLUMNS, len(pairs))
+    most = 2 if canvas.is_narrow() else PAIR_COLUMNS
+    columns = min(most, len(pairs))
     lines = -(-len(pairs) // columns)
     across, down = 2.3, 1.42
-    cell = canvas.WIDTH / (PAIR_COLUMNS * across)
-    figure = canvas.Figure(figsize=(max(cell * across * columns, 4.0), cell * down * lines + 0.9))
+    handles = _pair_handles(result, pairs)
+    width = canvas.width(max(canvas.WIDTH / most * columns, 4.0))
+    cell = min(width / columns, canvas.width() / most) / across
+    figure = canvas.Figure(figsize=(width, cell * down * lines + 0.5 + canvas.legend_height(handles)))
     axes = _blank(figure, columns * across, lines * down)
     for n, pair in enumerate(pairs):
         left, top = n % columns * across + 0.13, n // columns * down + 0.1
@@ -74,11 +80,10 @@ def _pairs(
         frame = _frame(result, pair)
         if frame is not None:
             x, y = (left - 0.05, left + 2.09), (top - 0.05, top + 1.05)
-            axes.plot([x[0], x[1], x[1], x[0], x[0]], [y[0], y[0], y[1], y[1], y[0]], **frame, clip_on=False)
+            axes.plot([x[0], x[1], x[1], x[0], x[0]], [y[0], y[0], y[1], y[1], y[0]], **_look(frame), clip_on=False)
         mark = " ↔" if pair["mirrored"] else ""
-        axes.text(left + 1.02, top + 1.08, _value(pair) + mark, ha="center", va="top", fontsize=8.5)
-    figure.suptitle(canvas.title("samples, each left of its nearest training image", *_of(result, shown)), fontsize=10)
-    handles = _pair_handles(result, pairs)
+        axes.text(left + 1.02, top + 1.08, _value(pair) + mark, ha="center", va="top", fontsize="small")
+    figure.suptitle(canvas.title("samples, each left of its nearest training image", *_of(result, shown)))
     canvas.legend(figure, handles)
     return figure
 
@@ -88,9 +93,10 @@ def _pair_handles(result: Result, pairs: Sequence[Mapping[str, Any]]) -> list[ca
     frames = [_frame(result, pair) for pair in pairs]
     handles = []
     if COPY in frames:
-        handles.append(canvas.Line2D([], [], **COPY, label=canvas.literal(f"copy: {result.rows[0]['criterion']}")))
+        label = f"copy: {_measure(str(result.rows[0]['criterion']))}"
+        handles.append(canvas.Line2D([], [], **_look(COPY), label=label))
     if LOOSER in frames:
-        handles.append(canvas.Line2D([], [], **LOOSER, label="ratio<1/2"))
+        handles.append(canvas.Line2D([], [], **_look(LOOSER), label=_measure(HALF)))
     if any(pair["mirrored"] for pair in pairs):
         arrow: dict[str, Any] = {
             "linestyle": "none",
@@ -99,10 +105,25 @@ def _pair_handles(result: Result, pairs: Sequence[Mapping[str, Any]]) -> list[ca
             "color": canvas.INK,
         }
         handles.append(canvas.Line2D([], [], **arrow, label="mirrored"))
+    if any("ratio" in pair for pair in pairs):
+        handles.append(canvas.Line2D([], [], linestyle="none", label=DEFINED))
+    elif pairs:
+        handles.append(canvas.Line2D([], [], linestyle="none", label="cosine: similarity of the two in features"))
     return handles
 
 
-def _frame(result: Result, pair: Mapping[str, Any]) -> dict[str, Any] | None:
+def _measure(criterion: str) -> str:
+    """A criterion as the pictures say it."""
+    return canvas.literal(criterion.replace("ratio<", "d₁/d₂ < "))
+
+
+def _look(measure: int) -> dict[str, Any]:
+    """Of a frame."""
+    dashes, width = {COPY: ("-", 1.8), LOOSER: ((0, (4, 2)), 1.3)}[measure]
+    return {"color": canvas.PALETTE[measure], "linestyle": dashes, "linewidth": width}
+
+
+def _frame(result: Result, pair: Mapping[str, Any]) -> int | None:
     threshold = result.protocol["threshold"]
     if "ratio" in pair:
         return COPY if pair["ratio"] < threshold else LOOSER if pair["ratio"] < 1 / 2 else None
@@ -110,7 +131,7 @@ def _frame(result: Result, pair: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _value(pair: Mapping[str, Any]) -> str:
-    return f"d1/d2 = {pair['ratio']:.2f}" if "ratio" in pair else f"cosine {pair['similarity']:.3f}"
+    return f"d₁/d₂ = {pair['ratio']:.2f}" if "ratio" in pair else f"cosine {pair['similarity']:.3f}"
 
 
 def _of(result: Result, shown: Mapping[str, Any]) -> list[str]:
@@ -152,37 +173,32 @@ def pictures(images: np.ndarray) -> np.ndarray:
 
 
 def _share(result: Result) -> canvas.Figure:
-    figure = canvas.Figure(figsize=(canvas.WIDTH, 3.4))
-    axes = figure.add_subplot()
     steps = [row["step"] for row in result.rows]
     measures = [("share", str(result.rows[0]["criterion"]))]
-    if "share_half" in result.rows[0] and measures[0][1] != "ratio<1/2":
-        measures.append(("share_half", "ratio<1/2"))
+    if "share_half" in result.rows[0] and measures[0][1] != HALF:
+        measures.append(("share_half", HALF))
+    handles = [*canvas.curve_handles([_measure(name) for _, name in measures], 0, ""), canvas.bands_handle()]
+    if "share_half" in result.rows[0]:
+        handles.append(canvas.Line2D([], [], linestyle="none", label=DEFINED))
+    figure = canvas.figure(3.4, handles)
+    axes = figure.add_subplot()
     dense = len(steps) > 40
-    for i, (key, label) in enumerate(measures):
+    for i, (key, _) in enumerate(measures):
         low, high = ([row[f"{key}_{end}"] for row in result.rows] for end in ("low", "high"))
         axes.fill_between(steps, low, high, color=canvas.PALETTE[i], alpha=0.16, linewidth=0)
         style = canvas.curve_style(i) | ({"marker": None} if dense else {})
         shares = [row[key] for row in result.rows]
         # A share of 0 lies on the axis and is to be seen.
-        axes.plot(steps, shares, **style, markerfacecolor="white", label=canvas.literal(label), clip_on=False, zorder=3)
+        axes.plot(steps, shares, **style, markerfacecolor="white", clip_on=False, zorder=3)
     highest = max(row[f"{key}_high"] for row in result.rows for key, _ in measures)
     axes.set_ylim(0, min(1.0, 1.05 * highest))
-    axes.set_xlim(min(0, *steps), None)
     axes.yaxis.set_major_formatter(canvas.FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
-    axes.xaxis.set_major_formatter(canvas.FuncFormatter(lambda value, _: _step(value)))
     axes.set_ylabel("samples that are copies")
     units = {entry.get("step_unit") for entry in result.sections["checkpoints"] if "why" not in entry}
     unit = units.pop() if len(units) == 1 else None
-    axes.set_xlabel(AXIS.get(str(unit), "training step"))
+    canvas.step_axis(axes, steps, AXIS.get(str(unit), "training step"))
     axes.tick_params(color=canvas.INK)
     count = result.rows[0]["samples"]
-    figure.suptitle(canvas.title(f"copies among {count:,} samples, with 95 % intervals"), fontsize=10)
-    axes.legend(loc="best")
+    figure.suptitle(canvas.title(run_name(result), f"copies among {count:,} samples"))
+    canvas.legend(figure, handles)
     return figure
-
-
-def _step(value: float) -> str:
-    return (
-        f"{number(value / 1e6)} M" if value >= 1e6 else f"{number(value / 1000)} k" if value >= 1000 else number(value)
-    )

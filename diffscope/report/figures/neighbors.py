@@ -20,10 +20,6 @@ from diffscope.results import Result
 Pictures = Mapping[tuple[int, int], np.ndarray]
 """(image, view) → uint8 [H, W] or [H, W, 3]."""
 
-SAME: dict[str, Any] = {"color": canvas.PALETTE[0], "linestyle": "-", "linewidth": 1.5}
-OTHER: dict[str, Any] = {"color": canvas.PALETTE[4], "linestyle": (0, (2, 1.4)), "linewidth": 1.1}
-"""Dark and whole against light and dashed, so that grey tells them apart."""
-
 CHECKPOINTS = 8
 """That one picture holds; of more, some evenly spaced."""
 PANELS = 6
@@ -35,6 +31,10 @@ COLUMNS = 15
 GRID_WIDTH = 7.2
 """Inches: both columns of a page."""
 
+KEYS, KEY_STEP = 12, 1.45
+"""Images that are named below clusters, and how far apart they stand in thumbnails."""
+NAMED = 0.48
+"""Height in thumbnails of the text beneath one, where it also says the class."""
 CAPTION, GAP, APART, LABEL = 0.30, 0.07, 0.30, 0.34
 """Heights and widths in thumbnails: of the text beneath one, between two, between query and neighbours, of s and ξ."""
 
@@ -78,16 +78,19 @@ def grid_figure(
     parts = neighbors.picked(result.sections["grid"], CHECKPOINTS) if parts is None else parts
     k = result.rows[0]["k"]
     most = max(len(part["queries"]) for part in parts)
-    across = min(most, max(1, COLUMNS // (k + 2)))
+    room = COLUMNS * canvas.width(GRID_WIDTH) / GRID_WIDTH if canvas.is_narrow() else COLUMNS
+    across = min(most, max(1, int(room) // (k + 2)))
     block = LABEL + 1 + APART + k * (1 + GAP)
     margin = 1.75 if series else 0.0
     width = margin + across * block + (across - 1) * APART
-    line = 1 + CAPTION
+    line = 1 + (NAMED if result.data.get("class_names") else CAPTION)
     pair = len(lines) * line + 0.12
     heights = [-(-len(part["queries"]) // across) * pair + (0.3 if series else 0.0) for part in parts]
     height = sum(heights) + (0.1 if series else 0.4)
-    inch = min(GRID_WIDTH / width, 0.9)
-    figure = canvas.Figure(figsize=(max(inch * width, 4.6), inch * height + 0.62))
+    handles = _handles(any(query["label"] is not None for part in parts for query in part["queries"]))
+    inch = min(canvas.width(GRID_WIDTH) / width, 0.9)
+    wide = canvas.width(max(inch * width, 4.6))
+    figure = canvas.Figure(figsize=(wide, inch * height + 0.4 + canvas.legend_height(handles)))
     axes = figure.subplots()
     top = 0.4
     for column in range(across):
@@ -97,7 +100,7 @@ def grid_figure(
     for part, size in zip(parts, heights, strict=True):
         if series:
             said = neighbors.place(part).replace(", ", "\n")
-            _text(axes, 0.0, top + (size - 0.3) / 2, said, ha="left", fontsize=8)
+            _text(axes, 0.0, top + (size - 0.3) / 2, said, ha="left", fontsize="small")
             if part is not parts[0]:
                 axes.plot([0, width], [top - 0.18] * 2, color="#C8C8C8", linewidth=0.6)
         for number_of_query, query in enumerate(part["queries"]):
@@ -110,13 +113,17 @@ def grid_figure(
     axes.set_ylim(height, 0)
     axes.set_aspect("equal")
     axes.set_axis_off()
-    figure.suptitle(_title(result, parts), fontsize=9.5)
-    if any(query["label"] is not None for part in parts for query in part["queries"]):
-        same, other = (canvas.Line2D([], [], **style) for style in (SAME, OTHER))
-        same.set_label("same class as the query")
-        other.set_label("another class")
-        canvas.legend(figure, [same, other])
+    figure.suptitle(_title(result, parts))
+    canvas.legend(figure, handles)
     return figure
+
+
+def _handles(labelled: bool) -> list[canvas.Line2D]:
+    """What frames and numbers say."""
+    frames = {"same class as the query": True, "another class": False} if labelled else {}
+    handles = [canvas.Line2D([], [], **frame(same), label=label) for label, same in frames.items()]
+    told = ["numbers: cosine similarity to the query", "s: by what an image's views share; ξ: by what they differ in"]
+    return [*handles, *(canvas.Line2D([], [], linestyle="none", label=line) for line in told)]
 
 
 def _line(
@@ -135,13 +142,16 @@ def _line(
     _text(axes, x + LABEL / 2 - 0.04, y + 0.5, name, **look)
     x += LABEL
     _thumbnail(axes, pictures[query["image"], found["view"] or 0], x, y)
-    _text(axes, x + 0.5, y + 1.03, _query_caption(result, query, found["view"]), va="top", fontsize=5.5)
+    _text(axes, x + 0.5, y + 1.03, _query_caption(result, query, found["view"]), va="top", fontsize="xx-small")
     x += 1 + APART
     for near in found["neighbors"]:
         _thumbnail(axes, pictures[near["image"], near["view"] or 0], x, y)
         if query["label"] is not None:
-            _frame(axes, x, y, SAME if near["label"] == query["label"] else OTHER)
-        _text(axes, x + 0.5, y + 1.05, f"{near['similarity']:.2f}".replace("-", "−"), va="top", fontsize=5.5)
+            _frame(axes, x, y, frame(near["label"] == query["label"]))
+        said = f"{near['similarity']:.2f}".replace("-", "−")
+        if near["label"] not in (None, query["label"]) and result.data.get("class_names"):
+            said += f"\n{canvas.literal(canvas.shortened(neighbors.class_name(result, near['label']), 10))}"
+        _text(axes, x + 0.5, y + 1.05, said, va="top", fontsize="xx-small", linespacing=1.0)
         x += 1 + GAP
 
 
@@ -159,6 +169,13 @@ def _thumbnail(axes: canvas.Axes, picture: np.ndarray, x: float, y: float) -> No
 
 def _frame(axes: canvas.Axes, x: float, y: float, style: Mapping[str, Any]) -> None:
     axes.plot([x, x + 1, x + 1, x, x], [y, y, y + 1, y + 1, y], **style, solid_joinstyle="miter", zorder=3)
+
+
+def frame(same: bool) -> dict[str, Any]:
+    """Of a neighbour: dark and whole if of the query's class, else light and dashed, so that grey tells them apart."""
+    if same:
+        return {"color": canvas.PALETTE[0], "linestyle": "-", "linewidth": 1.5}
+    return {"color": canvas.PALETTE[4], "linestyle": (0, (2, 1.4)), "linewidth": 1.1}
 
 
 def _text(axes: canvas.Axes, x: float, y: float, text: str, **style: Any) -> None:
@@ -181,25 +198,39 @@ def clusters_figure(result: Result, pictures: Pictures) -> canvas.Figure:
     """A panel a checkpoint, with the views of each image in its colour and marker; below, which image that is."""
     parts = neighbors.picked(result.sections["clusters"], PANELS)
     images = parts[0]["images"]
-    across = 2 if len(parts) == 4 else min(len(parts), 3)
+    across = 2 if len(parts) == 4 or canvas.is_narrow() else 3
+    across = min(len(parts), across)
     lines = -(-len(parts) // across)
-    wide = canvas.WIDTH if across > 1 else 4.6
-    panel = 2.3 if across > 1 else 3.6
-    figure = canvas.Figure(figsize=(wide, 0.4 + panel * lines + 0.85))
-    above, below = figure.subfigures(2, 1, height_ratios=[0.4 + panel * lines, 0.85], squeeze=False)[:, 0]
+    wide = canvas.width(canvas.WIDTH if across > 1 else 4.6)
+    panel = canvas.height(2.3 if across > 1 else 3.6)
+    shown = min(len(images), KEYS)
+    inch = min(0.5, wide / (KEY_STEP * shown))
+    rest = 1.45 * inch + 0.1 + canvas.legend_height(_view_handles())
+    figure = canvas.Figure(figsize=(wide, 0.4 + panel * lines + rest))
+    above, below = figure.subfigures(2, 1, height_ratios=[0.4 + panel * lines, rest], squeeze=False)[:, 0]
     for i, part in enumerate(parts, start=1):
         axes = above.add_subplot(lines, across, i)
         _views(axes, part["images"])
         first, second = (f"{100 * explained:.0f} %" for explained in part["explained"])
-        axes.set_xlabel(f"first component ({first})", fontsize=8)
-        axes.set_ylabel(f"second ({second})", fontsize=8)
+        axes.set_xlabel(f"first component ({first})", fontsize="small")
+        axes.set_ylabel(f"second ({second})", fontsize="small")
         axes.set_xticks([])
         axes.set_yticks([])
         if len(result.sections["clusters"]) > 1:
-            axes.set_title(neighbors.place(part), fontsize=8)
-    above.suptitle(_title(result, parts), fontsize=9.5)
-    _key(below.subplots(), result, pictures, images, wide / 0.85)
+            axes.set_title(neighbors.place(part), fontsize="small")
+    above.suptitle(_title(result, parts))
+    _key(below.subplots(), result, pictures, images[:shown], wide / inch)
+    below.legend(handles=_view_handles(), loc="outside lower center", ncols=2 - canvas.is_narrow())
     return figure
+
+
+def _view_handles() -> list[canvas.Line2D]:
+    """What the size of a marker says; its colour and form say which image it is of."""
+    look: dict[str, Any] = {"color": canvas.OTHERS, "marker": "o", "linestyle": "none"}
+    return [
+        canvas.Line2D([], [], **look, markersize=8, markeredgecolor=canvas.INK, label="large: the image as it is"),
+        canvas.Line2D([], [], **look, markersize=4, markeredgewidth=0, label="small: its augmented views"),
+    ]
 
 
 def _views(axes: canvas.Axes, images: Sequence[Mapping[str, Any]]) -> None:
@@ -217,13 +248,10 @@ def _views(axes: canvas.Axes, images: Sequence[Mapping[str, Any]]) -> None:
 def _key(
     axes: canvas.Axes, result: Result, pictures: Pictures, images: Sequence[Mapping[str, Any]], width: float
 ) -> None:
-    """Which image has which marker; of many the first twelve."""
-    step = 1.45
-    shown = images[:12]
-    width = max(width, step * len(shown))
-    start = (width - step * len(shown)) / 2
-    for i, image in enumerate(shown):
-        x = start + i * step + 0.2
+    """Which image has which marker."""
+    start = (width - KEY_STEP * len(images)) / 2
+    for i, image in enumerate(images):
+        x = start + i * KEY_STEP + 0.2
         _thumbnail(axes, pictures[image["image"], 0], x, 0)
         style: dict[str, Any] = {
             "color": canvas.PALETTE[i % len(canvas.PALETTE)],
@@ -231,7 +259,7 @@ def _key(
         }
         axes.plot([x - 0.16], [0.5], **style, markersize=6, markeredgecolor=canvas.INK, linestyle="none", clip_on=False)
         name = f"image {image['image']}" if image["label"] is None else neighbors.class_name(result, image["label"])
-        _text(axes, x + 0.5, 1.06, canvas.literal(canvas.shortened(name, 13)), va="top", fontsize=6)
+        _text(axes, x + 0.5, 1.06, canvas.literal(canvas.shortened(name, 13)), va="top", fontsize="x-small")
     axes.set_xlim(0, width)
     axes.set_ylim(1.4, -0.05)
     axes.set_aspect("equal")

@@ -1,7 +1,8 @@
-"""Pictures of a probe: accuracy and ICR over σ on two axes, and what else was asked for.
+"""Pictures of a probe: accuracy and ICR over σ, and what else was asked for.
 
-The first has the form of figures 3 and 10 of Li et al., 2026, https://arxiv.org/abs/2606.09718; those of clean and
-noisy input and of CSNR that of figures 1 and 6 of Wang et al., 2025, https://arxiv.org/abs/2502.05743.
+The first shows what figures 3 and 10 of Li et al., 2026, https://arxiv.org/abs/2606.09718, do, in two panels: on two
+axes of one panel, how alike two curves look is a matter of their scales. Those of clean and noisy input and of CSNR
+have the form of figures 1 and 6 of Wang et al., 2025, https://arxiv.org/abs/2502.05743.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 from diffscope.report.figures import canvas
 from diffscope.report.figures.denoised import denoised_figure
-from diffscope.report.text import by_layer, lowest, number
+from diffscope.report.text import CORRELATED, by_layer, lowest, number
 from diffscope.report.words.probe import PREFIXES, distance, noises, ranked, signed
 from diffscope.results import ProbeRow, Result, Row, WindowRow
 
@@ -20,7 +21,7 @@ PANELS = 4
 """Layers that have room, those of the best accuracy."""
 SIGMA = "noise level σ (noise-to-signal ratio)"
 ACCURACY, CONTAMINATION = 0, 1
-"""Places in the palette: the same colour means the same axis in all panels."""
+"""Places in the palette: the same colour means the same quantity in all panels."""
 
 
 def figures(result: Result) -> dict[str, canvas.Figure]:
@@ -56,16 +57,24 @@ def _probe_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure
     windows = {window.layer: window for window in result.window}
     beside = result.sections.get("beside", ())[: len(canvas.PALETTE) - 2]
     handles = [*_probe_handles(shown, windows), *_beside_handles(beside)]
-    height = 3.9 if len(shown) == 1 else 2.6 * len(shown)
-    figure = canvas.Figure(figsize=(canvas.WIDTH, height + 0.3 + canvas.legend_height(handles)))
-    panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, probe in zip(panels, shown, strict=True):
-        _probe_panel(axes, groups[probe.layer], probe, windows.get(probe.layer), beside)
-        lines = _caption(probe, len(shown) > 1).split("\n")
-        axes.set_title("\n".join(map(canvas.literal, lines)), loc="left", fontsize=8.5)
-    _log_sigma(panels[-1], result.rows)
+    side_by_side = len(shown) > 1 and not canvas.is_narrow()
+    height = 2.3 * len(shown) if side_by_side else 5.4 * len(shown)
+    figure = canvas.figure(height + 0.3, handles, (1.15 if side_by_side else 1) * canvas.WIDTH)
+    grid = (len(shown), 2) if side_by_side else (2 * len(shown), 1)
+    panels = figure.subplots(*grid, sharex=True, squeeze=False).reshape(len(shown), 2)
+    for (above, below), probe in zip(panels, shown, strict=True):
+        rows, window = groups[probe.layer], windows.get(probe.layer)
+        _accuracy_panel(above, rows, probe, beside)
+        _icr_panel(below, rows)
+        for axes in (above, below):
+            _mark_level(axes, probe, window)
+        best, agreement = _captions(probe, rows, len(shown) > 1)
+        canvas.small_title(above, *best, share=0.46 if side_by_side else 0.85)
+        canvas.small_title(below, *agreement, share=0.46 if side_by_side else 0.85)
+    for axes in panels[-1] if side_by_side else panels.ravel()[-1:]:
+        canvas.level_axis(axes, [row.sigma for row in result.rows], SIGMA)
     few = "" if len(groups) == len(shown) else f"the best {len(shown)} of {len(groups)} layers"
-    figure.suptitle(_name(result, shown[0].layer if len(shown) == 1 else few), fontsize=10)
+    figure.suptitle(_name(result, shown[0].layer if len(shown) == 1 else few))
     canvas.legend(figure, handles)
     return figure
 
@@ -77,29 +86,31 @@ def _beside_style(i: int) -> dict[str, Any]:
     return {"color": canvas.PALETTE[i], "linestyle": dashes, "linewidth": 1.3}
 
 
-def _probe_panel(
-    axes: canvas.Axes,
-    rows: Sequence[Row],
-    probe: ProbeRow,
-    window: WindowRow | None,
-    beside: Sequence[Mapping[str, Any]],
+def _accuracy_panel(
+    axes: canvas.Axes, rows: Sequence[Row], probe: ProbeRow, beside: Sequence[Mapping[str, Any]]
 ) -> None:
     for i, encoder in enumerate(beside):
         axes.axhline(encoder["accuracy"], **_beside_style(i), zorder=2)
-    other = axes.twinx()  # above the left axes: what lies under both curves is drawn in those
-    if window is not None and window.low is not None and window.high is not None and window.low < window.high:
-        axes.axvspan(window.low, window.high, color=canvas.SHADE, linewidth=0, zorder=0.5)
-    if probe.icr_sigma is not None:
-        axes.axvline(probe.icr_sigma, **canvas.RULE, zorder=1)
-    _curve(other, rows, "icr", CONTAMINATION, lowest(rows))
     _curve(axes, rows, "accuracy", ACCURACY, next(row for row in rows if row.sigma == probe.sigma))
     canvas.line(
         axes, rows, _sigma, "knn", color=canvas.PALETTE[ACCURACY], linestyle=canvas.DASHES[3], linewidth=1.1, zorder=2.5
     )
-    _coloured(axes, "accuracy", ACCURACY, "left")
-    _coloured(other, canvas.ICR, CONTAMINATION, "right")
-    other.grid(False)
-    other.set_visible(lowest(rows) is not None)
+    axes.set_ylabel("accuracy")
+
+
+def _icr_panel(axes: canvas.Axes, rows: Sequence[Row]) -> None:
+    _curve(axes, rows, "icr", CONTAMINATION, lowest(rows))
+    axes.set_ylabel(canvas.ICR)
+    if lowest(rows) is None:
+        canvas.say_no_icr(axes)
+
+
+def _mark_level(axes: canvas.Axes, probe: ProbeRow, window: WindowRow | None) -> None:
+    """The window of ICR, and the level that it recommends."""
+    if window is not None and window.low is not None and window.high is not None and window.low < window.high:
+        axes.axvspan(window.low, window.high, color=canvas.SHADE, linewidth=0, zorder=0.5)
+    if probe.icr_sigma is not None:
+        axes.axvline(probe.icr_sigma, **canvas.RULE, zorder=1)
 
 
 def _curve(axes: canvas.Axes, rows: Sequence[Row], key: str, i: int, best: Row | None) -> None:
@@ -113,23 +124,17 @@ def _curve(axes: canvas.Axes, rows: Sequence[Row], key: str, i: int, best: Row |
         )
 
 
-def _coloured(axes: canvas.Axes, label: str, i: int, side: str) -> None:
-    axes.set_ylabel(label, color=canvas.PALETTE[i])
-    axes.tick_params(axis="y", colors=canvas.PALETTE[i])
-    axes.spines[side].set_visible(True)
-    axes.spines[side].set_color(canvas.PALETTE[i])
-
-
-def _caption(probe: ProbeRow, named: bool) -> str:
-    """Two lines; one would be cut off."""
-    name = [f"{canvas.shortened(probe.layer, 40)}: "] if named else []
-    best = "".join([*name, f"best accuracy {probe.accuracy:.3f} at σ = {number(probe.sigma)}"])
+def _captions(probe: ProbeRow, rows: Sequence[Row], named: bool) -> tuple[list[str], list[str]]:
+    """What stands above accuracy, and what above ICR."""
+    name = [canvas.shortened(probe.layer, 40)] if named else []
+    best = f"best accuracy {probe.accuracy:.3f} at σ = {number(probe.sigma)}"
     parts = []
     if probe.icr_sigma is not None and probe.steps is not None:
         parts.append(f"ICR recommends σ = {number(probe.icr_sigma)}, lowest {distance(probe.steps)}")
-    if probe.rank_correlation is not None:
+    levels = sum(row.get("icr") is not None for row in rows)
+    if probe.rank_correlation is not None and levels >= CORRELATED:
         parts.append(f"rank correlation {signed(probe.rank_correlation)}")
-    return "\n".join([best, *(["; ".join(parts)] if parts else [])])
+    return [*name, best], parts
 
 
 def _beside_handles(beside: Sequence[Mapping[str, Any]]) -> list[Any]:
@@ -141,26 +146,20 @@ def _beside_handles(beside: Sequence[Mapping[str, Any]]) -> list[Any]:
 
 
 def _probe_handles(shown: Sequence[ProbeRow], windows: dict[str, WindowRow]) -> list[Any]:
+    of = f" of {canvas.literal(shown[0].layer)}" if len(shown) == 1 else ""
     handles: list[Any] = [
-        canvas.Line2D(
-            [], [], **canvas.curve_style(ACCURACY), markerfacecolor="white", label="linear probe (band: 95 %)"
-        ),
+        canvas.Line2D([], [], **canvas.curve_style(ACCURACY), markerfacecolor="white", label=f"linear probe{of}"),
         canvas.Line2D([], [], color=canvas.PALETTE[ACCURACY], linestyle=canvas.DASHES[3], linewidth=1.1, label="k-NN"),
     ]
     if any(probe.icr_sigma is not None for probe in shown):
         handles += [
-            canvas.Line2D(
-                [], [], **canvas.curve_style(CONTAMINATION), markerfacecolor="white", label="ICR (band: 95 %)"
-            ),
+            canvas.Line2D([], [], **canvas.curve_style(CONTAMINATION), markerfacecolor="white", label=f"ICR{of}"),
             canvas.Line2D([], [], **canvas.RULE, label="recommended by ICR"),
         ]
     known = [windows[probe.layer] for probe in shown if probe.layer in windows]
     if any(w.low is not None and w.high is not None and w.low < w.high for w in known):
         handles.append(canvas.Patch(color=canvas.SHADE, label="semantic window"))
-    return [
-        *handles,
-        canvas.Line2D([], [], color=canvas.INK, marker="o", linestyle="none", markersize=7, label="best level"),
-    ]
+    return [*handles, canvas.bands_handle(), canvas.filled_handle("filled: best level")]
 
 
 # --- CSNR, inputs, noisy labels: of the layer of best accuracy
@@ -170,13 +169,13 @@ def _csnr_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
     """CSNR above; accuracy of the same features below, and of their absolute values."""
     measured = [prefix for prefix in _probed(rows) if any(row.get(f"{prefix}csnr") is not None for row in rows)]
     probed = [*measured, *(prefix for prefix in _probed(rows) if f"{prefix}csnr" not in rows[0])]
-    handles = _input_handles(result, probed)
-    figure = canvas.Figure(figsize=(canvas.WIDTH, 5.2 + canvas.legend_height(handles)))
+    handles = _input_handles(result, probed, rows[0].layer)
+    figure = canvas.figure(5.2, handles)
     above, below = figure.subplots(2, 1, sharex=True)
     for i, prefix in enumerate(measured):
         highest = max((row for row in rows if row[f"{prefix}csnr"] is not None), key=lambda row: row[f"{prefix}csnr"])
         _curve(above, rows, f"{prefix}csnr", i, highest)
-        _error_band(above, rows, f"{prefix}csnr", i)
+        canvas.error_band(above, rows, _sigma, f"{prefix}csnr", color=canvas.PALETTE[i], alpha=0.16)
     for i, prefix in enumerate(probed):
         _curve(below, rows, f"{prefix}accuracy", i, max(rows, key=lambda row: float(row[f"{prefix}accuracy"])))
     values = [row[f"{prefix}csnr"] for prefix in measured for row in rows if row[f"{prefix}csnr"] is not None]
@@ -184,27 +183,21 @@ def _csnr_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
         above.set_yscale("log")
         canvas.plain_numbers(above.yaxis, max(values) / min(values))
     above.set_ylabel("CSNR")
-    above.set_title("class-wise signal-to-noise ratio (1: classes do not differ)", loc="left", fontsize=8.5)
+    canvas.small_title(above, "class-wise signal-to-noise ratio (1: classes do not differ)")
     below.set_ylabel("accuracy")
-    below.set_title("linear probe", loc="left", fontsize=8.5)
-    _log_sigma(below, rows)
-    figure.suptitle(_name(result, rows[0].layer), fontsize=10)
+    canvas.small_title(below, "linear probe")
+    canvas.level_axis(below, [row.sigma for row in rows], SIGMA)
+    figure.suptitle(_name(result, rows[0].layer))
     canvas.legend(figure, handles)
     return figure
 
 
-def _input_handles(result: Result, probed: Sequence[str]) -> list[Any]:
+def _input_handles(result: Result, probed: Sequence[str], layer: str) -> list[Any]:
     handles: list[Any] = [
-        canvas.Line2D([], [], **canvas.curve_style(i), markerfacecolor="white", label=_input(result, prefix))
+        canvas.Line2D([], [], **canvas.curve_style(i), markerfacecolor="white", label=_input(result, prefix, layer))
         for i, prefix in enumerate(probed)
     ]
-    return [*handles, canvas.Patch(color=canvas.INK, alpha=0.15, linewidth=0, label="bands: 95 % intervals")]
-
-
-def _error_band(axes: canvas.Axes, rows: Sequence[Row], key: str, i: int) -> None:
-    known = [row for row in rows if row[key] is not None and row[f"{key}_se"] is not None]
-    low, high = ([row[key] + side * 1.96 * row[f"{key}_se"] for row in known] for side in (-1, 1))
-    axes.fill_between([row.sigma for row in known], low, high, color=canvas.PALETTE[i], alpha=0.16, linewidth=0)
+    return [*handles, canvas.bands_handle(), canvas.filled_handle("filled: highest")]
 
 
 def _distances_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
@@ -229,14 +222,14 @@ def _distances_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
 
 def _inputs_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
     probed = _probed(rows)
-    handles = _input_handles(result, probed)
-    figure = canvas.Figure(figsize=(canvas.WIDTH, 4.0 + canvas.legend_height(handles)))
+    handles = _input_handles(result, probed, rows[0].layer)
+    figure = canvas.figure(4.0, handles)
     axes = figure.add_subplot()
     for i, prefix in enumerate(probed):
         key = f"{prefix}accuracy"
         _curve(axes, rows, key, i, max(rows, key=lambda row: float(row[key])))
     axes.set_ylabel("accuracy of the linear probe")
-    _log_sigma(axes, rows)
+    canvas.level_axis(axes, [row.sigma for row in rows], SIGMA)
     axes.set_title(_name(result, rows[0].layer))
     canvas.legend(figure, handles)
     return figure
@@ -250,7 +243,7 @@ def _labels_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
         canvas.Line2D([], [], color=canvas.PALETTE[i], marker=canvas.MARKERS[i], markerfacecolor="white", label=name)
         for i, name in enumerate(shares.values())
     ]
-    handles.append(canvas.Patch(color=canvas.INK, alpha=0.15, linewidth=0, label="bands: 95 % intervals"))
+    handles.append(canvas.bands_handle())
     if ensembles:
         size = result.protocol["probe"]["ensemble"]
         handles.append(
@@ -258,7 +251,7 @@ def _labels_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
                 [], [], color=canvas.INK, linestyle=canvas.DASHES[1], label=f"soft vote of {size} neighbouring levels"
             )
         )
-    figure = canvas.Figure(figsize=(canvas.WIDTH, 4.0 + canvas.legend_height(handles)))
+    figure = canvas.figure(4.0, handles)
     axes = figure.add_subplot()
     for i, key in enumerate(shares):
         plain = {"color": canvas.PALETTE[i], "marker": canvas.MARKERS[i], "markerfacecolor": "white"}
@@ -275,7 +268,7 @@ def _labels_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
                 zorder=2.5,
             )
     axes.set_ylabel("accuracy on clean test labels")
-    _log_sigma(axes, rows)
+    canvas.level_axis(axes, [row.sigma for row in rows], SIGMA)
     axes.set_title(_name(result, rows[0].layer))
     canvas.legend(figure, handles)
     return figure
@@ -291,7 +284,7 @@ def _tradeoff_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
         found.setdefault(record["encoder"], []).append(record)
     shown = list(found.items())[: len(canvas.PALETTE) - 1]
     handles: list[Any] = []
-    figure = canvas.Figure(figsize=(canvas.WIDTH, 5.6))
+    figure = canvas.figure(5.6 + 0.6)
     above, below = figure.subplots(2, 1, sharex=True)
     for i, (encoder, records) in enumerate(shown, start=1):
         most = max(record["fd"] for record in records)
@@ -306,13 +299,14 @@ def _tradeoff_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
     key = "posterior_accuracy"
     _curve(below, rows, key, 0, max(rows, key=lambda row: float(row[key])))
     handles.append(canvas.Line2D([], [], **canvas.curve_style(0), markerfacecolor="white", label="linear probe"))
-    handles.append(canvas.Patch(color=canvas.INK, alpha=0.15, linewidth=0, label="bands: 95 % intervals"))
+    handles.append(canvas.bands_handle())
+    handles.append(canvas.filled_handle("filled: best accuracy"))
     above.set_ylabel("part of the greatest")
-    above.set_title("Fréchet distance of the denoised images from the images", loc="left", fontsize=8.5)
+    canvas.small_title(above, "Fréchet distance of the denoised images from the images")
     below.set_ylabel("accuracy")
-    below.set_title("linear probe of the denoised images", loc="left", fontsize=8.5)
-    _log_sigma(below, rows)
-    figure.suptitle(_name(result, f"{result.protocol['input']} input"), fontsize=10)
+    canvas.small_title(below, "linear probe of the denoised images")
+    canvas.level_axis(below, [row.sigma for row in rows], SIGMA)
+    figure.suptitle(_name(result, f"{result.protocol['input']} input"))
     canvas.legend(figure, handles)
     return figure
 
@@ -324,23 +318,15 @@ def _probed(rows: Sequence[Row]) -> list[str]:
     return [prefix for prefix in PREFIXES if f"{prefix}accuracy" in rows[0]]
 
 
-def _input(result: Result, prefix: str) -> str:
+def _input(result: Result, prefix: str, layer: str) -> str:
     """What the features with this prefix are of."""
     if prefix.startswith("posterior_"):
         return "posterior mean" if prefix == "posterior_" else "absolute values of the posterior mean"
-    return f"features, {'clean' if prefix else result.protocol['input']} input"
+    return canvas.literal(f"{layer}, {'clean' if prefix else result.protocol['input']} input")
 
 
 def _sigma(row: Row) -> float:
     return row.sigma
-
-
-def _log_sigma(axes: canvas.Axes, rows: Sequence[Row]) -> None:
-    levels = [row.sigma for row in rows]
-    axes.set_xscale("log")
-    axes.set_xlim(min(levels) / 1.25, max(levels) * 1.25)
-    canvas.plain_numbers(axes.xaxis, max(levels) / min(levels))
-    axes.set_xlabel(SIGMA)
 
 
 def _name(result: Result, part: str) -> str:

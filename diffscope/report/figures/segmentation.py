@@ -39,9 +39,8 @@ def figures(result: Result) -> dict[str, canvas.Figure]:
 
 
 def _levels_figure(result: Result) -> canvas.Figure:
-    handles = [*_input_handles(result), canvas.Patch(color=canvas.INK, alpha=0.15, linewidth=0, label="95 % intervals")]
-    handles.append(canvas.Line2D([], [], color=canvas.INK, marker="o", linestyle="none", markersize=7, label="best"))
-    figure = canvas.Figure(figsize=(canvas.WIDTH, 4.0 + canvas.legend_height(handles)))
+    handles = [*_input_handles(result), canvas.bands_handle(), canvas.filled_handle("filled: best")]
+    figure = canvas.figure(4.0, handles)
     axes = figure.add_subplot()
     rows = sorted(result.rows, key=_sigma)
     for i, of in enumerate(result.segmentation):
@@ -50,10 +49,7 @@ def _levels_figure(result: Result) -> canvas.Figure:
         canvas.band(axes, rows, _sigma, key, color=canvas.PALETTE[i], alpha=0.16)
         axes.plot([of.sigma], [of.miou], **{**canvas.curve_style(i), "markersize": 7}, zorder=5, clip_on=False)
     levels = [row.sigma for row in rows]
-    axes.set_xscale("log")
-    axes.set_xlim(min(levels) / 1.25, max(levels) * 1.25)
-    canvas.plain_numbers(axes.xaxis, max(levels) / min(levels))
-    axes.set_xlabel("noise level σ (noise-to-signal ratio)")
+    canvas.level_axis(axes, levels, "noise level σ (noise-to-signal ratio)")
     axes.set_ylabel("mIoU of test images")
     axes.set_title(_title(result))
     canvas.legend(figure, handles)
@@ -79,7 +75,7 @@ def _classes_figure(result: Result) -> canvas.Figure:
         canvas.Line2D([], [], **_point(i), label=f"{of.input} input, σ = {number(of.sigma)}")
         for i, of in enumerate(result.segmentation)
     ]
-    figure = canvas.Figure(figsize=(canvas.WIDTH, 1.4 + 0.24 * len(classes) + canvas.legend_height(handles)))
+    figure = canvas.figure(1.4 + 0.24 * len(classes), handles)
     axes = figure.add_subplot()
     for i, of in enumerate(result.segmentation):
         row, key = best_row(of, result), prefix(of, result)
@@ -114,8 +110,9 @@ def _masks_figure(result: Result, pictures: Mapping[str, Any]) -> canvas.Figure:
     shown = sorted({int(k) for line in masks for mask in line for k in np.unique(mask)})
     handles = _class_handles(result, shown)
     across = len(pictures["images"])
-    height = 1.35 * len(lines) + 0.5 + canvas.legend_height(handles)
-    figure = canvas.Figure(figsize=(max(4.6, 1.1 + 1.3 * across), height))
+    wide = canvas.width(max(4.6, 1.1 + 1.3 * across))
+    inch = min(1.35, (wide - 0.8) / across)
+    figure = canvas.Figure(figsize=(wide, inch * len(lines) + 0.5 + canvas.legend_height(handles)))
     panels = figure.subplots(len(lines), across, squeeze=False)
     for column in range(across):
         panels[0, column].imshow(pictures["images"][column], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
@@ -128,8 +125,8 @@ def _masks_figure(result: Result, pictures: Mapping[str, Any]) -> canvas.Figure:
         for side in ("top", "right"):
             axes.spines[side].set_visible(True)
     for line, name in enumerate(lines):
-        panels[line, 0].set_ylabel(name, fontsize=8.5)
-    figure.suptitle(_title(result), fontsize=10)
+        panels[line, 0].set_ylabel(name, fontsize="small")
+    figure.suptitle(_title(result))
     canvas.legend(figure, handles)
     return figure
 
@@ -164,7 +161,7 @@ def colour(k: int) -> str:
     if k in (0, VOID):
         return VOID_COLOUR if k else "#D9D9D9"
     if k <= len(canvas.PALETTE):
-        return canvas.PALETTE[k - 1]
+        return str(canvas.PALETTE[k - 1])
     # Steps of the golden ratio never come near a hue that was just taken.
     hue = (0.11 + (k - len(canvas.PALETTE)) * 0.618034) % 1
     light = (0.42, 0.68, 0.55)[k % 3]

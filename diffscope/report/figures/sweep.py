@@ -36,9 +36,12 @@ def figures(result: Result) -> dict[str, canvas.Figure]:
 
 def _icr_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure:
     shown, window = _shown(groups), _window_of_best(result)
-    handles = [] if len(shown) == 1 else canvas.curve_handles(shown, len(groups) - len(shown), "layers")
-    handles += [] if window is None else _window_handles(window, len(shown) == 1)
-    figure = canvas.Figure(figsize=(canvas.WIDTH, 4.0 + canvas.legend_height(handles)))
+    names = [f"ICR of {shown[0]}"] if len(groups) == 1 else shown
+    handles = [*canvas.curve_handles(names, len(groups) - len(shown), "layers"), canvas.bands_handle()]
+    handles.append(canvas.filled_handle("filled: lowest measured"))
+    handles += [] if window is None else _window_handles(window, len(groups) == 1)
+    handles = [] if lowest(result.rows) is None else handles
+    figure = canvas.figure(4.0, handles)
     axes = figure.add_subplot()
     for layer in [layer for layer in groups if layer not in shown]:
         canvas.line(axes, groups[layer], _sigma, "icr", color=canvas.OTHERS, linewidth=0.8, zorder=1.5)
@@ -48,12 +51,12 @@ def _icr_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure:
         )
     if window is not None:
         _mark_window(axes, window)
-    _log_sigma(axes, result.rows, SIGMA)
+    canvas.level_axis(axes, [row.sigma for row in result.rows], SIGMA)
     axes.set_ylabel(canvas.ICR)
     if lowest(result.rows) is None:
         canvas.say_no_icr(axes)
     top = _time_axis(axes, groups[shown[0]])
-    (top or axes).set_title(_name(result, shown if len(groups) == 1 else []))
+    (top or axes).set_title(_name(result))
     canvas.legend(figure, handles)
     return figure
 
@@ -89,11 +92,10 @@ def _mark_window(axes: canvas.Axes, window: WindowRow) -> None:
 
 
 def _window_handles(window: WindowRow, one_layer: bool) -> list[Any]:
-    level = (
-        f"lowest at σ = {number(window.sigma)}"
-        if window.sigma_error is None
-        else f"recommended σ = {number(window.sigma)}"
-    )
+    if window.sigma_error is None:
+        level = f"lowest at σ = {number(window.sigma)}"
+    else:
+        level = f"recommended σ = {number(window.sigma)}"
     of = "" if one_layer else f" ({window.layer})"
     rule = canvas.Line2D([], [], **canvas.RULE, label=canvas.literal(f"{level}{of}"))
     if window.low is None or window.high is None or window.low >= window.high:
@@ -111,13 +113,13 @@ def _time_axis(axes: canvas.Axes, rows: Sequence[Row]) -> canvas.Axes | None:
     one_way = all(step > 0 for step in steps) or all(step < 0 for step in steps)
     if len(rows) < 3 or not one_way or all(abs(row.t - row.sigma) <= 1e-6 * row.sigma for row in rows):
         return None
-    ticks = rows[:: -(-len(rows) // 7)]  # seven labels have room
+    ticks = rows[:: -(-len(rows) // (4 if canvas.is_narrow() else 7))]  # so many labels have room
     top = axes.twiny()
     top.set_xscale("log")
     top.set_xlim(axes.get_xlim())
     top.set_xticks([row.sigma for row in ticks], [number(row.t).replace("-", "−") for row in ticks])
     top.xaxis.set_minor_locator(canvas.NullLocator())
-    top.set_xlabel("t (the model's own noise variable)", fontsize=9)
+    top.set_xlabel("t (the model's own noise variable)", fontsize="small")
     top.tick_params(axis="x", pad=2)
     top.grid(False)
     top.spines["top"].set_visible(True)
@@ -130,8 +132,9 @@ def _time_axis(axes: canvas.Axes, rows: Sequence[Row]) -> canvas.Axes | None:
 def _traces_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure:
     shown = _shown(groups)
     few = "" if len(groups) == len(shown) else f" ({len(shown)} of {len(groups)} layers)"
-    name = _name(result, shown if len(groups) == 1 else []) + few
-    return traces_figure(groups, shown, _sigma, lambda axes: _log_sigma(axes, result.rows, "noise level σ"), name)
+    name = _name(result) + few
+    levels = [row.sigma for row in result.rows]
+    return traces_figure(groups, shown, _sigma, lambda axes: canvas.level_axis(axes, levels, "noise level σ"), name)
 
 
 # --- layers side by side
@@ -139,30 +142,42 @@ def _traces_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figur
 
 def _layers_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure:
     """Lowest ICR of every layer with its interval, in the order of the network from top to bottom."""
-    figure = canvas.Figure(figsize=(canvas.WIDTH, max(2.0, 1.3 + 0.19 * len(groups))))
-    axes = figure.add_subplot()
     first = lowest(row for row in result.rows if row.is_ranked)
+    levels = {row.sigma for row in result.rows}
+    named = "ICR of a layer" if len(levels) == 1 else "lowest ICR of a layer"
+    handles = [canvas.Line2D([], [], **_dot_style(False), label=f"{named} (line: 95 % interval)")]
+    if first is not None and len(groups) > 1:
+        handles.append(canvas.Line2D([], [], **_dot_style(True), label=canvas.literal(f"lowest: {first.layer}")))
+    figure = canvas.figure(max(2.0, 1.3 + 0.19 * len(groups)), handles)
+    axes = figure.add_subplot()
     for y, rows in enumerate(groups.values()):
         row = lowest(rows)
         if row is None:
-            axes.text(0.02, y, "no ICR", transform=axes.get_yaxis_transform(), fontsize=9, color="#606060", va="center")
+            axes.text(
+                0.02, y, "no ICR", transform=axes.get_yaxis_transform(), fontsize="small", color="#606060", va="center"
+            )
         else:
             _dot(axes, row, y, is_first=row is first and len(groups) > 1)
     axes.set_yticks(range(len(groups)), [canvas.literal(layer) for layer in groups])
     axes.set_ylim(len(groups) - 0.4, -0.6)
     axes.margins(x=0.05 if len(groups) > 1 else 1.0)
-    levels = {row.sigma for row in result.rows}
     axes.set_xlabel(
         f"{canvas.ICR}, at σ = {number(levels.pop())}" if len(levels) == 1 else f"{canvas.ICR}, lowest over σ"
     )
-    axes.set_title(_name(result, [] if first is None or len(groups) == 1 else [f"lowest at {first.layer}"]))
+    axes.set_title(_name(result))
+    canvas.legend(figure, handles)
     return figure
 
 
 def _dot(axes: canvas.Axes, row: Row, y: int, is_first: bool) -> None:
+    look = _dot_style(is_first)
+    axes.plot([canvas.gap(row.get(key)) for key in ("icr_low", "icr_high")], [y, y], color=look["color"])
+    axes.plot([row["icr"]], [y], **look)
+
+
+def _dot_style(is_first: bool) -> dict[str, Any]:
     color, marker = (canvas.PALETTE[1], "D") if is_first else (canvas.PALETTE[0], "o")
-    axes.plot([canvas.gap(row.get(key)) for key in ("icr_low", "icr_high")], [y, y], color=color)
-    axes.plot([row["icr"]], [y], color=color, marker=marker, markersize=6)
+    return {"color": color, "marker": marker, "markersize": 6, "linestyle": "none"}
 
 
 # --- what these pictures share
@@ -177,14 +192,6 @@ def _sigma(row: Row) -> float:
     return row.sigma
 
 
-def _log_sigma(axes: canvas.Axes, rows: Sequence[Row], label: str) -> None:
-    levels = [row.sigma for row in rows]
-    axes.set_xscale("log")
-    axes.set_xlim(min(levels) / 1.25, max(levels) * 1.25)
-    canvas.plain_numbers(axes.xaxis, max(levels) / min(levels))
-    axes.set_xlabel(label)
-
-
-def _name(result: Result, parts: Sequence[str]) -> str:
-    """The checkpoint's file name, and what else the title says."""
-    return canvas.title(Path(str(result.checkpoint.get("path", ""))).name, *parts)
+def _name(result: Result) -> str:
+    """The checkpoint's file name."""
+    return canvas.title(Path(str(result.checkpoint.get("path", ""))).name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from diffscope.results import Row
 
 TRACES = (("trace_s", "trace_xi", "raw features"), ("trace_s_l2", "trace_xi_l2", "L2-normalised features"))
 """Keys of signal and residual, and the title of their picture."""
+BANDED = 3
+"""Curves of each kind whose intervals can still be told apart."""
 
 
 def measured(rows: Sequence[Row]) -> bool:
@@ -33,20 +36,28 @@ def traces_figure(
     rows = [row for group in groups.values() for row in group]
     kinds = [kind for kind in TRACES if any(row.get(kind[0]) is not None for row in rows)]
     handles = [*_handles(shown, markers), *marks]
-    figure = canvas.Figure(
-        figsize=(canvas.WIDTH if len(kinds) == 1 else 1.15 * canvas.WIDTH, 3.4 + canvas.legend_height(handles))
-    )
+    if len(shown) <= BANDED and any(row.get(f"{key}_se") is not None for row in rows for kind in kinds for key in kind):
+        handles.append(canvas.bands_handle())
+    columns = 1 if canvas.is_narrow() else len(kinds)
+    lines = len(kinds) // columns
+    figure = canvas.figure(3.4 * lines, handles, canvas.WIDTH if len(kinds) == 1 else 1.15 * canvas.WIDTH)
     for i, (signal, residual, name) in enumerate(kinds, start=1):
-        axes = figure.add_subplot(1, len(kinds), i)
+        axes = figure.add_subplot(lines, columns, i)
         for j, label in enumerate(shown):
             look = canvas.curve_style(j) if markers else {**canvas.curve_style(j), "marker": None}
             canvas.line(axes, groups[label], across, signal, **{**look, "linestyle": "-"})
             canvas.line(axes, groups[label], across, residual, **{**look, "linestyle": ":"}, markerfacecolor="white")
         dress(axes)
-        _log_if_wide(axes, [row.get(key) for label in shown for row in groups[label] for key in (signal, residual)])
-        axes.set_title(name)
-    figure.axes[0].set_ylabel("trace of the covariance")
-    figure.suptitle(title, fontsize=10)
+        values = [row.get(key) for label in shown for row in groups[label] for key in (signal, residual)]
+        is_log = _log_if_wide(axes, values)
+        floor = 0.8 * min(value for value in values if value is not None and value > 0) if is_log else -math.inf
+        for j, label in enumerate(shown if len(shown) <= BANDED else ()):
+            for key in (signal, residual):
+                canvas.error_band(axes, groups[label], across, key, floor, color=canvas.PALETTE[j], alpha=0.14)
+        axes.set_title(name, fontsize="small")
+    for axes in figure.axes[::columns]:
+        axes.set_ylabel("trace of the covariance")
+    figure.suptitle(title)
     canvas.legend(figure, handles)
     return figure
 
@@ -58,9 +69,10 @@ def _handles(shown: Sequence[str], markers: bool) -> list[Any]:
         "color": canvas.PALETTE[0] if one else canvas.INK,
         "marker": canvas.MARKERS[0] if markers else None,
     }
-    signal = canvas.Line2D([], [], **look, label=r"tr $\Sigma_s$ (shared by views)")
+    of = f"{canvas.literal(shown[0])}: " if one else ""
+    signal = canvas.Line2D([], [], **look, label=rf"{of}tr $\Sigma_s$ (shared by views)")
     residual = canvas.Line2D(
-        [], [], **look, linestyle=":", markerfacecolor="white", label=r"tr $\Sigma_\xi$ (not shared)"
+        [], [], **look, linestyle=":", markerfacecolor="white", label=rf"{of}tr $\Sigma_\xi$ (not shared)"
     )
     curves = (
         []
@@ -79,12 +91,13 @@ def _handles(shown: Sequence[str], markers: bool) -> list[Any]:
     return [signal, residual, *curves]
 
 
-def _log_if_wide(axes: canvas.Axes, values: Sequence[float | None]) -> None:
+def _log_if_wide(axes: canvas.Axes, values: Sequence[float | None]) -> bool:
     """Logarithmic where values span more than a decade; a trace can be estimated below 0, which then is a gap."""
     positive = [value for value in values if value is not None and value > 0]
     if not positive or max(positive) <= 10 * min(positive):
         if all(value is None or value >= 0 for value in values):  # else the margin below the lowest stays
             axes.set_ylim(bottom=0)
-        return
+        return False
     axes.set_yscale("log", nonpositive="mask")
     canvas.plain_numbers(axes.yaxis, max(positive) / min(positive))
+    return True

@@ -13,7 +13,7 @@ from diffscope.report.figures import alarm as pooled
 from diffscope.report.figures import canvas
 from diffscope.report.figures.traces import measured, traces_figure
 from diffscope.report.figures.window_map import window_map
-from diffscope.report.text import best_first, lowest, number, share
+from diffscope.report.text import CORRELATED, best_first, lowest, number, share
 from diffscope.report.words import series, training
 from diffscope.results import OnsetRow, Overlay, OverlayAgainst, Result, Row
 
@@ -52,6 +52,11 @@ class Run:
         return len(self.groups) == 1
 
     @property
+    def has_held_out(self) -> bool:
+        """Whether ICR was measured on held-out images too."""
+        return any(row.get("icr_holdout") is not None for row in self.result.rows)
+
+    @property
     def marked(self) -> list[Row]:
         """Rows of the series that is marked."""
         return self.groups[self.best]
@@ -59,7 +64,7 @@ class Run:
     @property
     def of(self) -> str:
         """What a legend adds to a mark where several series are drawn."""
-        return "" if self.one else f" ({self.best})"
+        return "" if self.one or self.result.alarm else f" ({self.best})"
 
     def style(self, i: int) -> dict[str, Any]:
         """How the i-th curve is drawn."""
@@ -109,10 +114,15 @@ def _icr_figure(run: Run) -> canvas.Figure:
     if alarm:
         handles[1:1] = pooled.handles(alarm)
     rises = pooled.panels(alarm)
-    panels = [3.4, *(1.35 for _ in rises), *([1.35] if has_loss else []), *(1.35 for _ in columns)]
-    figure = canvas.Figure(figsize=(canvas.WIDTH, 0.9 + sum(panels) + canvas.legend_height(handles)))
+    apart = run.has_held_out and not run.one
+    panels = [3.4, *([2.4] if apart else []), *(1.35 for _ in rises), *([1.35] if has_loss else []),
+              *(1.35 for _ in columns)]  # fmt: skip
+    figure = canvas.figure(0.9 + sum(panels), handles)
     first, *below = figure.subplots(len(panels), 1, sharex=True, height_ratios=panels, squeeze=False)[:, 0]
     _icr_panel(first, run)
+    if apart:
+        canvas.small_title(first, "training images")
+        _held_out_panel(below.pop(0), run)
     for limit in rises:
         assert alarm is not None
         pooled.draw_rise(below.pop(0), alarm, limit)
@@ -123,7 +133,7 @@ def _icr_figure(run: Run) -> canvas.Figure:
     for axes in figure.axes:
         _mark_run(axes, run)
     _steps(figure.axes[-1], run, [point[0] for column in columns for point in column.points])
-    figure.suptitle(_title(run), fontsize=10)
+    figure.suptitle(_title(run))
     canvas.legend(figure, handles)
     return figure
 
@@ -137,7 +147,8 @@ def _icr_panel(axes: canvas.Axes, run: Run) -> None:
         canvas.line(axes, rows, series.step, "icr", **run.style(i), markerfacecolor="white", zorder=zorder)
         canvas.band(axes, rows, series.step, "icr", color=canvas.PALETTE[i], alpha=alpha)
         _alone(axes, rows, i)
-        _held_out(axes, run, rows, i, alpha)
+        if run.one:
+            _held_out(axes, rows, held_out_style(run), alpha)
         _lowest_point(axes, rows, i, series.onset_of(run.result, rows[0]))
     if run.result.alarm:
         pooled.draw_cells(axes, run.result, run.marked)
@@ -158,7 +169,6 @@ def _alone(axes: canvas.Axes, rows: Sequence[Row], i: int) -> None:
             axes.plot(steps, [row["icr_low"], row["icr_high"]], color=canvas.PALETTE[i], linewidth=1.2, zorder=2)
 
 
-HELD_OUT: dict[str, Any] = {"linewidth": 0.9, "alpha": 0.75, "markersize": 3}
 TURN: dict[str, Any] = {"color": canvas.INK, "marker": "D", "markersize": 6}
 RING: dict[str, Any] = {
     "marker": "o",
@@ -169,11 +179,22 @@ RING: dict[str, Any] = {
 }
 
 
-def _held_out(axes: canvas.Axes, run: Run, rows: Sequence[Row], i: int, alpha: float) -> None:
-    """Thinner and lighter than what it stands beside; its band only where it is the only one."""
-    canvas.line(axes, rows, series.step, "icr_holdout", **{**run.style(i), **HELD_OUT}, zorder=2.5)
-    if run.one:
-        canvas.band(axes, rows, series.step, "icr_holdout", color=canvas.PALETTE[i], alpha=alpha / 2)
+def held_out_style(run: Run) -> dict[str, Any]:
+    """Of one series, whose training images have the first style."""
+    return {**run.style(1), "linewidth": 1.1, "markersize": 3.5}
+
+
+def _held_out(axes: canvas.Axes, rows: Sequence[Row], look: dict[str, Any], alpha: float) -> None:
+    canvas.line(axes, rows, series.step, "icr_holdout", **look, markerfacecolor="white", zorder=2.5)
+    canvas.band(axes, rows, series.step, "icr_holdout", color=look["color"], alpha=alpha)
+
+
+def _held_out_panel(axes: canvas.Axes, run: Run) -> None:
+    """Of several series, each of which has its colour already."""
+    for i, name in enumerate(run.shown):
+        _held_out(axes, run.groups[name], run.style(i), 0.08)
+    axes.set_ylabel("ICR")
+    canvas.small_title(axes, "held-out images")
 
 
 def _lowest_point(axes: canvas.Axes, rows: Sequence[Row], i: int, onset: OnsetRow | None) -> None:
@@ -198,24 +219,26 @@ def _kept(run: Run) -> Row | None:
 
 def _loss_panel(axes: canvas.Axes, run: Run) -> None:
     """Of the best series' noise level: losses of different levels have little in common."""
-    looks = {"loss": ("training", "-", canvas.INK), "loss_holdout": ("held-out (bands: 95 %)", (0, (4, 2)), "white")}
-    for key, (label, dashes, face) in looks.items():
+    looks = {"loss": ("training", 0), "loss_holdout": ("held-out", 1)}
+    for key, (label, i) in looks.items():
         rows = [row for row in run.marked if row.get(key) is not None]
         if not rows:
             continue
         steps = [series.step(row) for row in rows]
         errors = [1.96 * (row.get(f"{key}_se") or 0.0) for row in rows]
         low, high = ([row[key] + side * e for row, e in zip(rows, errors, strict=True)] for side in (-1, 1))
-        marker = None if run.dense else "o"
-        look: dict[str, Any] = {"marker": marker, "markersize": 3.5, "linewidth": 1.2, "markerfacecolor": face}
-        axes.plot(steps, [row[key] for row in rows], color=canvas.INK, linestyle=dashes, label=label, **look)
-        axes.fill_between(steps, low, high, color=canvas.INK, alpha=0.15, linewidth=0)
+        look = {**run.style(i), "markersize": 3.5, "linewidth": 1.2, "markerfacecolor": "white"}
+        axes.plot(steps, [row[key] for row in rows], label=label, **look)
+        axes.fill_between(steps, low, high, color=canvas.PALETTE[i], alpha=0.15, linewidth=0)
     values = [row[key] for row in run.marked for key in looks if row.get(key) is not None]
     if min(values) > 0 and max(values) > 10 * min(values):
         axes.set_yscale("log", nonpositive="mask")
         canvas.plain_numbers(axes.yaxis, max(values) / min(values))
-    _small_title(axes, f"denoising loss at σ = {number(run.marked[0].sigma)} (MSE a pixel)")
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=2, fontsize=8.5, borderaxespad=0, handlelength=2.4)
+    canvas.small_title(axes, f"denoising loss at σ = {number(run.marked[0].sigma)} (MSE a pixel)")
+    if canvas.is_narrow():  # the title takes the width
+        axes.legend(loc="best", handlelength=2.4)
+    else:
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=2, borderaxespad=0, handlelength=2.4)
 
 
 def _overlay_panel(axes: canvas.Axes, run: Run, column: Overlay) -> None:
@@ -233,7 +256,7 @@ def _overlay_panel(axes: canvas.Axes, run: Run, column: Overlay) -> None:
         turn = f"turns at {series.short(column.turn_step)}"
     known = [a for a in column.against if (a.layer, a.sigma) == (run.marked[0].layer, run.marked[0].sigma)]
     parts = [turn, *(part for against in known for part in _against(against))]
-    _small_title(axes, f"{canvas.shortened(column.column, 20)}: {', '.join(parts)}")
+    canvas.small_title(axes, f"{canvas.shortened(column.column, 20)}: {', '.join(parts)}")
 
 
 def _against(against: OverlayAgainst) -> list[str]:
@@ -242,13 +265,9 @@ def _against(against: OverlayAgainst) -> list[str]:
     if against.lead is not None:
         count = f"{abs(against.lead)} snapshot{'' if abs(against.lead) == 1 else 's'}"
         parts.append("with ICR" if against.lead == 0 else f"{count} {'after' if against.lead > 0 else 'before'} ICR")
-    if against.rank_correlation is not None:
+    if against.rank_correlation is not None and against.n >= CORRELATED:
         parts.append(f"rank correlation {against.rank_correlation:+.2f}".replace("-", "−"))
     return parts
-
-
-def _small_title(axes: canvas.Axes, text: str) -> None:
-    axes.set_title(canvas.literal(text), loc="left", fontsize=8.5, pad=3)
 
 
 # --- traces and companions over steps
@@ -269,22 +288,25 @@ def _traces_figure(run: Run) -> canvas.Figure:
 def _companions_figure(run: Run) -> canvas.Figure:
     """Those that were measured, two side by side."""
     keys = [key for key in COMPANIONS if any(row.get(key) is not None for row in run.result.rows)]
-    names = [] if run.one else canvas.curve_handles(run.shown, len(run.groups) - len(run.shown), "series")
-    handles = [*names, *_rule_handles(run)]
-    lines = -(-len(keys) // 2)
-    figure = canvas.Figure(figsize=(1.15 * canvas.WIDTH, 0.6 + 2.1 * lines + canvas.legend_height(handles)))
+    sure = any(row.get(f"{key}_se") is not None for row in run.result.rows for key in keys)
+    handles = [*_names(run), *([canvas.bands_handle()] if sure else []), *_rule_handles(run)]
+    columns = 1 if canvas.is_narrow() else min(2, len(keys))
+    lines = -(-len(keys) // columns)
+    figure = canvas.figure(0.6 + 2.1 * lines, handles, 1.15 * canvas.WIDTH)
+    alpha = 0.16 if len(run.shown) <= 3 else 0.08
     for i, key in enumerate(keys, start=1):
-        axes = figure.add_subplot(lines, min(2, len(keys)), i)
+        axes = figure.add_subplot(lines, columns, i)
         for name in [name for name in run.groups if name not in run.shown]:
             canvas.line(axes, run.groups[name], series.step, key, color=canvas.OTHERS, linewidth=0.8, zorder=1.5)
         for j, name in enumerate(run.shown):
             canvas.line(axes, run.groups[name], series.step, key, **run.style(j), markerfacecolor="white", zorder=3)
-        axes.set_title(COMPANIONS[key], fontsize=9.5)
+            canvas.error_band(axes, run.groups[name], series.step, key, color=canvas.PALETTE[j], alpha=alpha)
+        axes.set_title(COMPANIONS[key], fontsize="small")
         _mark_run(axes, run)
         _steps(axes, run)
-        if i + 2 <= len(keys):
+        if i + columns <= len(keys):
             axes.set_xlabel("")
-    figure.suptitle(_subject(run), fontsize=10)
+    figure.suptitle(_subject(run))
     canvas.legend(figure, handles)
     return figure
 
@@ -322,23 +344,26 @@ def _rule_handles(run: Run) -> list[Any]:
     return handles
 
 
+def _names(run: Run) -> list[Any]:
+    """Which curve is which series: its layer, and its noise level where that tells series apart."""
+    handles = canvas.curve_handles(run.shown, len(run.groups) - len(run.shown), "series")
+    for handle in handles if run.dense else ():
+        handle.set_marker("None")
+    return handles
+
+
 def _curve_handles(run: Run) -> list[Any]:
-    held_out = any(row.get("icr_holdout") is not None for row in run.result.rows)
     if run.one:
         look = {**run.style(0), "markerfacecolor": "white"}
-        curve = canvas.Line2D([], [], **look, label="ICR, training images" if held_out else "ICR (band: 95 % interval)")
-        thin = canvas.Line2D(
-            [], [], **{**run.style(0), **HELD_OUT}, label="ICR, held-out images (bands: 95 % intervals)"
-        )
-        return [curve, thin] if held_out else [curve]
+        of = ", training images" if run.has_held_out else ""
+        curves = [canvas.Line2D([], [], **look, label=canvas.literal(f"ICR of {run.best}{of}"))]
+        if run.has_held_out:
+            look = {**held_out_style(run), "markerfacecolor": "white"}
+            curves.append(canvas.Line2D([], [], **look, label="ICR, held-out images"))
+        return [*curves, canvas.bands_handle()]
     names = [f"{name}{_state(series.onset_of(run.result, run.groups[name][0]))}" for name in run.shown]
     curves = canvas.curve_handles(names, len(run.groups) - len(run.shown), "series")
-    curves.append(canvas.Patch(color=canvas.INK, alpha=0.15, linewidth=0, label="bands: 95 % intervals"))
-    return (
-        [*curves, canvas.Line2D([], [], color=canvas.INK, **HELD_OUT, label="thin: held-out images")]
-        if held_out
-        else curves
-    )
+    return [*curves, canvas.bands_handle()]
 
 
 def _state(onset: OnsetRow | None) -> str:
@@ -354,6 +379,7 @@ def _mark_handles(run: Run) -> list[Any]:
     if minimum is not None:
         look: dict[str, Any] = {"color": canvas.PALETTE[0] if run.one else canvas.INK, "marker": "o", "markersize": 7}
         label = f"lowest ICR {share(minimum.icr)} at {series.short(minimum.step)}{run.of}"
+        label = label if run.one else f"filled: {label}"
         handles.append(canvas.Line2D([], [], **look, linestyle="none", label=canvas.literal(label)))
     handles += _rule_handles(run)
     kept = _kept(run)
@@ -386,8 +412,4 @@ def _subject(run: Run) -> str:
 
 def _steps(axes: canvas.Axes, run: Run, others: Sequence[int] = ()) -> None:
     steps = [*(series.step(row) for row in run.result.rows), *others]
-    margin = 0.03 * (max(steps) - min(steps)) or max(1.0, 0.5 * max(steps))
-    axes.set_xlim(min(steps) - margin, max(steps) + margin)
-    axes.xaxis.set_major_locator(canvas.MaxNLocator(nbins=6, integer=True))
-    axes.xaxis.set_major_formatter(canvas.FuncFormatter(lambda value, _: series.short(value)))
-    axes.set_xlabel(series.steps_count(run.result))
+    canvas.step_axis(axes, steps, series.steps_count(run.result))

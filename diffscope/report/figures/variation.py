@@ -23,8 +23,6 @@ ESTIMATES = {
     "icr_raw": "ICR raw (plug-in)",
 }
 
-BANDS = canvas.Patch(color=canvas.INK, alpha=0.15, linewidth=0, label="bands: 95 % intervals; filled: lowest")
-
 
 def figures(result: Result) -> dict[str, canvas.Figure]:
     """icr; of a sweep over numbers of images also images, ICR over their number at each layer's best level."""
@@ -66,9 +64,9 @@ def _levels_figure(result: Result, layers: dict[str, list[Row]]) -> canvas.Figur
             best = lowest(of_name)
             if best is not None:
                 axes.plot([best.sigma], [best["icr"]], **canvas.curve_style(i), zorder=5, markersize=7)
-        _log_axis(axes, [row.sigma for row in rows], "noise level σ (noise-to-signal ratio)")
+        canvas.level_axis(axes, [row.sigma for row in rows], "noise level σ (noise-to-signal ratio)")
 
-    return _panels(result, layers, draw, [*handles, BANDS], 3.9)
+    return _panels(result, layers, draw, [*handles, canvas.bands_handle(), canvas.filled_handle("filled: lowest")], 3.9)
 
 
 def _named(result: Result, layers: dict[str, list[Row]], name: str) -> str:
@@ -91,8 +89,9 @@ def _window(windows: Sequence[WindowRow]) -> str:
 def _chain_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure:
     names = members(result)
     shown = list(groups) if len(groups) <= canvas.DISTINCT else best_first(groups)[: canvas.BEST]
-    handles = [] if len(groups) == 1 else canvas.curve_handles(shown, len(groups) - len(shown), "series")
-    figure = canvas.Figure(figsize=(canvas.WIDTH, 3.4 + canvas.legend_height(handles)))
+    handles = canvas.curve_handles(shown, len(groups) - len(shown), "series", face=None)
+    handles.append(canvas.Line2D([], [], color=canvas.INK, linewidth=1.6, label="bars: 95 % intervals"))
+    figure = canvas.figure(3.4, handles)
     axes = figure.add_subplot()
     for name in [name for name in groups if name not in shown]:
         axes.plot(
@@ -111,11 +110,11 @@ def _chain_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure
     axes.set_xticks(range(len(names)), list(map(short, names)))
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.margins(y=0.12)
-    axes.set_xlabel("augmentation (each adds to the one before; bars: 95 % intervals)")
+    axes.set_xlabel("augmentation (each adds to the one before)")
     axes.set_ylabel(canvas.ICR)
     if lowest(result.rows) is None:
         canvas.say_no_icr(axes)
-    axes.set_title(_name(result, next(iter(groups)) if len(groups) == 1 else ""))
+    axes.set_title(_name(result, ""))
     canvas.legend(figure, handles)
     return figure
 
@@ -182,11 +181,10 @@ def _panels(
 ) -> canvas.Figure:
     """One panel a group, two side by side; of more than four the best."""
     shown = list(groups) if len(groups) <= PANELS else best_first(groups)[:PANELS]
-    lines, columns = -(-len(shown) // 2), min(2, len(shown))
+    columns = 1 if canvas.is_narrow() else min(2, len(shown))
+    lines = -(-len(shown) // columns)
     inches = height if lines == 1 else 2.7 * lines + 0.4
-    figure = canvas.Figure(
-        figsize=(canvas.WIDTH if columns == 1 else 1.15 * canvas.WIDTH, inches + canvas.legend_height(handles))
-    )
+    figure = canvas.figure(inches, handles, canvas.WIDTH if columns == 1 else 1.15 * canvas.WIDTH)
     for i, name in enumerate(shown, start=1):
         axes = figure.add_subplot(lines, columns, i)
         draw(axes, groups[name])
@@ -197,18 +195,11 @@ def _panels(
         if i + columns <= len(shown):
             axes.set_xlabel("")
         if len(shown) > 1:
-            axes.set_title(canvas.literal(name), fontsize=9.5)
+            axes.set_title(canvas.literal(name), fontsize="small")
     few = "" if len(shown) == len(groups) else f"the {len(shown)} of lowest ICR, of {len(groups)}"
-    figure.suptitle(_name(result, shown[0] if len(groups) == 1 else few), fontsize=10)
+    figure.suptitle(_name(result, shown[0] if len(groups) == 1 else few))
     canvas.legend(figure, handles)
     return figure
-
-
-def _log_axis(axes: canvas.Axes, values: Sequence[float], label: str) -> None:
-    axes.set_xscale("log")
-    axes.set_xlim(min(values) / 1.25, max(values) * 1.25)
-    canvas.plain_numbers(axes.xaxis, max(values) / min(values))
-    axes.set_xlabel(label)
 
 
 def _sigma(row: Row) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,42 +16,45 @@ from diffscope.results import Result, Row, WindowRow
 def window_map(result: Result) -> canvas.Figure:
     """A map for each layer; the recommended level of every snapshot that has a window, and how far that reaches."""
     layers = moving_window.swept_layers(result)
-    handles = [
-        canvas.Line2D([], [], color="white", marker="o", markeredgecolor=canvas.INK, label="recommended σ"),
-        canvas.Line2D([], [], color="white", linewidth=0.9, linestyle=(0, (4, 2)), label="ends of the window"),
-        canvas.Line2D([], [], color=canvas.PALETTE[1], marker="x", linestyle="none", label="lowest ICR, no window"),
-    ]
-    for handle in handles[:2]:
-        handle.set_path_effects(canvas.outlined())
-    figure = canvas.Figure(figsize=(canvas.WIDTH, 3.3 * len(layers) + canvas.legend_height(handles)))
+    handles: list[Any] = []
+    if any(window.shape == "u" for window in result.window):
+        handles.append(canvas.Line2D([], [], **_recommended(), label="recommended σ"))
+        handles.append(canvas.Line2D([], [], **_ends(), label="ends of the window"))
+    if any(window.shape != "u" and window.sigma is not None for window in result.window):
+        handles.append(canvas.Line2D([], [], **_lost(), label="lowest ICR, no window"))
+    if any(row.get("icr") is None for row in result.rows):
+        handles.append(canvas.Patch(facecolor="white", edgecolor=canvas.OTHERS, label="no ICR"))
+    figure = canvas.figure(3.3 * len(layers), handles)
     for place, layer in enumerate(layers, start=1):
         axes = figure.add_subplot(len(layers), 1, place)
-        _map(figure, axes, [row for row in result.rows if row.layer == layer])
+        _map(figure, axes, result, [row for row in result.rows if row.layer == layer])
         _trace(axes, [window for window in result.window if window.layer == layer])
-        axes.set_title(canvas.literal(layer), fontsize=9.5)
+        axes.set_title(canvas.literal(layer), fontsize="small")
         axes.set_ylabel("noise level σ")
-        if place == len(layers):
-            axes.set_xlabel(series.steps_count(result))
-    figure.suptitle(canvas.title(series.run_name(result)), fontsize=10)
+        if place < len(layers):
+            axes.set_xlabel("")
+    figure.suptitle(canvas.title(series.run_name(result)))
     canvas.legend(figure, handles)
     return figure
 
 
-def _map(figure: canvas.Figure, axes: canvas.Axes, rows: Sequence[Row]) -> None:
+def _map(figure: canvas.Figure, axes: canvas.Axes, result: Result, rows: Sequence[Row]) -> None:
     steps = sorted({series.step(row) for row in rows})
     levels = sorted({row.sigma for row in rows})
     values = np.full((len(levels), len(steps)), np.nan)
     for row in rows:
         values[levels.index(row.sigma), steps.index(series.step(row))] = canvas.gap(row.get("icr"))
-    x, y = _edges(np.array(steps, float)), np.exp(_edges(np.log(levels)))
+    is_log = canvas.drawing().step_scale == "log" and steps[0] > 0
+    x = np.exp(_borders(np.log(steps))) if is_log else _borders(np.array(steps, float))
+    y = np.exp(_borders(np.log(levels)))
     drawn = axes.pcolormesh(x, y, np.clip(values, None, 1.0), cmap="viridis", rasterized=True)
     axes.set_yscale("log")
     axes.grid(False)
     canvas.plain_numbers(axes.yaxis, levels[-1] / levels[0])
-    axes.xaxis.set_major_locator(canvas.MaxNLocator(nbins=6, integer=True))
-    axes.xaxis.set_major_formatter(canvas.FuncFormatter(lambda value, _: series.short(value)))
+    canvas.step_axis(axes, steps, series.steps_count(result))
+    axes.set_xlim(x[0], x[-1])
     bar = figure.colorbar(drawn, ax=axes, pad=0.02)
-    bar.set_label("ICR", fontsize=9)
+    bar.set_label("ICR (1: also what is above)" if np.nanmax(values) > 1 else "ICR", fontsize="small")
     bar.ax.yaxis.set_major_formatter(canvas.FuncFormatter(lambda value, _: number(value)))
 
 
@@ -61,19 +65,30 @@ def _trace(axes: canvas.Axes, windows: Sequence[WindowRow]) -> None:
     def line(values: Sequence[float | None]) -> list[float]:
         return [canvas.gap(value) if has else np.nan for value, has in zip(values, found, strict=True)]
 
-    effects = canvas.outlined()
-    axes.plot(steps, line([window.sigma for window in windows]), color="white", marker="o", markersize=4,
-              markeredgecolor=canvas.INK, markeredgewidth=0.6, linewidth=1.6, path_effects=effects)  # fmt: skip
+    axes.plot(steps, line([window.sigma for window in windows]), **_recommended())
     for end in ("low", "high"):
-        axes.plot(steps, line([getattr(window, end) for window in windows]), color="white", linewidth=0.9,
-                  linestyle=(0, (4, 2)), path_effects=effects)  # fmt: skip
+        axes.plot(steps, line([getattr(window, end) for window in windows]), **_ends())
     lost = [(step, window.sigma) for step, window, has in zip(steps, windows, found, strict=True) if not has]
     known = [(step, sigma) for step, sigma in lost if sigma is not None]
-    axes.plot([step for step, _ in known], [sigma for _, sigma in known], color=canvas.PALETTE[1], marker="x",
-              linestyle="none", markersize=5)  # fmt: skip
+    axes.plot([step for step, _ in known], [sigma for _, sigma in known], **_lost())
 
 
-def _edges(centres: np.ndarray) -> np.ndarray:
+def _recommended() -> dict[str, Any]:
+    return {
+        "color": "white", "marker": "o", "markersize": 4, "markeredgecolor": canvas.INK, "markeredgewidth": 0.6,
+        "linewidth": 1.6, "path_effects": canvas.outlined(),
+    }  # fmt: skip
+
+
+def _ends() -> dict[str, Any]:
+    return {"color": "white", "linewidth": 0.9, "linestyle": (0, (4, 2)), "path_effects": canvas.outlined()}
+
+
+def _lost() -> dict[str, Any]:
+    return {"color": canvas.PALETTE[1], "marker": "x", "linestyle": "none", "markersize": 5}
+
+
+def _borders(centres: np.ndarray) -> np.ndarray:
     """Of cells around these centres."""
     if len(centres) == 1:
         return np.array([centres[0] - 0.5, centres[0] + 0.5])

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from diffscope import registry
 from diffscope.errors import DataError
+from diffscope.options.drawing import Drawing
 from diffscope.report import files, html, layout, markdown
 from diffscope.report.parts import Part
 from diffscope.report.terminal import Console
@@ -106,21 +107,30 @@ class View(ABC, Generic[S]):
         """A table, the verdict and the first picture, for a notebook."""
         return html.page(self.brief(shown), self.parts(shown), next(iter(self._drawn(shown).values()), None))
 
-    def figure(self, shown: S) -> Figure:
-        """The first picture."""
-        for figure in self._drawn(shown).values():
+    def figure(self, shown: S, **drawing: Any) -> Figure:
+        """The first picture, drawn as options of `Drawing` say."""
+        for figure in self._drawn(shown, Drawing(**drawing)).values():
             return figure
         raise DataError(f"a result of {shown.command} that has no picture: draw one from to_frame()")
 
-    def save(self, shown: S, folder: Path, figures: bool = True) -> list[Path]:
-        """Writes `result.json`, `result.csv` and the pictures; returns the paths."""
-        return files.write(shown, self.records(shown), self._drawn(shown) if figures else {}, folder)
+    def save(self, shown: S, folder: Path, figures: bool = True, **drawing: Any) -> list[Path]:
+        """Writes `result.json`, `result.csv` and the pictures, drawn as options of `Drawing` say; returns the paths."""
+        drawn = self._drawn(shown, Drawing(**drawing)) if figures else {}
+        return files.write(shown, self.records(shown), drawn, folder)
 
-    def _drawn(self, shown: S) -> dict[str, Figure]:
+    def _drawn(self, shown: S, drawing: Drawing | None = None) -> dict[str, Figure]:
         from diffscope.report.figures import canvas
 
-        with canvas.look():
+        with canvas.look(drawing):
             return self.figures(shown)
+
+
+def require_style(drawing: Drawing) -> None:
+    """Reads the style file, if there is one, so that a wrong one costs no measurement; UsageError."""
+    if drawing.style is not None:
+        from diffscope.report.figures import style
+
+        style.read(drawing.style)
 
 
 def view_of(shown: Shown) -> View[Any]:

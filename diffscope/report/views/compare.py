@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffscope.report.parts import MOST, Columns, Part, Text, rest, table
 from diffscope.report.text import NULL, number, p_value, percent, share
 from diffscope.report.views.base import View
+from diffscope.report.words import together
 from diffscope.results import Record
+
+if TYPE_CHECKING:
+    from diffscope.report.figures.canvas import Figure
 
 COLUMNS: Columns = {
     "layer": lambda row: str(row["layer"]),
@@ -29,6 +33,10 @@ class _View(View[Record]):
     number = "change"
 
     def parts(self, shown: Record, pictured: bool = False) -> Iterator[Part]:
+        if "curves" in shown:
+            yield table(together.columns(shown), shown["curves"], left=["result", "layer", "verdict"], once=["result"])
+            yield Text([f"{line}." for line in (together.unlike(shown).capitalize(), self.verdict(shown)) if line])
+            return
         rows = _most_certain(shown["rows"])
         less = rest(len(rows), len(shown["rows"]), "rows, those of smallest p")
         left = ["layer", "verdict"]
@@ -37,11 +45,22 @@ class _View(View[Record]):
         yield Text([f"{self.verdict(shown)}: {told}."])
 
     def verdict(self, shown: Record) -> str:
+        if "curves" in shown:
+            return together.verdict(shown)
         found = [_direction(row) for row in shown["rows"]]
         counted = f"significantly lower in {found.count('lower')}, higher in {found.count('higher')}"
         return f"Of {len(found)} rows ICR is {counted}"
 
+    def figures(self, shown: Record) -> dict[str, Figure]:
+        if "curves" not in shown:
+            return {}
+        from diffscope.report.figures.together import figure_of
+
+        return {"icr": figure_of(shown)}
+
     def where(self, shown: Record) -> str:
+        if "curves" in shown:
+            return ", ".join(result["name"] for result in shown["results"])
         return f"{shown['old']['path']} against {shown['new']['path']}"
 
     def records(self, shown: Record) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from diffscope.report.text import COLUMNS, by_layer, interval, metric, number, share
+from diffscope.report.text import COLUMNS, CORRELATED, by_layer, interval, metric, number, share
 from diffscope.results import ProbeRow, Result, Row
 
 PREFIXES = {"": "", "clean_": "clean ", "posterior_": "posterior ", "posterior_absolute_": "|posterior| "}
@@ -131,6 +131,8 @@ def distance(steps: int) -> str:
 
 
 def _correlations(row: ProbeRow, levels: int) -> list[str]:
+    if levels < CORRELATED:
+        return []
     told = []
     if row.rank_correlation is not None:
         told.append(f"with ICR {signed(row.rank_correlation)} (−1: they agree)")

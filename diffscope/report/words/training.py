@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePath
 
-from diffscope.report.text import COLUMNS, code, interval, metric, number, percent, share
+from diffscope.report.text import COLUMNS, CORRELATED, code, interval, metric, number, percent, share
 from diffscope.report.words import alarm
 from diffscope.report.words.series import FIRST, LAST, ROWS, file_names, onset_of, place, step
 from diffscope.results import OnsetRow, Overlay, OverlayAgainst, Result, Row
@@ -193,7 +193,7 @@ def overlay_lines(result: Result) -> list[str]:
 
 def correlation(against: OverlayAgainst) -> str:
     """How alike a column and ICR are."""
-    if against.rank_correlation is None:
+    if against.rank_correlation is None or against.n < CORRELATED:
         return f"no rank correlation with ICR ({against.n} snapshots have both)"
     return f"rank correlation with ICR {against.rank_correlation:+.2f} over {against.n} snapshots"
 
