@@ -26,6 +26,7 @@ KINDS = {
     "samples-": "samples",
     "features-": "features",
     "prompts-": "prompt embeddings",
+    "inspect-": "what inspect found",
 }
 """What a folder is, by how its name begins."""
 
