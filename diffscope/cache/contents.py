@@ -27,6 +27,7 @@ KINDS = {
     "features-": "features",
     "prompts-": "prompt embeddings",
     "inspect-": "what inspect found",
+    "walked-": "layers of networks",
 }
 """What a folder is, by how its name begins."""
 

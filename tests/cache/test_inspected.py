@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from commands import EDM, SIT_PIXELS, diffscope
 
-from diffscope.cache import inspected
-from diffscope.cache.inspected import FOLDER, Inspected
+from diffscope.cache import answers, inspected
+from diffscope.cache.inspected import KIND, Inspected
 
 FILES = {
     "pickle.pkl": (EDM,),
@@ -44,7 +44,7 @@ def copied(source: object, folder: Path, name: str) -> Path:
 
 
 def records(cache: Path) -> list[Path]:
-    return sorted((cache / FOLDER).glob("*.json"))
+    return sorted((cache / KIND).glob("*.json"))
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -137,16 +137,16 @@ def test_the_program_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         patch.setattr("diffscope.__version__", "0.0.0")
         seen.append(key(path))
     with monkeypatch.context() as patch:
-        patch.setattr(inspected, "version", lambda name: "9.9" if name == "torch" else "1.0")
+        patch.setattr(answers, "version", lambda name: "9.9" if name == "torch" else "1.0")
         seen.append(key(path))
     with monkeypatch.context() as patch:
-        patch.setattr(inspected, "_sources", lambda folder: iter([("edm.py", 1, 2)]))
+        patch.setattr(answers, "_sources", lambda folder: iter([("edm.py", 1, 2)]))
         seen.append(key(path))
     assert len(set(seen) - {None}) == 4
 
 
 def test_the_code_that_counts_is_all_of_ours() -> None:
-    names = {os.path.basename(path) for path, _, _ in inspected._sources(str(Path(inspected.__file__).parents[1]))}
+    names = {os.path.basename(path) for path, _, _ in answers._sources(str(Path(inspected.__file__).parents[1]))}
     assert {"inspect.py", "machine.py", "edm.py", "song_unet.py", "__init__.py"} <= names
 
 
@@ -236,12 +236,12 @@ def test_of_what_is_no_file_here_nothing_is_kept(path: str) -> None:
 
 
 def test_records_used_longest_ago_make_room(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspected, "MOST_RECORDS", 2)
+    monkeypatch.setattr(answers, "MOST", 2)
     path = copied(EDM, tmp_path, "a.pkl")
     places = [Inspected.of(str(path), {"number": number}) for number in range(3)]
     for age, place in zip((300, 200), places, strict=False):
         place.write({"found": 1})
-        aged(cache / FOLDER / f"{place.key}.json", age)
+        aged(cache / KIND / f"{place.key}.json", age)
     assert places[0].read() == {"found": 1}  # which is used now
     places[2].write({"found": 1})
     assert {record.stem for record in records(cache)} == {places[0].key, places[2].key}
