@@ -24,6 +24,7 @@ def bench(
     normalize: bool = False,
     class_label: str = 'null',
     num_images: int | str | None = None,
+    labels: str | Path | None = None,
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
@@ -74,6 +75,7 @@ def bench(
         normalize: Scale each feature vector to length 1.
         class_label: Class given to the model: null, label (the image's own) or an index.
         num_images: Images, a seeded subset.
+        labels: Classes of the images: a CSV with the columns file and class.
         augment: none, crop, crop+flip, crop+flip+jitter, crop+flip+jitter+rotate or crop+flip+jitter+rotate+center.
         augment_strength: Multiplies all ranges of the augmentation.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
@@ -114,8 +116,8 @@ def bench(
         prompt: Text for a network that is told of one, the same for all images.
         prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
             embeddings.
-        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet,
-            hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+        data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
+            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         out: Write result.json, result.csv and figures there.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
 
@@ -187,6 +189,7 @@ def features(
     normalize: bool = False,
     class_label: str = 'null',
     num_images: int | str | None = None,
+    labels: str | Path | None = None,
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
@@ -226,8 +229,8 @@ def features(
     Args:
         checkpoint: Checkpoint file, folder (diffusers, accelerate, FSDP), hf://OWNER/NAME[@REVISION][/PATH], or
             toy:d=32,side=8.
-        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet,
-            hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+        data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
+            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -237,6 +240,7 @@ def features(
         normalize: Scale each feature vector to length 1.
         class_label: Class given to the model: null, label (the image's own) or an index.
         num_images: Images, a seeded subset.
+        labels: Classes of the images: a CSV with the columns file and class.
         augment: none, crop, crop+flip, crop+flip+jitter, crop+flip+jitter+rotate or crop+flip+jitter+rotate+center.
         augment_strength: Multiplies all ranges of the augmentation.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
@@ -298,6 +302,7 @@ def icr(
     normalize: bool = False,
     class_label: str = 'null',
     num_images: int | Sequence[int] = (),
+    labels: str | Path | None = None,
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
@@ -338,8 +343,8 @@ def icr(
     Args:
         checkpoint: Checkpoint file, folder (diffusers, accelerate, FSDP), hf://OWNER/NAME[@REVISION][/PATH], or
             toy:d=32,side=8.
-        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet,
-            hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+        data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
+            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -349,6 +354,7 @@ def icr(
         class_label: Class given to the model: null, label (the image's own) or an index.
         num_images: Images, a seeded subset; several, as 500,1000,2000: nested subsets, each measured anew, as one
             result.
+        labels: Classes of the images: a CSV with the columns file and class.
         augment: none, crop, crop+flip, crop+flip+jitter, crop+flip+jitter+rotate or crop+flip+jitter+rotate+center;
             all: each of them but none, as one result.
         augment_strength: Multiplies all ranges of the augmentation.
@@ -465,6 +471,7 @@ def kinship(
     normalize: bool = False,
     class_label: str = 'null',
     num_images: int | str | None = None,
+    labels: str | Path | None = None,
     max_pixels: int | None = None,
     strict: bool = False,
     seed: int = 0,
@@ -505,8 +512,8 @@ def kinship(
 
     Args:
         checkpoints: One checkpoint, or several to be compared with each other.
-        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet,
-            hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+        data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
+            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -516,6 +523,7 @@ def kinship(
         normalize: Scale each feature vector to length 1.
         class_label: Class given to the model: null, label (the image's own) or an index.
         num_images: Images, a seeded subset.
+        labels: Classes of the images: a CSV with the columns file and class.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
             1 GB.
         strict: An unreadable image is an error, not a counted skip.
@@ -722,6 +730,7 @@ def neighbors(
     normalize: bool = False,
     class_label: str = 'null',
     num_images: int | str | None = None,
+    labels: str | Path | None = None,
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
@@ -771,8 +780,8 @@ def neighbors(
 
     Args:
         checkpoints: A checkpoint, or several of one run, or their folder.
-        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet,
-            hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+        data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
+            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -781,6 +790,7 @@ def neighbors(
         normalize: Scale each feature vector to length 1.
         class_label: Class given to the model: null, label (the image's own) or an index.
         num_images: Images, a seeded subset.
+        labels: Classes of the images: a CSV with the columns file and class.
         augment: none, crop, crop+flip, crop+flip+jitter, crop+flip+jitter+rotate or crop+flip+jitter+rotate+center.
         augment_strength: Multiplies all ranges of the augmentation.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
@@ -853,6 +863,7 @@ def probe(
     normalize: bool = False,
     class_label: str = 'null',
     num_images: int | str | None = None,
+    labels: str | Path | None = None,
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
@@ -916,8 +927,8 @@ def probe(
     Args:
         checkpoint: Checkpoint file, folder (diffusers, accelerate, FSDP), hf://OWNER/NAME[@REVISION][/PATH], or
             toy:d=32,side=8.
-        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet,
-            hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+        data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
+            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -927,6 +938,7 @@ def probe(
         normalize: Scale each feature vector to length 1.
         class_label: Class given to the model: null, label (the image's own) or an index.
         num_images: Images, a seeded subset.
+        labels: Classes of the images: a CSV with the columns file and class.
         augment: none, crop, crop+flip, crop+flip+jitter, crop+flip+jitter+rotate or crop+flip+jitter+rotate+center.
         augment_strength: Multiplies all ranges of the augmentation.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
@@ -1007,6 +1019,7 @@ def sweep(
     normalize: bool = False,
     class_label: str = 'null',
     num_images: int | Sequence[int] = (),
+    labels: str | Path | None = None,
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
@@ -1048,8 +1061,8 @@ def sweep(
     Args:
         checkpoint: Checkpoint file, folder (diffusers, accelerate, FSDP), hf://OWNER/NAME[@REVISION][/PATH], or
             toy:d=32,side=8.
-        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet,
-            hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+        data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
+            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -1060,6 +1073,7 @@ def sweep(
         class_label: Class given to the model: null, label (the image's own) or an index.
         num_images: Images, a seeded subset; several, as 500,1000,2000: nested subsets, each measured anew, as one
             result.
+        labels: Classes of the images: a CSV with the columns file and class.
         augment: none, crop, crop+flip, crop+flip+jitter, crop+flip+jitter+rotate or crop+flip+jitter+rotate+center;
             all: each of them but none, as one result.
         augment_strength: Multiplies all ranges of the augmentation.
@@ -1126,6 +1140,7 @@ def track(
     normalize: bool = False,
     class_label: str = 'null',
     num_images: int | str | None = None,
+    labels: str | Path | None = None,
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
@@ -1172,8 +1187,8 @@ def track(
 
     Args:
         checkpoints: Snapshots of one run, or their folder.
-        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet,
-            hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+        data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
+            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -1183,6 +1198,7 @@ def track(
         normalize: Scale each feature vector to length 1.
         class_label: Class given to the model: null, label (the image's own) or an index.
         num_images: Images, a seeded subset.
+        labels: Classes of the images: a CSV with the columns file and class.
         augment: none, crop, crop+flip, crop+flip+jitter, crop+flip+jitter+rotate or crop+flip+jitter+rotate+center.
         augment_strength: Multiplies all ranges of the augmentation.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and

@@ -19,8 +19,8 @@ from diffscope.sources.base import Source, Target
 
 
 def accepts(path: str) -> bool:
-    """Says whether `path` is a folder, but of latents."""
-    return os.path.isdir(path) and not _listing.has_shards(path)
+    """Says whether `path` is a folder, but of latents or tar shards."""
+    return os.path.isdir(path) and not _listing.has_tars(path) and not _listing.has_shards(path)
 
 
 def open(path: str) -> Source:

@@ -102,8 +102,8 @@ class Conv2d(nn.Module):
             self.register_parameter("weight", None)
             self.register_parameter("bias", None)
         line = np.asarray(taps, np.float32)  # of torch on the meta device, products import its compiler: seconds
-        kernel = torch.tensor(np.outer(line, line) / line.sum() ** 2)
-        self.register_buffer("resample_filter", kernel[None, None] if resample else None)
+        filtering = torch.tensor(np.outer(line, line) / line.sum() ** 2)
+        self.register_buffer("resample_filter", filtering[None, None] if resample else None)
 
     def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
         """Applies resampling and convolution.
