@@ -24,6 +24,7 @@ def bench(
     normalize: bool = False,
     class_label: str = 'null',
     num_images: int | str | None = None,
+    labels: str | Path | None = None,
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
@@ -74,6 +75,7 @@ def bench(
         normalize: Scale each feature vector to length 1.
         class_label: Class given to the model: null, label (the image's own) or an index.
         num_images: Images, a seeded subset.
+        labels: Classes of the images: a CSV with the columns file and class.
         augment: none, crop, crop+flip, crop+flip+jitter, crop+flip+jitter+rotate or crop+flip+jitter+rotate+center.
         augment_strength: Multiplies all ranges of the augmentation.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
@@ -114,8 +116,8 @@ def bench(
         prompt: Text for a network that is told of one, the same for all images.
         prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
             embeddings.
-        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet,
-            hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+        data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
+            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         out: Write result.json, result.csv and figures there.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
 
@@ -203,6 +205,7 @@ def features(
     normalize: bool = False,
     class_label: str = 'null',
     num_images: int | str | None = None,
+    labels: str | Path | None = None,
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
@@ -242,8 +245,8 @@ def features(
     Args:
         checkpoint: Checkpoint file, folder (diffusers, accelerate, FSDP), hf://OWNER/NAME[@REVISION][/PATH], or
             toy:d=32,side=8.
-        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet,
-            hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+        data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
+            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -253,6 +256,7 @@ def features(
         normalize: Scale each feature vector to length 1.
         class_label: Class given to the model: null, label (the image's own) or an index.
         num_images: Images, a seeded subset.
+        labels: Classes of the images: a CSV with the columns file and class.
         augment: none, crop, crop+flip, crop+flip+jitter, crop+flip+jitter+rotate or crop+flip+jitter+rotate+center.
         augment_strength: Multiplies all ranges of the augmentation.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
@@ -314,6 +318,7 @@ def icr(
     normalize: bool = False,
     class_label: str = 'null',
     num_images: int | Sequence[int] = (),
+    labels: str | Path | None = None,
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
@@ -357,8 +362,8 @@ def icr(
     Args:
         checkpoint: Checkpoint file, folder (diffusers, accelerate, FSDP), hf://OWNER/NAME[@REVISION][/PATH], or
             toy:d=32,side=8.
-        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet,
-            hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+        data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
+            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -368,6 +373,7 @@ def icr(
         class_label: Class given to the model: null, label (the image's own) or an index.
         num_images: Images, a seeded subset; several, as 500,1000,2000: nested subsets, each measured anew, as one
             result.
+        labels: Classes of the images: a CSV with the columns file and class.
         augment: none, crop, crop+flip, crop+flip+jitter, crop+flip+jitter+rotate or crop+flip+jitter+rotate+center;
             all: each of them but none, as one result.
         augment_strength: Multiplies all ranges of the augmentation.
@@ -488,6 +494,7 @@ def kinship(
     normalize: bool = False,
     class_label: str = 'null',
     num_images: int | str | None = None,
+    labels: str | Path | None = None,
     max_pixels: int | None = None,
     strict: bool = False,
     seed: int = 0,
@@ -531,8 +538,8 @@ def kinship(
 
     Args:
         checkpoints: One checkpoint, or several to be compared with each other.
-        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet,
-            hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+        data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
+            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -542,6 +549,7 @@ def kinship(
         normalize: Scale each feature vector to length 1.
         class_label: Class given to the model: null, label (the image's own) or an index.
         num_images: Images, a seeded subset.
+        labels: Classes of the images: a CSV with the columns file and class.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
             1 GB.
         strict: An unreadable image is an error, not a counted skip.
@@ -768,6 +776,7 @@ def neighbors(
     normalize: bool = False,
     class_label: str = 'null',
     num_images: int | str | None = None,
+    labels: str | Path | None = None,
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
@@ -820,8 +829,8 @@ def neighbors(
 
     Args:
         checkpoints: A checkpoint, or several of one run, or their folder.
-        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet,
-            hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+        data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
+            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -830,6 +839,7 @@ def neighbors(
         normalize: Scale each feature vector to length 1.
         class_label: Class given to the model: null, label (the image's own) or an index.
         num_images: Images, a seeded subset.
+        labels: Classes of the images: a CSV with the columns file and class.
         augment: none, crop, crop+flip, crop+flip+jitter, crop+flip+jitter+rotate or crop+flip+jitter+rotate+center.
         augment_strength: Multiplies all ranges of the augmentation.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
@@ -906,6 +916,7 @@ def probe(
     normalize: bool = False,
     class_label: str = 'null',
     num_images: int | str | None = None,
+    labels: str | Path | None = None,
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
@@ -976,8 +987,8 @@ def probe(
     Args:
         checkpoint: Checkpoint file, folder (diffusers, accelerate, FSDP), hf://OWNER/NAME[@REVISION][/PATH], or
             toy:d=32,side=8.
-        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet,
-            hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+        data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
+            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -987,6 +998,7 @@ def probe(
         normalize: Scale each feature vector to length 1.
         class_label: Class given to the model: null, label (the image's own) or an index.
         num_images: Images, a seeded subset.
+        labels: Classes of the images: a CSV with the columns file and class.
         augment: none, crop, crop+flip, crop+flip+jitter, crop+flip+jitter+rotate or crop+flip+jitter+rotate+center.
         augment_strength: Multiplies all ranges of the augmentation.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
@@ -1072,6 +1084,7 @@ def sweep(
     normalize: bool = False,
     class_label: str = 'null',
     num_images: int | Sequence[int] = (),
+    labels: str | Path | None = None,
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
@@ -1116,8 +1129,8 @@ def sweep(
     Args:
         checkpoint: Checkpoint file, folder (diffusers, accelerate, FSDP), hf://OWNER/NAME[@REVISION][/PATH], or
             toy:d=32,side=8.
-        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet,
-            hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+        data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
+            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -1128,6 +1141,7 @@ def sweep(
         class_label: Class given to the model: null, label (the image's own) or an index.
         num_images: Images, a seeded subset; several, as 500,1000,2000: nested subsets, each measured anew, as one
             result.
+        labels: Classes of the images: a CSV with the columns file and class.
         augment: none, crop, crop+flip, crop+flip+jitter, crop+flip+jitter+rotate or crop+flip+jitter+rotate+center;
             all: each of them but none, as one result.
         augment_strength: Multiplies all ranges of the augmentation.
@@ -1198,6 +1212,7 @@ def track(
     normalize: bool = False,
     class_label: str = 'null',
     num_images: int | str | None = None,
+    labels: str | Path | None = None,
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
@@ -1248,8 +1263,8 @@ def track(
 
     Args:
         checkpoints: Snapshots of one run, or their folder.
-        data: Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet,
-            hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+        data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
+            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -1259,6 +1274,7 @@ def track(
         normalize: Scale each feature vector to length 1.
         class_label: Class given to the model: null, label (the image's own) or an index.
         num_images: Images, a seeded subset.
+        labels: Classes of the images: a CSV with the columns file and class.
         augment: none, crop, crop+flip, crop+flip+jitter, crop+flip+jitter+rotate or crop+flip+jitter+rotate+center.
         augment_strength: Multiplies all ranges of the augmentation.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and

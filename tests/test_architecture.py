@@ -290,7 +290,11 @@ def test_typer_is_known_to_the_command_line_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "start", ["results", "registry", "cache", "cache.store", "protocol", "report.levels", "report.views.track"]
+    "start",
+    [
+        *("results", "registry", "cache", "cache.store", "cache.inspected", "protocol"),
+        *("report.levels", "report.views.track"),
+    ],
 )
 def test_no_torch_behind_what_only_reads(start: str) -> None:
     """Through all that they import: a result is shown without waiting for torch."""

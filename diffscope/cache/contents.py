@@ -26,6 +26,8 @@ KINDS = {
     "samples-": "samples",
     "features-": "features",
     "prompts-": "prompt embeddings",
+    "inspect-": "what inspect found",
+    "walked-": "layers of networks",
 }
 """What a folder is, by how its name begins."""
 

@@ -26,12 +26,9 @@ from typing import Any
 import numpy as np
 
 from diffscope import locks
-from diffscope.cache.sizes import bytes_of, in_bytes
+from diffscope.cache.sizes import LIMIT, in_bytes
 
 FILE = "latents.sqlite"
-
-LIMIT = "DIFFSCOPE_CACHE_SIZE"
-DEFAULT_LIMIT = "20GB"
 
 BUSY = 60.0
 """Seconds to wait for other writers; a batch is written in milliseconds."""
@@ -44,12 +41,6 @@ TABLES = (
     "CREATE TABLE IF NOT EXISTS latents"
     " (image BLOB, number INTEGER, view INTEGER, checksum INTEGER, data BLOB, UNIQUE (image, number, view))",
 )
-
-
-def limit() -> int:
-    """Bytes that all sets together may take: $DIFFSCOPE_CACHE_SIZE, 20GB by default; 0 keeps none. UsageError."""
-    text = os.environ.get(LIMIT) or DEFAULT_LIMIT
-    return 0 if text.strip() == "0" else bytes_of(text, LIMIT)
 
 
 def digest(image: np.ndarray) -> bytes:

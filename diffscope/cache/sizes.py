@@ -1,10 +1,24 @@
-"""Sizes as people write and read them: 8GB ↔ 8,000,000,000 bytes. Decimal units."""
+"""Sizes as people write and read them: 8GB ↔ 8,000,000,000 bytes. Decimal units. And that of the cache."""
 
 from __future__ import annotations
 
+import os
 import re
 
 from diffscope.errors import UsageError
+
+LIMIT = "DIFFSCOPE_CACHE_SIZE"
+DEFAULT_LIMIT = "20GB"
+
+
+def limit() -> int:
+    """Bytes that all latents together may take: $DIFFSCOPE_CACHE_SIZE, 20GB by default; 0 keeps none. UsageError."""
+    return 0 if keeps_nothing() else bytes_of(os.environ.get(LIMIT) or DEFAULT_LIMIT, LIMIT)
+
+
+def keeps_nothing() -> bool:
+    """Whether $DIFFSCOPE_CACHE_SIZE is 0: then nothing is kept that can be made again."""
+    return os.environ.get(LIMIT, "").strip() == "0"
 
 
 def bytes_of(text: str, option: str) -> int:

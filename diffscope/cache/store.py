@@ -16,16 +16,17 @@ import tempfile
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from diffscope import locks
 from diffscope.errors import StoreError
 from diffscope.formats import TENSOR_DTYPES
 from diffscope.textfile import read_text
 
-Arrays = dict[str, np.ndarray]
+if TYPE_CHECKING:  # its import takes longer than to read a record: it waits for the first array
+    import numpy as np
+
+Arrays = dict[str, "np.ndarray"]
 Record = dict[str, Any]
 """Plain JSON."""
 Key = int | str
@@ -104,6 +105,8 @@ Tensor = tuple[str, tuple[int, ...], memoryview]
 
 def as_bytes(array: np.ndarray) -> memoryview:
     """An array's bytes, in C order."""
+    import numpy as np
+
     return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))  # type: ignore[arg-type]
 
 
@@ -135,6 +138,8 @@ class Damaged(Exception):
 
 def write_part(path: Path, arrays: Arrays, record: Mapping[str, object]) -> None:
     """Arrays and a small record in one file, with the checksums of both; StoreError where the disk refuses."""
+    import numpy as np
+
     whole = {name: np.asarray(array, order="C") for name, array in sorted(arrays.items())}
     text, sums = json.dumps(record), json.dumps({name: _checksum(name, array) for name, array in whole.items()})
     metadata = {"record": text, "checksums": sums, "checksum": _of_text(text + sums)}
@@ -334,6 +339,18 @@ class Records:
         text = json.dumps(record, allow_nan=False)
         whole = json.dumps({CHECKSUM: _of_text(text), **record})
         write_atomically(self._path(key), lambda path: _write_text(path, whole))
+
+    def touch(self, key: str) -> None:
+        """Marks a record as used now, as far as the disk lets."""
+        with contextlib.suppress(OSError):
+            os.utime(self._path(key))
+
+    def leave(self, most: int) -> None:
+        """Removes those that were used longest ago, until there are no more than `most`."""
+        with contextlib.suppress(OSError):  # one that another process has just removed
+            paths = sorted(self.folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
+            for path in paths[: max(0, len(paths) - most)]:
+                path.unlink(missing_ok=True)
 
     def remove(self, key: str) -> None:
         """Forgets a record, if there is one."""

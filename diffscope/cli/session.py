@@ -52,7 +52,11 @@ def carry_out(command: Command, given: Mapping[str, Any]) -> None:
     _check_shard(arguments, printing, output)
     gates = _gates(command, printing, arguments)
     with joined(command, arguments):
-        found = command.run(**arguments)
+        if command.returns is type(None):  # it prints what it has to say itself
+            command.run(**arguments)
+            return
+        with terminal.waiting(f"{command.name}: reading"):
+            found = command.run(**arguments)
         if found is not None:
             Session(command, printing, output, drawing, gates, arguments).finish(found)
 

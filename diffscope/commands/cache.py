@@ -70,8 +70,9 @@ class Pruning(Declared):
 def run(pruning: Pruning, action: Action = "ls") -> Record:
     """What is kept between runs: VAE latents, prompt embeddings, blocks of unfinished runs, records of training runs.
 
-    All of it lies in $DIFFSCOPE_CACHE_DIR, else ~/.cache/diffscope. Of latents, $DIFFSCOPE_CACHE_SIZE (20GB) at most;
-    those used longest ago make room for new ones, and 0 keeps none.
+    And what inspect found of files, to answer at once. All of it lies in $DIFFSCOPE_CACHE_DIR, else ~/.cache/diffscope.
+    Of latents, $DIFFSCOPE_CACHE_SIZE (20GB) at most; those used longest ago make room for new ones, and 0 keeps none,
+    nor what inspect found.
 
     Example: diffscope cache prune --older-than 30d
     """

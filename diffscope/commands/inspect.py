@@ -28,11 +28,21 @@ def run(
 
     Example: diffscope inspect network-snapshot-200000.pkl
     """
+    from diffscope.cache.inspected import Inspected
+
+    kept = None
+    if loading.network is None and not (reading.sha256 or reading.verify):  # what runs code, or reads all of the file
+        kept = Inspected.of(checkpoint, vars(loading))
+        if (known := kept.read()) is not None:
+            return Record("inspect", known)
     from diffscope.measure.opening import load
     from diffscope.studies.inspect import inspect
 
     found, denoiser = load(checkpoint, loading, outline=True, verify=reading.verify)
-    return Record("inspect", inspect(found, denoiser, found.sha256() if reading.sha256 else None))
+    record = inspect(found, denoiser, found.sha256() if reading.sha256 else None)
+    if kept is not None:
+        kept.write(record)
+    return record
 
 
 WITHOUT = ("quiet", "overwrite")

@@ -48,7 +48,7 @@ def run(checkpoints: Checkpoints, data: TrainingImages, choices: Choices, sample
         open_images(settings, data),
         choices,
         loading,
-        holdout=None if choices.holdout is None else open_images(settings, choices.holdout),
+        holdout=None if choices.holdout is None else open_images(settings, choices.holdout, labelled=False),
         step_from=samples.step_from,
         save_samples=samples.save_samples,
     )

@@ -49,7 +49,7 @@ def run(
         open_images(settings, data),
         settings,
         loading,
-        holdout=None if following.holdout is None else open_images(settings, following.holdout),
+        holdout=None if following.holdout is None else open_images(settings, following.holdout, labelled=False),
         num_holdout=following.num_holdout,
         step_from=following.step_from,
         rule=following.rule,

@@ -15,6 +15,7 @@ from torch import Tensor
 from diffscope import __version__
 from diffscope.cache import latents
 from diffscope.cache.latents import Latents
+from diffscope.cache.sizes import limit
 from diffscope.cache.store import cache_folder
 from diffscope.errors import DataError
 from diffscope.extraction.plan import Batch, Plan
@@ -61,7 +62,7 @@ class Inputs:
         self._upload = Uploads(self.device)
         self._room = keep
         self._kept: dict[tuple[int, ...], tuple[list[Batch], Skipped]] = {}
-        self.say, self._limit = say, latents.limit()
+        self.say, self._limit = say, limit()
         self._on_disk: tuple[dict[str, Any], Latents] | None = None
 
     _fingerprints: ClassVar[WeakKeyDictionary[Any, str]] = WeakKeyDictionary()

@@ -10,16 +10,18 @@ import contextlib
 import itertools
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffscope.checkpoints.reader import one_line
 from diffscope.errors import CheckpointError, WeightsMismatch
+from diffscope.families._walked import remembered
 from diffscope.families.base import InputSpace, Layer
 from diffscope.families.networks.walk import OUTPUT, WalkedNetwork
 from diffscope.names import first_few
@@ -57,7 +59,7 @@ def build_on_meta(make: Callable[[], Network], path: str, tensors: Mapping[str, 
     """
     most = math.inf if tensors is None else MOST_REGISTERED * (len(tensors) + 1)
     try:
-        with torch.device("meta"), _at_most(most, path):
+        with torch.device("meta"), _Unfilled(), _at_most(most, path):
             network = make().to("meta").eval().requires_grad_(False)
     except (CheckpointError, MemoryError):
         raise
@@ -68,6 +70,26 @@ def build_on_meta(make: Callable[[], Network], path: str, tensors: Mapping[str, 
     if tensors is not None:
         _check_fit(network, tensors, path)
     return network
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves tensors as they are where a constructor would fill them: the meta device holds no numbers.
+
+    For some of torch.nn.init it would import torch's compiler, which takes longer than all else that is done here.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Collection[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Calls every other function; those of torch.nn.init are called with keywords, as torch hands them on."""
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__ and isinstance(kwargs.get("tensor"), Tensor):
+            return kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 @contextlib.contextmanager
@@ -92,8 +114,7 @@ def _at_most(parameters: float, path: str) -> Iterator[None]:
 def dry_walk(network: WalkedNetwork, space: InputSpace, label: Tensor | None, path: str) -> tuple[Layer, ...]:
     """Finds names and shapes of all layers, from a walk that computes nothing.
 
-    The result is remembered by what the network is made of: for a small one it takes as long as a tenth of a
-    measurement, and the snapshots of a run are all alike.
+    The result is remembered by what the network is made of, also for later runs.
 
     Args:
         network: On the meta device.
@@ -107,14 +128,7 @@ def dry_walk(network: WalkedNetwork, space: InputSpace, label: Tensor | None, pa
     Raises:
         CheckpointError: If the network does not fit its own input.
     """
-    parts = tuple((name, tuple(tensor.shape)) for name, tensor in network.state_dict().items())
-    key = (repr(network), parts, space, None if label is None else tuple(label.shape))
-    if key not in _WALKED:
-        _WALKED[key] = _dry_walk(network, space, label, path)
-    return _WALKED[key]
-
-
-_WALKED: dict[tuple[object, ...], tuple[Layer, ...]] = {}
+    return remembered(network, space, label, lambda: _dry_walk(network, space, label, path))
 
 
 def _dry_walk(network: WalkedNetwork, space: InputSpace, label: Tensor | None, path: str) -> tuple[Layer, ...]:

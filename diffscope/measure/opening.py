@@ -16,9 +16,18 @@ from diffscope.options.settings import Loading, Settings
 from diffscope.sources.base import MAX_PIXELS, Source, open_source
 
 
-def open_images(settings: Settings, data: str) -> Source:
-    """The images at `data`; DataError where there are none."""
-    return open_source(data, MAX_PIXELS if settings.max_pixels is None else settings.max_pixels)
+def open_images(settings: Settings, data: str, labelled: bool = True) -> Source:
+    """The images at `data`; DataError where there are none.
+
+    Args:
+        settings: How they are read.
+        data: Where they are.
+        labelled: Whether they are of those whose classes `settings.labels` says.
+    """
+    source = open_source(data, MAX_PIXELS if settings.max_pixels is None else settings.max_pixels)
+    if labelled and settings.labels is not None:
+        source.use_labels(settings.labels)
+    return source
 
 
 def load(path: str, loading: Loading, outline: bool = False, verify: bool = False) -> tuple[Checkpoint, Denoiser]:

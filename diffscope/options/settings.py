@@ -30,8 +30,8 @@ CHECKPOINT_HELP = (
     "Checkpoint file, folder (diffusers, accelerate, FSDP), hf://OWNER/NAME[@REVISION][/PATH], or toy:d=32,side=8."
 )
 DATA_HELP = (
-    "Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet, "
-    "hf://datasets/OWNER/NAME, synthetic:count=N,seed=S."
+    "Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), "
+    ".parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S."
 )
 
 Checkpoint = Annotated[Any, Argument(CHECKPOINT_HELP, metavar="CKPT", python="str | Path | Denoiser")]
@@ -128,6 +128,16 @@ class Settings(Declared):
             least=1,
             read=count,
             shown="all, at most max(5000, 4 x features)",
+        ),
+    ] = None
+    labels: Annotated[
+        str | None,
+        Option(
+            "Classes of the images: a CSV with the columns file and class.",
+            group=IMAGES,
+            metavar="CSV",
+            shown="those of --data itself",
+            path=True,
         ),
     ] = None
     augment: Annotated[

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -80,6 +82,7 @@ def progress(
     total: float, description: str, unit: str = "images", shown: bool = True
 ) -> Iterator[Callable[[float], None]]:
     """Gives `advance(n)`; a bar with done/total, rate and time left, on a terminal or in a notebook, else nothing."""
+    _end_waiting()
     console = stderr_console()
     terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     if not shown or not (terminal or console.is_jupyter) or _drawing:
@@ -93,6 +96,55 @@ def progress(
             yield lambda n: bar.advance(task, n)
         finally:
             _drawing.pop()
+
+
+PATIENCE, SILENCE = 1.0, 50.0
+"""Seconds without a word: on a terminal, and in a log."""
+
+_waited: list[tuple[threading.Event, threading.Thread]] = []
+"""What ends the word of waiting, if it is being said, and who says it."""
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Says that something takes its time, where nobody knows how much of it is done.
+
+    On a terminal it stands there after PATIENCE until the end or until a bar takes its place; in a log a line is
+    written every SILENCE.
+
+    Args:
+        text: What is being done.
+    """
+    ended = threading.Event()
+    teller = threading.Thread(target=_tell, args=(text, ended), daemon=True)
+    _waited.append((ended, teller))
+    teller.start()
+    try:
+        yield
+    finally:
+        _end_waiting()
+
+
+def _end_waiting() -> None:
+    while _waited:
+        ended, teller = _waited.pop()
+        ended.set()
+        teller.join()
+
+
+def _tell(text: str, ended: threading.Event) -> None:
+    begin = time.monotonic()
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        while not ended.wait(SILENCE):
+            note(f"{text}, for {time.monotonic() - begin:.0f} s so far")
+        return
+    if ended.wait(PATIENCE):
+        return
+    console = stderr_console()
+    with console.status(one_line(text, console.encoding), spinner="line"):
+        _drawing.append(console)
+        ended.wait()
+        _drawing.remove(console)
 
 
 class _Rate(ProgressColumn):

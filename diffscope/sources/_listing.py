@@ -38,6 +38,11 @@ def is_shard(name: str) -> bool:
     return _SHARD.fullmatch(name) is not None
 
 
+def is_tar(name: str) -> bool:
+    """Whether a file's name is that of a tar shard (`webdataset.py`)."""
+    return name.lower().endswith(".tar") and not is_hidden(name)
+
+
 def has_shards(folder: str) -> bool:
     """Whether a folder holds latents in shards; False where it cannot be listed."""
     try:
@@ -45,6 +50,23 @@ def has_shards(folder: str) -> bool:
             return any(is_shard(entry.name) for entry in entries)
     except (OSError, ValueError):  # the latter of a name that no file can have
         return False
+
+
+def has_tars(folder: str) -> bool:
+    """Whether a folder holds tar shards, and neither images nor folders beside them; False where it cannot be listed.
+
+    A folder of a million images is known by the first of them.
+    """
+    found = False
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                found |= is_tar(entry.name)
+                if not is_hidden(entry.name) and (is_image(entry.name) or entry.is_dir()):
+                    return False
+    except (OSError, ValueError):
+        return False
+    return found
 
 
 def no_images(path: str, files: int) -> DataError:

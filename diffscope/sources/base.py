@@ -27,6 +27,7 @@ import numpy as np
 from diffscope import hub, registry
 from diffscope.errors import DataError
 from diffscope.formats import CHECKPOINT_ENDINGS, PICTURE_ENDINGS
+from diffscope.sources import _labels
 from diffscope.textfile import irregular
 
 MAX_PIXELS = 178_956_970  # 2 · Image.MAX_IMAGE_PIXELS of Pillow, beyond which it takes a file for a bomb
@@ -57,9 +58,9 @@ class Source(ABC):
     kind: Literal["images", "floats", "latents"]
     """What `read` returns."""
     labels: np.ndarray | None = None
-    """int64 [count], or None where the source does not say."""
+    """int64 [count], or None where neither the source nor a labels file says."""
     class_names: list[str] | None = None
-    """What the labels count, where the classes have names (folders)."""
+    """What the labels count, where the classes have names (folders, a labels file)."""
     statistics: str | None = None
     """Of latents: the file beside them with the mean and deviation of each channel."""
     max_pixels: int = MAX_PIXELS
@@ -72,6 +73,18 @@ class Source(ABC):
             max_pixels: At least 1.
         """
         self.max_pixels = max_pixels
+
+    def use_labels(self, path: str) -> None:
+        """Takes the classes of all images from a labels file, in place of the source's own.
+
+        Args:
+            path: A CSV with the columns `file` and `class` (`_labels.py`).
+
+        Raises:
+            DataError: It cannot be read, a line is wrong, or an image has no line.
+        """
+        names = [self.name(index) for index in range(len(self))]
+        self.labels, self.class_names = _labels.of(names, path, self.path)
 
     @abstractmethod
     def __len__(self) -> int:
@@ -191,7 +204,10 @@ def open_source(path: str, max_pixels: int = MAX_PIXELS) -> Source:
     raise DataError(_why_nothing_opens(path, expanded))
 
 
-_EXPECTED = "a folder of images, a .zip, a .npy or .npz of uint8 [N, H, W, C], a .parquet, hf://datasets/OWNER/NAME"
+_EXPECTED = (
+    "a folder of images, a .zip, a .tar or several as {000..099}.tar, a .npy or .npz of uint8 [N, H, W, C], "
+    "a .parquet, hf://datasets/OWNER/NAME"
+)
 _HERE = f"Expected {_EXPECTED}."
 
 

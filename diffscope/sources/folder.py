@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import zlib
-from pathlib import Path
 
 import numpy as np
 
@@ -19,8 +18,8 @@ from diffscope.sources.base import Source, Target
 
 
 def accepts(path: str) -> bool:
-    """Says whether `path` is a folder, but of latents."""
-    return os.path.isdir(path) and not _listing.has_shards(path)
+    """Says whether `path` is a folder, but of latents or tar shards."""
+    return os.path.isdir(path) and not _listing.has_tars(path) and not _listing.has_shards(path)
 
 
 def open(path: str) -> Source:
@@ -46,7 +45,6 @@ class FolderSource(Source):
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._root = Path(path)
         files = _tree(path)
         self._names = sorted(name for name in files if _listing.is_image(name))
         if not self._names:
@@ -84,7 +82,7 @@ class FolderSource(Source):
     def size(self, index: int) -> int:
         """Returns the bytes of the file, 0 where it is a dangling link."""
         try:
-            return (self._root / self._names[index]).stat().st_size
+            return os.stat(self._place(index)).st_size
         except OSError:
             return 0  # a dangling link is one unreadable image, not the end of the run
 
@@ -98,8 +96,10 @@ class FolderSource(Source):
             return zlib.crc32(self._bytes(index))
 
     def _bytes(self, index: int) -> bytes:
-        name = self._names[index]
-        return _files.read(self._root / name, name, most_bytes(self.max_pixels))
+        return _files.read(self._place(index), self._names[index], most_bytes(self.max_pixels))
+
+    def _place(self, index: int) -> str:
+        return f"{self.path}/{self._names[index]}"  # a pathlib.Path costs a million files three times the time
 
 
 def _label_file(path: str, images: int) -> bytes:

@@ -18,7 +18,7 @@ import pytest
 
 from diffscope.cache import contents, latents
 from diffscope.cache.latents import Key, Latents, digest
-from diffscope.cache.sizes import bytes_of, in_bytes
+from diffscope.cache.sizes import bytes_of, in_bytes, limit
 from diffscope.errors import UsageError
 
 SHAPE = (4, 8, 8)
@@ -319,13 +319,13 @@ def test_the_bound(text: str | None, expected: int, monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv(latents.LIMIT, raising=False)
     if text is not None:
         monkeypatch.setenv(latents.LIMIT, text)
-    assert latents.limit() == expected
+    assert limit() == expected
 
 
 def test_a_bound_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(latents.LIMIT, "much")
     with pytest.raises(UsageError, match="`DIFFSCOPE_CACHE_SIZE=much`: expected a size such as 8GB"):
-        latents.limit()
+        limit()
 
 
 @pytest.mark.parametrize(

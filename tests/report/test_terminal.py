@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -388,3 +390,42 @@ def test_a_run_without_icr_gives_its_reasons(streams: Streams) -> None:
 
 def test_what_was_left_out_is_named_with_its_reason(streams: Streams) -> None:
     assert "Left out: broken.pt: not a checkpoint: a zip of text" in printed(streams, made_results.track_with_nulls())
+
+
+def until(seen: Callable[[], bool]) -> None:
+    """Waits for what another thread writes; a minute, if need be."""
+    for _ in range(6000):
+        if seen():
+            return
+        time.sleep(0.01)
+    pytest.fail("it was never written")
+
+
+def test_a_log_is_told_now_and_then_of_what_takes_long(streams: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, err = streams()
+    monkeypatch.setattr(terminal, "SILENCE", 0.01)
+    with terminal.waiting("inspect: reading"):
+        until(lambda: err.text().count("\n") > 1)
+    assert all(re.fullmatch(r"inspect: reading, for \d+ s so far", line) for line in err.text().splitlines())
+
+
+def test_on_a_terminal_it_stands_there_until_the_end(streams: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, err = streams(terminal=True)
+    monkeypatch.setattr(terminal, "PATIENCE", 0.01)
+    with terminal.waiting("sweep: reading"):
+        until(lambda: "sweep: reading" in err.text())
+        terminal.warn("of something")
+        with terminal.progress(2, "bar") as advance:  # which takes its place
+            assert not terminal._waited
+            advance(1)
+            until(lambda: "1/2" in err.text())
+    assert "warning: of something" in err.text().replace("\x1b[33m", "").replace("\x1b[0m", "")
+    assert (terminal._drawing, terminal._waited) == ([], [])
+
+
+def test_what_is_over_at_once_is_not_spoken_of(streams: Streams) -> None:
+    for told in (True, False):
+        _, err = streams(terminal=told)
+        with pytest.raises(KeyboardInterrupt), terminal.waiting("reading"):
+            raise KeyboardInterrupt
+        assert err.text() == ""

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tarfile
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -58,6 +59,16 @@ def shard_folder(folder: Path) -> str:
     return str(folder / "latents")
 
 
+def tar_shards(folder: Path) -> str:
+    root = tree(folder / "plain")
+    (folder / "shards").mkdir()
+    for shard in ("cat", "dog"):
+        with tarfile.open(folder / "shards" / f"{shard}.tar", "w") as archive:
+            for path in sorted((root / shard).iterdir()):
+                archive.add(path, path.name)
+    return str(folder / "shards")
+
+
 EXAMPLES: dict[str, Callable[[Path], str]] = {
     "archive": lambda folder: str(zipped(tree(folder / "plain"), folder / "plain.zip")),
     "arrays": array_file,
@@ -67,6 +78,7 @@ EXAMPLES: dict[str, Callable[[Path], str]] = {
     "parquet": parquet_file,
     "shards": shard_folder,
     "mixture": lambda folder: "mixture:count=7,classes=2,rank=2,seed=3",
+    "webdataset": tar_shards,
     "synthetic": lambda folder: "synthetic:count=7,seed=3",
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -100,8 +101,9 @@ class Conv2d(nn.Module):
         else:
             self.register_parameter("weight", None)
             self.register_parameter("bias", None)
-        line = torch.as_tensor(taps, dtype=torch.float32)
-        self.register_buffer("resample_filter", (line.outer(line) / line.sum() ** 2)[None, None] if resample else None)
+        line = np.asarray(taps, np.float32)  # of torch on the meta device, products import its compiler: seconds
+        filtering = torch.tensor(np.outer(line, line) / line.sum() ** 2)
+        self.register_buffer("resample_filter", filtering[None, None] if resample else None)
 
     def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
         """Applies resampling and convolution.
@@ -228,7 +230,7 @@ class FourierEmbedding(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.register_buffer("freqs", torch.randn(channels // 2) * 16)
+        self.register_buffer("freqs", torch.randn(channels // 2).mul_(16))
 
     def forward(self, noise: Tensor) -> Tensor:
         """Embeds noise values.

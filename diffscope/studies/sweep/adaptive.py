@@ -1,13 +1,13 @@
 """A sweep that spends images where they decide something: all levels see a few, those that matter see more.
 
-After each stage the rule of `stopping.py` says which levels go on. Stages are kept on disk as tasks, so that
-an interrupted sweep repeats its looks on what is there and goes on from where it was.
+After each stage the rule of `stopping.py` says which levels go on, and which layers are done. Stages are kept on disk
+as tasks, so that an interrupted sweep repeats its looks on what is there and goes on from where it was.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -111,38 +111,46 @@ class _Stages:
     blocks: TaskRun
     evidence: dict[str, list[list[Reading | None]]] = field(default_factory=dict)
     """Of each layer the track of each level; without layers that have no ICR at any, nor would have of more images."""
-    last_look: dict[int, int] = field(default_factory=dict)
-    """Of each level: at which it was measured last."""
+    last_look: dict[tuple[int, str], int] = field(default_factory=dict)
+    """Of each level and layer: at which it was measured last."""
     decision: Decision | None = None
     seen: int = 0
     """Images of which some level was given views."""
 
     def run(self, listener: Listener) -> int:
-        """All stages; the forward passes that they took."""
-        going, passes, levels = list(range(len(self.rule.sigmas))), 0, len(self.rule.sigmas)
-        layers = tuple(range(len(self.outline.measured)))
+        """All stages; the forward passes that they took. Each ends at the deepest layer that is not done."""
+        levels, layers = list(range(len(self.rule.sigmas))), list(range(len(self.outline.measured)))
+        passes = 0
         for look, images in enumerate(self.rule.looks):
-            tasks = [Task(block, self.seen, images, tuple(going), layers) for block in range(self.job.blocks)]
+            of = tuple(levels), tuple(layers)
+            tasks = [Task(block, self.seen, images, *of) for block in range(self.job.blocks)]
             self.blocks.run(tasks)
             passes += sum(task.passes(self.job) for task in tasks)
             self.seen = images
-            measured = going
-            going = world().lead(lambda look=look, measured=measured: self._look(look, measured))  # type: ignore[misc]
-            if not going:
+            levels, layers = world().lead(lambda look=look, of=of: self._look(look, *of))  # type: ignore[misc]
+            if not levels:
                 break
-            if len(going) < levels:
-                listener.say(f"after {images} images {len(going)} of {len(self.rule.sigmas)} noise levels go on")
-                levels = len(going)
+            if told := self._less(of, levels, layers):
+                listener.say(f"after {images} images {told} go on")
         return passes
 
-    def _look(self, look: int, measured: list[int]) -> list[int]:
+    def _less(self, before: tuple[Sequence[int], Sequence[int]], levels: list[int], layers: list[int]) -> str:
+        """How many noise levels and layers go on, of those that are fewer than before; "" where none are."""
+        counts = ("noise levels", levels, self.rule.sigmas), ("layers", layers, self.outline.measured)
+        return " and ".join(
+            f"{len(now)} of {len(whole)} {what}"
+            for (what, now, whole), then in zip(counts, before, strict=True)
+            if len(now) < len(then)
+        )
+
+    def _look(self, look: int, measured: Sequence[int], layers: Sequence[int]) -> tuple[list[int], list[int]]:
+        """The levels and layers that go on after a look at those that were measured."""
         images = self.rule.looks[look]
-        self.last_look.update(dict.fromkeys(measured, look))
-        for number, features in enumerate(self.outline.measured):
+        for number in layers:
+            features = self.outline.measured[number]
+            self.last_look.update(dict.fromkeys(((level, features.layer) for level in measured), look))
             if look == 0:
                 self.evidence[features.layer] = [[] for _ in self.rule.sigmas]
-            if features.layer not in self.evidence:
-                continue
             found = {level: self._reading(level, number, images) for level in measured}
             if look == 0 and all(isinstance(one, HOPELESS) for one in found.values()):
                 del self.evidence[features.layer]
@@ -150,7 +158,11 @@ class _Stages:
             for level, one in found.items():
                 self.evidence[features.layer][level].append(one if isinstance(one, Reading) else None)
         self.decision = decide(self.rule, look, self.evidence, self.decision)
-        return sorted(self.decision.going)
+        return sorted(self.decision.going), [n for n in layers if self._goes_on(self.outline.measured[n].layer)]
+
+    def _goes_on(self, layer: str) -> bool:
+        """Whether more images may say more of a layer. One that is done keeps what it has been given."""
+        return layer in self.verdicts and not self.verdicts[layer].reached
 
     def _reading(self, level: int, layer: int, images: int) -> Reading | EstimationError | None:
         moments = self.blocks.moments(level, layer, images)
@@ -166,7 +178,7 @@ class _Stages:
         """With an interval that is wide enough for all looks, as the rule has it."""
         if row["replicates"] is None or row["icr_low"] is None:
             return row
-        look = self.last_look[self.rule.sigmas.index(row.sigma)]
+        look = self.last_look[self.rule.sigmas.index(row.sigma), row.layer]
         low, high = self._interval(row["icr"], row["replicates"], look)
         return row.having(icr_low=low, icr_high=high)
 
@@ -206,7 +218,7 @@ class _Stages:
         }
 
     def _known(self, name: str, verdict: LayerVerdict) -> dict[str, Any]:
-        """Of one layer. Where others made its best level go on, from all that it has been given: as in its row."""
+        """Of one layer, from all that its best level has been given: as in its row."""
         known = {
             "sigma": None,
             "icr": None,

@@ -101,6 +101,8 @@ class Monitor:
         else:
             array = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
             source = arrays.in_memory(array)
+            if settings.labels is not None:
+                source.use_labels(settings.labels)
             channels, side = _input_of(array, channels, side)
         self._channels, self._side = channels, side
         self._call: dict[str, Any] = {"sigma_to_input": sigma_to_input, "posterior_mean": posterior_mean}
