@@ -56,6 +56,7 @@ def _look(session: Session, tracker: Any, watch: Any) -> None:
         result = tracker.result()
         if session.out is not None and (taken.fresh or snapshot is appeared[-1]):
             result.save(session.out)
+        session.log.result(result)
         if not (session.printing.json or session.printing.quiet):
             from diffscope.report.words.training import training_line
 

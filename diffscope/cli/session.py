@@ -14,12 +14,13 @@ from diffscope.cli.distributed import joined
 from diffscope.cli.gates import Gate, parse
 from diffscope.cli.gates import check as hold
 from diffscope.cli.output import print_json, print_line, reader_may_leave
-from diffscope.commands.base import Command
+from diffscope.commands.base import LIFECYCLE, Command
 from diffscope.errors import GateHeld, UsageError
+from diffscope.loggers import Log
 from diffscope.measure.folder import agreement, make_ready
 from diffscope.measure.progress import Listener, Progress
 from diffscope.measure.study import Finished, Study
-from diffscope.options.settings import Output, Terminal
+from diffscope.options.settings import Logging, Output, Terminal
 from diffscope.options.signature import built
 from diffscope.ranks import world
 from diffscope.report import terminal
@@ -43,16 +44,16 @@ def carry_out(command: Command, given: Mapping[str, Any]) -> None:
     """
     values = {name: value for name, value in given.items() if value is not ABSENT}
     chosen = {entry.name: entry.owner for entry in command.entries}
-    own = {kind: {n: v for n, v in values.items() if chosen[n] == kind} for kind in ("Output", "Terminal")}
-    printing, output = Terminal(**own["Terminal"]), Output(**own["Output"])
+    own = {kind: {n: v for n, v in values.items() if chosen[n] == kind} for kind in LIFECYCLE}
+    printing, output, logging = Terminal(**own["Terminal"]), Output(**own["Output"]), Logging(**own["Logging"])
     arguments = built(command.run, values)
     _check_levels(arguments)
-    _check_shard(arguments, printing, output)
+    _check_shard(arguments, printing, output, logging)
     gates = _gates(command, printing, arguments)
-    with joined(command, arguments):
+    with joined(command, arguments), Log(logging.log, f"diffscope {command.name}") as log:
         found = command.run(**arguments)
         if found is not None:
-            Session(command, printing, output, gates, arguments).finish(found)
+            Session(command, printing, output, gates, arguments, log).finish(found)
 
 
 def _check_levels(arguments: Mapping[str, Any]) -> None:
@@ -62,7 +63,7 @@ def _check_levels(arguments: Mapping[str, Any]) -> None:
         raise UsageError("`sigma=` and `t=` both give noise levels; expected one of the two, repeated as needed")
 
 
-def _check_shard(arguments: Mapping[str, Any], printing: Terminal, output: Output) -> None:
+def _check_shard(arguments: Mapping[str, Any], printing: Terminal, output: Output, logging: Logging) -> None:
     """UsageError where a share of a measurement is asked for what needs the whole."""
     shard = getattr(arguments.get("sharding"), "shard", None)
     if shard is None:
@@ -72,6 +73,7 @@ def _check_shard(arguments: Mapping[str, Any], printing: Terminal, output: Outpu
     for name in ("fail_if", "json"):
         if getattr(printing, name):
             raise UsageError(f"`shard={shard}`: `{name}=` needs the whole; give it to diffscope merge")
+    logging.require_whole(shard)
 
 
 def _gates(command: Command, printing: Terminal, arguments: Mapping[str, Any]) -> list[Gate]:
@@ -85,9 +87,16 @@ class Session:
     """One command, from what it has opened to its end."""
 
     def __init__(
-        self, command: Command, printing: Terminal, output: Output, gates: Sequence[Gate], arguments: Mapping[str, Any]
+        self,
+        command: Command,
+        printing: Terminal,
+        output: Output,
+        gates: Sequence[Gate],
+        arguments: Mapping[str, Any],
+        log: Log,
     ) -> None:
         self.command, self.printing, self.gates, self.arguments = command, printing, gates, arguments
+        self.log = log
         out = arguments.get("out", output.out)
         self.out = None if out is None or command.writes_itself else Path(out)
         self.overwrite = output.overwrite or command.overwrites
@@ -117,6 +126,8 @@ class Session:
             self.show(finished.result)
             return finished.result
         self._deliver(finished.result, out, is_first)
+        if isinstance(finished.result, Result):
+            self.log.result(finished.result)
         # Only now: until the result is out, what stands on disk is all there is of the work.
         finished.forget()
         self.act(finished.result)
@@ -129,6 +140,8 @@ class Session:
 
     def ready(self, study: Study, out: Path | None) -> None:
         """What is to be said and done before a run."""
+        if world().leads:
+            self.log.open()
         for line in study.warnings():
             terminal.warn(line)
         if out is not None:

@@ -279,6 +279,27 @@ class Output(Declared):
 
 
 @dataclass(frozen=True)
+class Logging(Declared):
+    """Where a result is shown beside others."""
+
+    log: Annotated[
+        tuple[str, ...],
+        Option(
+            "Show curves over steps, figures and the verdict in tensorboard:DIR, wandb[:PROJECT], mlflow[:URI] or "
+            f"trackio[:PROJECT] {REPEATABLE}.",
+            group=OUTPUT,
+            metavar="WHERE",
+            shown="",
+        ),
+    ] = ()
+
+    def require_whole(self, shard: object) -> None:
+        """Refuses to log a share of a measurement; UsageError."""
+        if self.log and shard is not None:
+            raise UsageError(f"`shard={shard}`: `log=` needs the whole; leave it out")
+
+
+@dataclass(frozen=True)
 class Terminal(Declared):
     """What the command line alone has: how a result is printed, and when the exit code says stop."""
 

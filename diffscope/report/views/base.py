@@ -51,6 +51,8 @@ class View(ABC, Generic[S]):
     """Keys of names that a quiet line begins with."""
     labels: ClassVar[tuple[str, ...]] = ("sigma",)
     """Keys of what else tells rows apart; in a quiet line each stands before its value."""
+    logged: ClassVar[tuple[str, ...]] = ("icr", "icr_low", "icr_high")
+    """Keys of rows that `--log` draws over training steps, where a row has them."""
 
     @abstractmethod
     def parts(self, shown: S, pictured: bool = False) -> Iterator[Part]:
@@ -111,6 +113,15 @@ class View(ABC, Generic[S]):
         for figure in self._drawn(shown).values():
             return figure
         raise DataError(f"a result of {shown.command} that has no picture: draw one from to_frame()")
+
+    def images(self, shown: S) -> dict[str, bytes]:
+        """The pictures as PNG, by their names."""
+        drawn = self._drawn(shown)
+        if not drawn:
+            return {}
+        from diffscope.report.figures import canvas
+
+        return {name: canvas.png(figure) for name, figure in drawn.items()}
 
     def save(self, shown: S, folder: Path, figures: bool = True) -> list[Path]:
         """Writes `result.json`, `result.csv` and the pictures; returns the paths."""

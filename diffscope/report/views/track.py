@@ -36,6 +36,10 @@ SERIES: Columns = {
 
 class _View(View[Result]):
     labels = ("sigma", "step")
+    logged = (
+        *("icr", "icr_low", "icr_high", "icr_holdout", "loss", "loss_views", "loss_holdout"),
+        *("icr_rise", "loss_rise", "exceeds", "trace_s", "trace_xi", "effective_rank", "alignment", "uniformity"),
+    )
 
     def parts(self, shown: Result, pictured: bool = False) -> Iterator[Part]:
         groups, notes = series.by_series(shown.shown_rows), Notes(shown.shown_rows)
