@@ -159,7 +159,6 @@ def _run(command: Command, values: dict[str, Any], progress: bool) -> Result | R
             values[entry.name] = _plain(entry, values[entry.name])
     output, logging = _taken(command, values, Output), _taken(command, values, Logging)
     arguments = built(command.run, values)
-    logging.require_whole(getattr(arguments.get("sharding"), "shard", None))
     out = None if output.out is None or command.writes_itself else Path(output.out)
     with Log(logging.log, f"diffscope {command.name}") as log:
         found = command.run(**arguments)

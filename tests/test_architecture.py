@@ -274,7 +274,7 @@ def test_one_place_imports_a_user_s_code_and_only_the_command_line_names_it() ->
     [
         ("rich", {"report.terminal", "report.layout", "report.manual"}),
         ("matplotlib", {"report.figures.canvas"}),
-        ("huggingface_hub", {"hub.reference"}),
+        ("huggingface_hub", {"hub.reference", "hub.card"}),
         ("diffusers", {"families.networks.library"}),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import typer
 from diffscope.cli.distributed import joined
 from diffscope.cli.gates import Gate, parse
 from diffscope.cli.gates import check as hold
-from diffscope.cli.output import print_json, print_line, reader_may_leave
+from diffscope.cli.output import print_json, print_line, reader_may_leave, summarise_for_github
 from diffscope.commands.base import LIFECYCLE, Command
 from diffscope.errors import GateHeld, UsageError
 from diffscope.loggers import Log
@@ -73,7 +72,8 @@ def _check_shard(arguments: Mapping[str, Any], printing: Terminal, output: Outpu
     for name in ("fail_if", "json"):
         if getattr(printing, name):
             raise UsageError(f"`shard={shard}`: `{name}=` needs the whole; give it to diffscope merge")
-    logging.require_whole(shard)
+    if logging.log:
+        raise UsageError(f"`shard={shard}`: `log=` needs the whole; leave it out")
 
 
 def _gates(command: Command, printing: Terminal, arguments: Mapping[str, Any]) -> list[Gate]:
@@ -195,15 +195,3 @@ class Session:
             raise GateHeld(lines)
         if self.command.gates is not None:
             hold(self.gates, self.command.gates.rows(found), found.onset if isinstance(found, Result) else ())
-
-
-def summarise_for_github(found: Result | Record) -> None:
-    """A Markdown table in the job summary of GitHub Actions."""
-    summary = os.environ.get("GITHUB_STEP_SUMMARY")
-    if not summary or not isinstance(found, Result):
-        return
-    try:
-        with open(summary, "a", encoding="utf-8") as file:
-            file.write(view_of(found).markdown(found))
-    except OSError as error:
-        terminal.warn(f"GITHUB_STEP_SUMMARY {summary}: cannot be written: {error.strerror or error}")

@@ -8,23 +8,19 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
-from diffscope.errors import UsageError
 from diffscope.loggers.base import Destination, is_named, rest_of
 
 LIBRARY = "tensorboard"
 
 
 def accepts(spec: str) -> bool:
-    """Whether it is spelled `tensorboard:…`."""
-    return is_named(spec, LIBRARY)
+    """Whether it is spelled `tensorboard:DIR`."""
+    return is_named(spec, LIBRARY) and rest_of(spec) != ""
 
 
 def open(spec: str, title: str) -> Destination:
-    """Opens an event file of its own in the folder; UsageError without one."""
-    folder = rest_of(spec)
-    if not folder:
-        raise UsageError(f"`log={spec}`: expected a folder for the event files, tensorboard:DIR")
-    return _TensorBoard(folder)
+    """Opens an event file of its own in the folder."""
+    return _TensorBoard(rest_of(spec))
 
 
 class _TensorBoard(Destination):

@@ -293,11 +293,6 @@ class Logging(Declared):
         ),
     ] = ()
 
-    def require_whole(self, shard: object) -> None:
-        """Refuses to log a share of a measurement; UsageError."""
-        if self.log and shard is not None:
-            raise UsageError(f"`shard={shard}`: `log=` needs the whole; leave it out")
-
 
 @dataclass(frozen=True)
 class Terminal(Declared):

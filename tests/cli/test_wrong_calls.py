@@ -230,6 +230,12 @@ $ diffscope merge nosuch
 [1] nosuch: no such folder ... expected a folder that --shard I/N
 $ diffscope merge empty
 [1] no shard.json in it ... expected a folder that --shard I/N
+$ diffscope card
+[2] Missing argument 'RESULT...' ... for example: diffscope card sweep/
+$ diffscope card ckpt.pkl
+[1] ckpt.pkl: not JSON ... expected a result.json ... --out DIR
+$ diffscope card result other
+[1] results of 2 checkpoints ... a card is of one model; make one for each
 """
 
 COMMANDS = r"""
@@ -263,6 +269,10 @@ $ diffscope network check ckpt.pkl --network nosuch.py:Net --noise edm --image-s
 [1] --network nosuch.py:Net: no file nosuch.py; expected FILE.py:NAME
 $ diffscope sweep ckpt.pkl --preset nosuch.toml
 [1] --preset nosuch.toml: No such file or directory; expected a TOML or JSON file
+$ diffscope models edm:cifar10-uncond-vp
+[2] models takes no argument; found edm:cifar10-uncond-vp
+$ diffscope sweep ckpt.pkl --data images --log csv:runs
+[2] --log csv:runs: expected tensorboard:DIR, wandb
 $ diffscope help windwo
 [2] no topic 'windwo' in the manual ... did you mean window? (diffscope help window)
 $ diffscope help window training
@@ -292,6 +302,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_strangers(home)
     np.savez(home / "named.npz", x=np.zeros((40, 16, 16, 3), np.uint8), targets=np.zeros(40, np.int64))
     assert diffscope("icr", *TOY, "--sigma", 1, "--quiet", "--out", home / "result").code == 0
+    other = (home / "result" / "result.json").read_text().replace(TOY[0], "toy:d=8,side=4")
+    (home / "other").mkdir()
+    (home / "other" / "result.json").write_text(other)
     return home
 
 

@@ -32,6 +32,7 @@ from diffscope import registry
 from diffscope.errors import DataError
 from diffscope.report import files, html, layout, markdown
 from diffscope.report.parts import Part
+from diffscope.report.scores import Score
 from diffscope.report.terminal import Console
 from diffscope.report.text import labelled
 from diffscope.results import Record, Result, Shown
@@ -71,6 +72,10 @@ class View(ABC, Generic[S]):
         """The pictures, by the names of their files."""
         return {}
 
+    def scores(self, shown: S) -> list[Score]:
+        """The few numbers that stand for it, for a model's card."""
+        return []
+
     def records(self, shown: S) -> list[dict[str, Any]]:
         """Lines of `result.csv` and of a data frame."""
         return [dict(row) for row in shown.rows] if isinstance(shown, Result) else []
@@ -92,7 +97,8 @@ class View(ABC, Generic[S]):
 
     def markdown(self, shown: S) -> str:
         """The parts for the summary of a CI run."""
-        return markdown.document(f"diffscope {shown.command}: {self.where(shown)}", self.parts(shown, pictured=True))
+        title = ": ".join(filter(None, (f"diffscope {shown.command}", self.where(shown))))
+        return markdown.document(title, self.parts(shown, pictured=True))
 
     def quiet(self, shown: S) -> list[str]:
         """What `--quiet` prints: of each row what tells it apart, and its main number last."""
