@@ -123,6 +123,25 @@ def bench(
         DiffscopeError: Whatever keeps the question from being answered, in one line.
     """
 
+def card(
+    results: str | Path | Result | Sequence[str | Path | Result],
+    *,
+    name: str | None = None,
+    preset: str | Path | None = None,
+) -> Record:
+    """Results as a section of a model's card: Markdown, with metadata that the Hugging Face Hub reads.
+
+    It goes to stdout; nothing is uploaded.
+
+    Args:
+        results: Results of one model: result.json, or the folders that `out` wrote.
+        name: Of the model, in the metadata.
+        preset: A TOML file of options, of this command and of others; those that are given come before it.
+
+    Raises:
+        DiffscopeError: Whatever keeps the question from being answered, in one line.
+    """
+
 def compare(
     old: str | Path | Result,
     new: str | Path | Result,
@@ -710,6 +729,19 @@ def merge(
         DiffscopeError: Whatever keeps the question from being answered, in one line.
     """
 
+def models(
+    *,
+    preset: str | Path | None = None,
+) -> Record:
+    """Which published checkpoints have a short name, where is each to be had, and what does it need?
+
+    Args:
+        preset: A TOML file of options, of this command and of others; those that are given come before it.
+
+    Raises:
+        DiffscopeError: Whatever keeps the question from being answered, in one line.
+    """
+
 def neighbors(
     checkpoints: str | Path | Denoiser | Sequence[str | Path],
     data: str | Path,
@@ -1040,6 +1072,7 @@ def sweep(
     prompt_from: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    log: str | Sequence[str] = (),
     preset: str | Path | None = None,
     progress: bool = True,
 ) -> Result:
@@ -1106,6 +1139,8 @@ def sweep(
             embeddings.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
+        log: Show curves over steps, figures and the verdict in tensorboard:DIR, wandb[:PROJECT], mlflow[:URI] or
+            trackio[:PROJECT], or a list of them.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
 
@@ -1163,6 +1198,7 @@ def track(
     prompt_from: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    log: str | Sequence[str] = (),
     preset: str | Path | None = None,
     progress: bool = True,
 ) -> Result:
@@ -1232,6 +1268,8 @@ def track(
             embeddings.
         out: Write result.json, result.csv and figures there.
         overwrite: Replace a result of another protocol in `out`.
+        log: Show curves over steps, figures and the verdict in tensorboard:DIR, wandb[:PROJECT], mlflow[:URI] or
+            trackio[:PROJECT], or a list of them.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
 

@@ -23,5 +23,5 @@ def model_card(name: str, scores: Sequence[Mapping[str, Any]], text: str) -> str
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
     found = [EvalResult(task_type=TASK, **score) for score in scores]
-    data = ModelCardData(model_name=name, tags=["diffscope"], eval_results=found) if found else ModelCardData()
+    data = ModelCardData(model_name=name, tags=["diffscope"], eval_results=found or None)
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text.strip()}\n"))
