@@ -37,7 +37,8 @@ class MonitorCallback(TrainerCallback):
             return
         if leads:
             row = self.monitor(self.network(given["model"]), step)
-            state.log_history.append({"step": step, "icr": row["icr"], "onset": self.monitor.onset.state})
+            entry: dict[str, Any] = {"step": step, "icr": row["icr"], "onset": self.monitor.onset.state}
+            state.log_history.append(entry)
         if self.stop and has_turned(self.monitor):
             control.should_training_stop = True
 

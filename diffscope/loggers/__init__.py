@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
@@ -80,7 +80,7 @@ class Log:
             if self._is_new(step, name, value):
                 by_step.setdefault(step, {})[name] = value
         for step in sorted(by_step):
-            self._tell(lambda one, step=step: one.scalars(step, by_step[step]))
+            self._tell_of_step(step, by_step[step])
         if by_step:
             self._tell_of_whole(result, max(by_step))
 
@@ -91,10 +91,16 @@ class Log:
             with _answered(spec):
                 destination.close(failed)
 
+    def _tell_of_step(self, step: int, values: Mapping[str, float]) -> None:
+        self._tell(lambda one: one.scalars(step, values))
+
+    def _tell_of_picture(self, step: int, name: str, png: bytes) -> None:
+        self._tell(lambda one: one.image(step, name, png))
+
     def _tell_of_whole(self, result: Result, step: int) -> None:
         view = view_of(result)
         for name, png in view.images(result).items():
-            self._tell(lambda one, name=name, png=png: one.image(step, f"{PREFIX}/{name}", png))
+            self._tell_of_picture(step, f"{PREFIX}/{name}", png)
         text = "\n\n".join(visible(line) for line in (view.verdict(result), *_provenance(result)))
         self._tell(lambda one: one.text(step, f"{PREFIX}/verdict", text))
 

@@ -49,7 +49,7 @@ def card(results: Sequence[Result], name: str | None = None) -> dict[str, Any]:
 
 def _require_one_model(results: Sequence[Result]) -> None:
     """A training run is a series of checkpoints, and may stand beside any of them."""
-    known = {}
+    known: dict[str, str] = {}
     for result in results:
         if not result.checkpoints:
             path = str(result.checkpoint.get("path"))

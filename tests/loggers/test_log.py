@@ -170,18 +170,19 @@ def test_a_trial_opens_nothing(told: list[Any]) -> None:
     assert told == []
 
 
-def test_a_library_that_is_missing_is_named_before_anything_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A folder is no library: wandb makes one of its name.
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "nosuchlibrary").mkdir()
-    from diffscope.loggers import wandb
-
-    monkeypatch.setattr(wandb, "LIBRARY", "nosuchlibrary")
+def test_a_library_that_is_missing_is_named_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loggers, "find_spec", lambda library: None)
     ran = diffscope("sweep", "nosuch.pkl", *TOY[1:], "--log", "wandb:mine")
-    refused(ran, 1, "--log wandb:mine", "needs nosuchlibrary, which is not installed: pip install nosuchlibrary")
+    refused(ran, 1, "--log wandb:mine: needs wandb, which is not installed: pip install wandb")
+
+
+def test_a_folder_is_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """wandb makes one of its name where it is run."""
+    (tmp_path / "nosuchlibrary").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert loggers.find_spec("nosuchlibrary") is not None
+    assert not loggers._is_installed("nosuchlibrary")
+    assert loggers._is_installed("json")
 
 
 @pytest.mark.parametrize("spec", ["csv:runs", "tensorboards:runs", "tensorboard", "tensorboard:", ":runs"])
