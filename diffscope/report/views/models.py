@@ -13,7 +13,7 @@ COLUMNS: Columns = {
     "name": lambda model: str(model["name"]),
     "to be had as": lambda model: str(model["reference"] or model["file"]),
     "parameters": lambda model: "" if model["parameters"] is None else f"{model['parameters']:,}",
-    "needs": lambda model: " ".join(model["needs"]),
+    "VAE": lambda model: "yes" if model["needs"] else "",
     "licence": lambda model: str(model["licence"] or ""),
 }
 
@@ -25,13 +25,19 @@ class _View(View[Record]):
 
     def parts(self, shown: Record, pictured: bool = False) -> Iterator[Part]:
         models = shown["models"]
-        left = ["name", "to be had as", "needs", "licence"]
-        yield table(COLUMNS, models, left=left, dropped_first=[["licence"], ["parameters"], ["needs"]])
+        needed = dict.fromkeys(option for model in models for option in model["needs"])
+        yield table(
+            COLUMNS,
+            models,
+            left=["name", "to be had as", "VAE", "licence"],
+            dropped_first=[["licence"], ["parameters"], ["VAE"]],
+            beneath=[f"VAE: works on latents, and needs {option}" for option in needed],
+        )
         where: dict[str, list[str]] = {}
         for model in models:
             if model["reference"] is None:
                 where.setdefault(model["where"], []).append(model["name"])
-        yield Text([f"{_family(names)}: {place}" for place, names in where.items()], "Files to download first.")
+        yield Text([f"{_family(names)}: {place}" for place, names in where.items()], "Files to download first:")
         yield Text([self.verdict(shown), "What is left empty is not known here; `diffscope inspect` tells it."])
 
     def verdict(self, shown: Record) -> str:
@@ -41,9 +47,6 @@ class _View(View[Record]):
 
     def records(self, shown: Record) -> list[dict[str, Any]]:
         return [_record(model) for model in shown["models"]]
-
-    def quiet(self, shown: Record) -> list[str]:
-        return [str(model["name"]) for model in shown["models"]]
 
 
 VIEW = _View()
