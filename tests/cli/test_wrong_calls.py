@@ -302,9 +302,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_strangers(home)
     np.savez(home / "named.npz", x=np.zeros((40, 16, 16, 3), np.uint8), targets=np.zeros(40, np.int64))
     assert diffscope("icr", *TOY, "--sigma", 1, "--quiet", "--out", home / "result").code == 0
-    other = (home / "result" / "result.json").read_text().replace(TOY[0], "toy:d=8,side=4")
-    (home / "other").mkdir()
-    (home / "other" / "result.json").write_text(other)
+    assert diffscope("icr", "toy:d=5,side=4", *TOY[1:], "--sigma", 1, "--quiet", "--out", home / "other").code == 0
     return home
 
 
