@@ -125,6 +125,25 @@ def bench(
         DiffscopeError: Whatever keeps the question from being answered, in one line.
     """
 
+def card(
+    results: str | Path | Result | Sequence[str | Path | Result],
+    *,
+    name: str | None = None,
+    preset: str | Path | None = None,
+) -> Record:
+    """Results as a section of a model's card: Markdown, with metadata that the Hugging Face Hub reads.
+
+    It goes to stdout; nothing is uploaded.
+
+    Args:
+        results: Results of one model: result.json, or the folders that `out` wrote.
+        name: Of the model, in the metadata.
+        preset: A TOML file of options, of this command and of others; those that are given come before it.
+
+    Raises:
+        DiffscopeError: Whatever keeps the question from being answered, in one line.
+    """
+
 def compare(
     old: str | Path | Result,
     new: str | Path | Result,
@@ -764,6 +783,19 @@ def merge(
         DiffscopeError: Whatever keeps the question from being answered, in one line.
     """
 
+def models(
+    *,
+    preset: str | Path | None = None,
+) -> Record:
+    """Which published checkpoints have a short name, where is each to be had, and what does it need?
+
+    Args:
+        preset: A TOML file of options, of this command and of others; those that are given come before it.
+
+    Raises:
+        DiffscopeError: Whatever keeps the question from being answered, in one line.
+    """
+
 def neighbors(
     checkpoints: str | Path | Denoiser | Sequence[str | Path],
     data: str | Path,
@@ -1121,6 +1153,7 @@ def sweep(
     format: str | Sequence[str] = ('png', 'svg'),
     size: float | str | None = None,
     style: str | Path | None = None,
+    log: str | Sequence[str] = (),
     preset: str | Path | None = None,
     progress: bool = True,
 ) -> Result:
@@ -1192,6 +1225,8 @@ def sweep(
         size: Width of figures: column (3.25 inches), page (6.75), or a number of inches; text is then set to be
             read in print.
         style: A style file of matplotlib's for figures, laid over ours (report/figures/diffscope.mplstyle).
+        log: Show curves over steps, figures and the verdict in tensorboard:DIR, wandb[:PROJECT], mlflow[:URI] or
+            trackio[:PROJECT], or a list of them.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
 
@@ -1254,6 +1289,7 @@ def track(
     size: float | str | None = None,
     style: str | Path | None = None,
     step_scale: str = 'linear',
+    log: str | Sequence[str] = (),
     preset: str | Path | None = None,
     progress: bool = True,
 ) -> Result:
@@ -1329,6 +1365,8 @@ def track(
             read in print.
         style: A style file of matplotlib's for figures, laid over ours (report/figures/diffscope.mplstyle).
         step_scale: Of the axis of training steps.
+        log: Show curves over steps, figures and the verdict in tensorboard:DIR, wandb[:PROJECT], mlflow[:URI] or
+            trackio[:PROJECT], or a list of them.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
 

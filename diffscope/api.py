@@ -7,24 +7,27 @@ import re
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from diffscope.checkpoints import Checkpoint
 from diffscope.commands.base import Command, commands, preset_of
 from diffscope.families import wrap
 from diffscope.families.base import Denoiser
+from diffscope.loggers import Log
 from diffscope.measure import opening
 from diffscope.measure.folder import agreement, make_ready
 from diffscope.measure.progress import Listener, Progress
 from diffscope.measure.study import Study
 from diffscope.options.drawing import Drawing
-from diffscope.options.option import key_values
-from diffscope.options.settings import REPEATABLE, Loading, Output
+from diffscope.options.option import Declared, key_values
+from diffscope.options.settings import REPEATABLE, Loading, Logging, Output
 from diffscope.options.signature import Entry, built, nearest
 from diffscope.report import terminal
 from diffscope.report.views.base import require_style
 from diffscope.results import Record, Result, read_result
 from diffscope.studies.track.monitor import Monitor
+
+D = TypeVar("D", bound=Declared)
 
 __all__ = ["Monitor", "function", "load", "read_result", "wrap"]
 
@@ -157,26 +160,31 @@ def _run(command: Command, values: dict[str, Any], progress: bool) -> Result | R
     for entry in command.entries:
         if entry.argument is not None and entry.name in values:
             values[entry.name] = _plain(entry, values[entry.name])
-    owners = {entry.name: entry.owner for entry in command.entries}
-    own = {
-        kind: {name: values.pop(name) for name in [*values] if owners[name] == kind} for kind in ("Output", "Drawing")
-    }
-    output, drawing = Output(**own["Output"]), Drawing(**own["Drawing"])
+    output, drawing = _taken(command, values, Output), _taken(command, values, Drawing)
+    logging = _taken(command, values, Logging)
     require_style(drawing)
     arguments = built(command.run, values)
-    found = command.run(**arguments)
-    assert found is not None
     out = None if output.out is None or command.writes_itself else Path(output.out)
-    if isinstance(found, (Result, Record)):
-        if out is not None:
-            found.save(out, **vars(drawing))
-        return found
-    return _measured(command, found, out, output.overwrite, drawing, progress)
+    with Log(logging.log, f"diffscope {command.name}") as log:
+        found = command.run(**arguments)
+        assert found is not None
+        if isinstance(found, (Result, Record)):
+            if out is not None:
+                found.save(out, **vars(drawing))
+            return found
+        return _measured(command, found, out, output.overwrite, drawing, progress, log)
+
+
+def _taken(command: Command, values: dict[str, Any], kind: type[D]) -> D:
+    """Options that are not of the question, out of the values."""
+    own = {entry.name for entry in command.entries if entry.owner == kind.__name__}
+    return kind(**{name: values.pop(name) for name in own if name in values})
 
 
 def _measured(
-    command: Command, study: Study, out: Path | None, overwrite: bool, drawing: Drawing, progress: bool
+    command: Command, study: Study, out: Path | None, overwrite: bool, drawing: Drawing, progress: bool, log: Log
 ) -> Result | Record:
+    log.open()
     if out is not None:
         make_ready(out)
     with terminal.progress(study.total, command.name, unit=study.unit, shown=progress) as advance:
@@ -184,6 +192,8 @@ def _measured(
         finished = study.run(out, Progress(heard, study.total, study.unit).listener)
     if out is not None:
         finished.result.save(out, **vars(drawing))
+    if isinstance(finished.result, Result):
+        log.result(finished.result)
     finished.forget()
     return finished.result
 

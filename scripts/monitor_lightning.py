@@ -1,11 +1,10 @@
-"""The same with Lightning, the monitor a callback of a few lines: `python scripts/monitor_lightning.py --steps 2000`"""
+"""The same with Lightning, by the callback of the package: `python scripts/monitor_lightning.py --steps 2000`"""
 
 import argparse
 import logging
 import warnings
 from typing import Any
 
-import numpy as np
 import torch
 from monitor_plain import Denoiser, demo_images, loss_of
 from torch import Tensor
@@ -18,6 +17,7 @@ except ModuleNotFoundError:
     import pytorch_lightning as pl
 
 import diffscope
+from diffscope.callbacks.lightning import MonitorCallback
 
 # Its tips, about workers for instance, and its news of processors.
 warnings.filterwarnings("ignore", module="(pytorch_)?lightning")
@@ -42,34 +42,23 @@ class Training(pl.LightningModule):
         return torch.optim.Adam(self.network.parameters(), lr=1e-3)
 
 
-class ICR(pl.Callback):
-    """Logs the ICR of the average as `icr`."""
-
-    def __init__(self, images: np.ndarray, every: int, **options: Any) -> None:
-        self.monitor, self.every = diffscope.Monitor(images, **options), every
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Training, *_: Any) -> None:
-        if trainer.is_global_zero and trainer.global_step % self.every == 0:
-            row = self.monitor(module.ema, trainer.global_step)
-            if row["icr"] is not None:  # the network has diverged otherwise; row.notes says how
-                module.log("icr", row["icr"], rank_zero_only=True)
-            print(f"step {row.step}: ICR {row['icr']}, {self.monitor.onset.state}", flush=True)
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=2000)
     steps = parser.parse_args().steps
     images = demo_images()
     data: Any = list(torch.from_numpy(images)[:, None] / 127.5 - 1)
+    monitor = diffscope.Monitor(images, every=max(1, steps // 10), layer="trunk", sigma=0.3)
     trainer = pl.Trainer(
         accelerator="cpu",
         max_steps=steps,
-        callbacks=[ICR(images, max(1, steps // 10), layer="trunk", sigma=0.3)],
+        callbacks=[MonitorCallback(monitor, lambda module: module.ema)],
         logger=False,  # one of its loggers writes `icr` beside the loss
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
     trainer.fit(Training(), DataLoader(data, batch_size=64, shuffle=True))
+    for row in monitor.rows:
+        print(f"step {row.step}: ICR {row['icr']}, {monitor.onset.state}", flush=True)
     print(f"logged: {trainer.logged_metrics['icr']:.6f}")

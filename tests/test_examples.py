@@ -41,3 +41,12 @@ def test_a_lightning_callback(tmp_path: Path) -> None:
     assert [step for step, _ in rows] == [1, 2, 3, 4]
     assert len({icr for _, icr in rows}) == 4
     assert logged == f"logged: {rows[-1][1]:.6f}"
+
+
+@pytest.mark.skipif(not find_spec("accelerate"), reason="Accelerate is not installed")
+@pytest.mark.parametrize("script", ["monitor_accelerate.py", "monitor_trainer.py"])
+def test_loops_of_hugging_face(script: str, tmp_path: Path) -> None:
+    rows, rest = measured(script, tmp_path)
+    assert [step for step, _ in rows] == [1, 2, 3, 4]
+    assert len({icr for _, icr in rows}) == 4
+    assert rest == []

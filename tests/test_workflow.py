@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -70,3 +71,46 @@ def test_the_version_stands_once_and_needs_no_torch() -> None:
     script = "import sys, diffscope; print(diffscope.__version__, 'torch' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == [diffscope.__version__, "False"]
+
+
+ACTION = read(ROOT / ".github" / "actions" / "diffscope" / "action.yml")
+
+
+def test_the_action_takes_its_inputs_from_the_environment_alone() -> None:
+    named = set()
+    for step in ACTION["runs"]["steps"]:
+        assert "${{" not in step["run"]
+        given = step.get("env", {})
+        named |= set(re.findall(r"inputs\.([\w-]+)", " ".join(given.values())))
+        assert set(re.findall(r"\$([A-Z_]+)", step["run"])) <= {*given, "GITHUB_ACTION_PATH"}
+    assert named == set(ACTION["inputs"])
+    installed = ROOT / ".github" / "actions" / "diffscope" / "../../.."
+    assert (installed / "pyproject.toml").exists()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_the_action_sweeps_and_fails_by_a_condition(tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "diffscope"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m diffscope "$@"\n')
+    program.chmod(0o755)
+    (step,) = (step for step in ACTION["runs"]["steps"] if step["name"] == "Sweep")
+    given = {
+        "CHECKPOINT": "toy:d=4,side=4",
+        "DATA": "synthetic:count=64",
+        "FAIL_IF": "icr>2\nicr>=0\n",
+        "ARGUMENTS": "--augment none\n--num-levels 4 --quiet",
+        "OUT": "sweep $(touch run)",
+    }
+    assert set(given) == set(step["env"])
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    summary = tmp_path / "summary.md"
+    told = {**os.environ, **given, "PATH": path, "PYTHONPATH": str(ROOT), "GITHUB_STEP_SUMMARY": str(summary)}
+    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
+    ran = subprocess.run(command, cwd=tmp_path, env=told, capture_output=True, text=True, check=False)
+    assert ran.returncode == 3, ran.stderr
+    assert "icr>=0" in ran.stderr
+    assert "icr>2" not in ran.stderr
+    assert (tmp_path / given["OUT"] / "result.json").exists()  # a name like any other: nothing was run
+    assert not (tmp_path / "run").exists()
+    assert summary.read_text("utf-8").startswith("### diffscope sweep: toy:d=4,side=4 on synthetic:count=64")

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from diffscope.cli.leaving import last_word
-from diffscope.cli.output import print_line, reader_may_leave
+from diffscope.cli.output import print_line, reader_may_leave, summarise_for_github
 from diffscope.errors import CheckpointError, UsageError
 from diffscope.measure.snapshots import LeftOut, Snapshot, check_series, snapshot_of, step_pattern
 from diffscope.ranks import world
@@ -43,6 +43,7 @@ def follow(session: Session, tracker: Any) -> None:
     finally:
         if tracker.taken:
             session.show(tracker.result())
+            summarise_for_github(tracker.result())
 
 
 def _look(session: Session, tracker: Any, watch: Any) -> None:
@@ -56,6 +57,7 @@ def _look(session: Session, tracker: Any, watch: Any) -> None:
         result = tracker.result()
         if session.out is not None and (taken.fresh or snapshot is appeared[-1]):
             result.save(session.out, **vars(session.drawing))
+        session.log.result(result)
         if not (session.printing.json or session.printing.quiet):
             from diffscope.report.words.training import training_line
 

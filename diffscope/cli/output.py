@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from diffscope.errors import StoreError
 from diffscope.names import in_json
+from diffscope.report import terminal
 from diffscope.report.streams import one_line, silence
+from diffscope.report.views.base import view_of
+from diffscope.results import Record, Result
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -81,3 +84,15 @@ def prepare_streams() -> None:
         sys.stdout = io.TextIOWrapper(buffer, encoding, errors, line_buffering=at_once)
     if sys.stderr is None:
         sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace", write_through=True)
+
+
+def summarise_for_github(found: Result | Record) -> None:
+    """A Markdown table in the job summary of GitHub Actions."""
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not summary:
+        return
+    try:
+        with open(summary, "a", encoding="utf-8") as file:
+            file.write(view_of(found).markdown(found))
+    except OSError as error:
+        terminal.warn(f"GITHUB_STEP_SUMMARY {summary}: cannot be written: {error.strerror or error}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,14 +12,15 @@ import typer
 from diffscope.cli.distributed import joined
 from diffscope.cli.gates import Gate, parse
 from diffscope.cli.gates import check as hold
-from diffscope.cli.output import print_json, print_line, reader_may_leave
-from diffscope.commands.base import OWNERS, Command
+from diffscope.cli.output import print_json, print_line, reader_may_leave, summarise_for_github
+from diffscope.commands.base import LIFECYCLE, Command
 from diffscope.errors import GateHeld, UsageError
+from diffscope.loggers import Log
 from diffscope.measure.folder import agreement, make_ready
 from diffscope.measure.progress import Listener, Progress
 from diffscope.measure.study import Finished, Study
 from diffscope.options.drawing import Drawing
-from diffscope.options.settings import Output, Terminal
+from diffscope.options.settings import Logging, Output, Terminal
 from diffscope.options.signature import built
 from diffscope.ranks import world
 from diffscope.report import terminal
@@ -44,21 +44,22 @@ def carry_out(command: Command, given: Mapping[str, Any]) -> None:
     """
     values = {name: value for name, value in given.items() if value is not ABSENT}
     chosen = {entry.name: entry.owner for entry in command.entries}
-    own = {kind: {n: v for n, v in values.items() if chosen[n] == kind} for kind in OWNERS}
-    printing, output, drawing = Terminal(**own["Terminal"]), Output(**own["Output"]), Drawing(**own["Drawing"])
+    own = {kind: {n: v for n, v in values.items() if chosen[n] == kind} for kind in LIFECYCLE}
+    printing, output = Terminal(**own["Terminal"]), Output(**own["Output"])
+    drawing, logging = Drawing(**own["Drawing"]), Logging(**own["Logging"])
     require_style(drawing)
     arguments = built(command.run, values)
     _check_levels(arguments)
-    _check_shard(arguments, printing, output)
+    _check_shard(arguments, printing, output, logging)
     gates = _gates(command, printing, arguments)
-    with joined(command, arguments):
+    with joined(command, arguments), Log(logging.log, f"diffscope {command.name}") as log:
         if command.returns is type(None):  # it prints what it has to say itself
             command.run(**arguments)
             return
         with terminal.waiting(f"{command.name}: reading"):
             found = command.run(**arguments)
         if found is not None:
-            Session(command, printing, output, drawing, gates, arguments).finish(found)
+            Session(command, printing, output, drawing, gates, arguments, log).finish(found)
 
 
 def _check_levels(arguments: Mapping[str, Any]) -> None:
@@ -68,7 +69,7 @@ def _check_levels(arguments: Mapping[str, Any]) -> None:
         raise UsageError("`sigma=` and `t=` both give noise levels; expected one of the two, repeated as needed")
 
 
-def _check_shard(arguments: Mapping[str, Any], printing: Terminal, output: Output) -> None:
+def _check_shard(arguments: Mapping[str, Any], printing: Terminal, output: Output, logging: Logging) -> None:
     """UsageError where a share of a measurement is asked for what needs the whole."""
     shard = getattr(arguments.get("sharding"), "shard", None)
     if shard is None:
@@ -78,6 +79,8 @@ def _check_shard(arguments: Mapping[str, Any], printing: Terminal, output: Outpu
     for name in ("fail_if", "json"):
         if getattr(printing, name):
             raise UsageError(f"`shard={shard}`: `{name}=` needs the whole; give it to diffscope merge")
+    if logging.log:
+        raise UsageError(f"`shard={shard}`: `log=` needs the whole; leave it out")
 
 
 def _gates(command: Command, printing: Terminal, arguments: Mapping[str, Any]) -> list[Gate]:
@@ -98,8 +101,10 @@ class Session:
         drawing: Drawing,
         gates: Sequence[Gate],
         arguments: Mapping[str, Any],
+        log: Log,
     ) -> None:
         self.command, self.printing, self.gates, self.arguments = command, printing, gates, arguments
+        self.log = log
         out = arguments.get("out", output.out)
         self.out = None if out is None or command.writes_itself else Path(out)
         self.drawing = drawing
@@ -130,6 +135,8 @@ class Session:
             self.show(finished.result)
             return finished.result
         self._deliver(finished.result, out, is_first)
+        if isinstance(finished.result, Result):
+            self.log.result(finished.result)
         # Only now: until the result is out, what stands on disk is all there is of the work.
         finished.forget()
         self.act(finished.result)
@@ -142,6 +149,8 @@ class Session:
 
     def ready(self, study: Study, out: Path | None) -> None:
         """What is to be said and done before a run."""
+        if world().leads:
+            self.log.open()
         for line in study.warnings():
             terminal.warn(line)
         if out is not None:
@@ -195,15 +204,3 @@ class Session:
             raise GateHeld(lines)
         if self.command.gates is not None:
             hold(self.gates, self.command.gates.rows(found), found.onset if isinstance(found, Result) else ())
-
-
-def summarise_for_github(found: Result | Record) -> None:
-    """A Markdown table in the job summary of GitHub Actions."""
-    summary = os.environ.get("GITHUB_STEP_SUMMARY")
-    if not summary or not isinstance(found, Result):
-        return
-    try:
-        with open(summary, "a", encoding="utf-8") as file:
-            file.write(view_of(found).markdown(found))
-    except OSError as error:
-        terminal.warn(f"GITHUB_STEP_SUMMARY {summary}: cannot be written: {error.strerror or error}")

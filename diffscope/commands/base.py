@@ -19,6 +19,7 @@ which is written and shown; or nothing, where it has printed what it had to say.
 
     GATES        what --fail-if may ask of it
     DISTRIBUTED  whether it runs in several processes, as torchrun starts them
+    LOGS         whether its results can be logged where people already look (`--log`)
     PYTHON       False where it is of the command line alone
     WITHOUT      options of `Output` and `Terminal` that it does not have
     DRAWS        whether it has options of `Drawing`, where that is not whether it measures and writes a result
@@ -39,13 +40,13 @@ from diffscope.measure.study import Study
 from diffscope.options.drawing import Drawing
 from diffscope.options.option import Declared
 from diffscope.options.preset import Presets, read_preset
-from diffscope.options.settings import Output, Terminal
+from diffscope.options.settings import Logging, Output, Terminal
 from diffscope.options.signature import Entry, entries
 from diffscope.results import Record, Result
 
 FOLDER = "diffscope.commands"
-OWNERS = (Output.__name__, Drawing.__name__, Terminal.__name__)
-"""Of options that say nothing of what is measured."""
+LIFECYCLE = (Output.__name__, Drawing.__name__, Logging.__name__, Terminal.__name__)
+"""Owners of the options that are not of the question, but of what is done with the answer."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,11 @@ class Command:
     def distributed(self) -> bool:
         """Whether several processes may run it together."""
         return bool(getattr(self.module, "DISTRIBUTED", False))
+
+    @property
+    def logs(self) -> bool:
+        """Whether its results can be logged."""
+        return bool(getattr(self.module, "LOGS", False))
 
     @property
     def in_python(self) -> bool:
@@ -153,14 +159,16 @@ class Command:
     @property
     def entries(self) -> tuple[Entry, ...]:
         """Arguments and options, with those of output, but for what concerns only what the command does not do."""
-        shared: tuple[type[Declared], ...] = () if self.returns is type(None) else (Output, Terminal, Presets)
-        extra = (*shared[:1], Drawing, *shared[1:]) if self.draws else shared
+        shared: tuple[type[Declared], ...] = ()
+        if self.returns is not type(None):
+            shared = (Output, *([Drawing] if self.draws else []), Logging, Terminal, Presets)
         left = set(getattr(self.module, "WITHOUT", ()))
         left |= set() if self.gates else {"fail_if"}
         left |= set() if self.measures else {"dry_run"}
+        left |= set() if self.logs else {"log"}
         left |= set() if getattr(self.module, "OVER_STEPS", False) else {"step_scale"}
-        found = entries(self.run, extra)
-        return tuple(entry for entry in found if entry.name not in left or entry.owner not in OWNERS)
+        found = entries(self.run, shared)
+        return tuple(entry for entry in found if entry.name not in left or entry.owner not in LIFECYCLE)
 
 
 def preset_of(path: str, name: str) -> dict[str, Any]:

@@ -46,3 +46,4 @@ GATES = Gates(
     windows_or_rows,
 )
 DISTRIBUTED = True
+LOGS = True

@@ -80,3 +80,4 @@ def acting(arguments: Mapping[str, Any]) -> Callable[[Any], None]:
 GATES = Gates("any row of the last checkpoint, or onset of any layer", "icr>0.5", _keys, _last)
 DISTRIBUTED = True
 OVER_STEPS = True
+LOGS = True

@@ -289,6 +289,22 @@ class Output(Declared):
 
 
 @dataclass(frozen=True)
+class Logging(Declared):
+    """Where a result is shown beside others."""
+
+    log: Annotated[
+        tuple[str, ...],
+        Option(
+            "Show curves over steps, figures and the verdict in tensorboard:DIR, wandb[:PROJECT], mlflow[:URI] or "
+            f"trackio[:PROJECT] {REPEATABLE}.",
+            group=OUTPUT,
+            metavar="WHERE",
+            shown="",
+        ),
+    ] = ()
+
+
+@dataclass(frozen=True)
 class Terminal(Declared):
     """What the command line alone has: how a result is printed, and when the exit code says stop."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from diffscope.report import curve
 from diffscope.report.parts import MOST, Columns, Notes, Part, Plots, Table, Text, few, rest, table
+from diffscope.report.scores import Score
 from diffscope.report.text import (
     COLUMNS,
     NULL,
@@ -88,6 +89,20 @@ class LevelsView(View[Result]):
             return f"{window.layer}: {words.HEADLINE[words.shape(window)]}{where}"
         best = lowest(shown.rows)
         return "no ICR" if best is None else f"{best.layer}: ICR {share(best['icr'])} at σ = {number(best.sigma)}"
+
+    def scores(self, shown: Result) -> list[Score]:
+        """The lowest ICR of each layer."""
+        groups = by_layer(shown.rows) if shown.varied is None else {}
+        found = [row for group in groups.values() if (row := lowest(group)) is not None]
+        return [
+            Score(
+                "icr",
+                f"ICR of {row.layer}, lowest, at σ = {number(row.sigma)}",
+                row["icr"],
+                {key: row[key] for key in ("layer", "sigma", "icr_low", "icr_high")},
+            )
+            for row in found
+        ]
 
     def figures(self, shown: Result) -> dict[str, Figure]:
         """ICR over levels, traces, layers; of several measurements a curve for each."""

@@ -11,7 +11,7 @@ from diffscope.report.parts import Facts, Part, Table, Text
 
 def document(title: str, parts: Iterable[Part]) -> str:
     """A heading, then tables and paragraphs; plots of characters are left out."""
-    blocks = [[f"### {_cell(title)}"], *map(_block, parts)]
+    blocks = [[f"### {escaped(title)}"], *map(_block, parts)]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
@@ -19,16 +19,16 @@ def _block(part: Part) -> list[str]:
     if isinstance(part, Table):
         return _table(part)
     if isinstance(part, Text):
-        heading = f"**{_cell(part.heading)}** " if part.heading else ""
-        return [f"- {'' if i else heading}{_cell(line)}" for i, line in enumerate(part.lines)]
-    return [f"- {_cell(name)}: {_cell(value)}" for name, value in part.pairs] if isinstance(part, Facts) else []
+        heading = f"**{escaped(part.heading)}** " if part.heading else ""
+        return [f"- {'' if i else heading}{escaped(line)}" for i, line in enumerate(part.lines)]
+    return [f"- {escaped(name)}: {escaped(value)}" for name, value in part.pairs] if isinstance(part, Facts) else []
 
 
 def _table(table: Table) -> list[str]:
     marks = [":---" if heading in table.left else "---:" for heading in table.headings]
-    lines = [_line(map(_cell, table.headings)), _line(marks), *(_line(map(_cell, row)) for row in table.rows)]
-    title = [f"**{_cell(table.title)}**", ""] if table.title else []
-    beneath = ["", *(f"- {_cell(line)}" for line in table.beneath)] if table.beneath else []
+    lines = [_line(map(escaped, table.headings)), _line(marks), *(_line(map(escaped, row)) for row in table.rows)]
+    title = [f"**{escaped(table.title)}**", ""] if table.title else []
+    beneath = ["", *(f"- {escaped(line)}" for line in table.beneath)] if table.beneath else []
     return [*title, *lines, *beneath]
 
 
@@ -36,9 +36,9 @@ def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(text: str) -> str:
-    """On one line, without what Markdown would take for its own."""
+def escaped(text: str) -> str:
+    """On one line, without what Markdown would take for its own: no name makes a link or a picture of itself."""
     text = visible(" ".join(streams.translate(text).split()))
-    for mark in "\\|<>*`":
+    for mark in "\\|<>*`[]":
         text = text.replace(mark, f"\\{mark}")
     return text

@@ -230,6 +230,12 @@ $ diffscope merge nosuch
 [1] nosuch: no such folder ... expected a folder that --shard I/N
 $ diffscope merge empty
 [1] no shard.json in it ... expected a folder that --shard I/N
+$ diffscope card
+[2] Missing argument 'RESULT...' ... for example: diffscope card sweep/
+$ diffscope card ckpt.pkl
+[1] ckpt.pkl: not JSON ... expected a result.json ... --out DIR
+$ diffscope card result other
+[1] results of 2 checkpoints ... a card is of one model; make one for each
 """
 
 COMMANDS = r"""
@@ -267,6 +273,10 @@ $ diffscope kinship ckpt.pkl
 [2] Missing option '--data' ... for example: diffscope kinship
 $ diffscope kinship ckpt.pkl --data images --sigma 1 --beside dinov2
 [2] --beside dinov2: no encoder is spelled like that ... timm:NAME
+$ diffscope models edm:cifar10-uncond-vp
+[2] models takes no argument; found edm:cifar10-uncond-vp
+$ diffscope sweep ckpt.pkl --data images --log csv:runs
+[2] --log csv:runs: expected tensorboard:DIR, wandb
 $ diffscope help windwo
 [2] no topic 'windwo' in the manual ... did you mean window? (diffscope help window)
 $ diffscope help window training
@@ -296,6 +306,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_strangers(home)
     np.savez(home / "named.npz", x=np.zeros((40, 16, 16, 3), np.uint8), targets=np.zeros(40, np.int64))
     assert diffscope("icr", *TOY, "--sigma", 1, "--quiet", "--out", home / "result").code == 0
+    assert diffscope("icr", "toy:d=5,side=4", *TOY[1:], "--sigma", 1, "--quiet", "--out", home / "other").code == 0
     return home
 
 

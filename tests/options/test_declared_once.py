@@ -85,7 +85,7 @@ def test_the_protocol_holds_it() -> None:
 
 def test_python_has_every_command_and_nothing_else() -> None:
     names = {"icr", "sweep", "track", "neighbors", "probe", "memorization", "features", "compare", "convert"}
-    names |= {"inspect", "kinship", "merge", "bench", "load", "wrap", "read_result", "Monitor"}
+    names |= {"inspect", "kinship", "merge", "bench", "card", "models", "load", "wrap", "read_result", "Monitor"}
     assert set(dir(package)) == names
     assert all(callable(getattr(package, name)) for name in names)
     assert "out" in inspect.signature(package.sweep).parameters

@@ -21,8 +21,10 @@ from test_terminal import comparison, inspection
 from test_variation_report import at_one_level, augmented, counted
 
 from diffscope import registry
+from diffscope.checkpoints.published import PUBLISHED
 from diffscope.errors import DataError, DiffscopeError
 from diffscope.report import layout
+from diffscope.report.card import card
 from diffscope.report.parts import MOST, Part, Plots, Table
 from diffscope.report.terminal import Console
 from diffscope.report.views.base import View, view_of
@@ -101,6 +103,10 @@ def checked(chosen: str | None) -> Record:
 
 
 CASES: dict[str, Callable[[], Shown]] = {
+    "card": lambda: Record("card", card([made_results.sweep(layers=3), made_results.track()])),
+    "models": lambda: Record(
+        "models", {"models": [{"name": name, **one.to_json()} for name, one in PUBLISHED.items()]}
+    ),
     "estimate": lambda: Record(
         "estimate",
         {
@@ -275,7 +281,7 @@ def test_frames_are_those_of_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_result_of_another_command_can_still_be_printed() -> None:
     other = dataclasses.replace(made_results.sweep(), command="no_such")
     assert repr(other) == "Result of 'no_such'"
-    with pytest.raises(DataError, match="expected one of bench, cache, compare"):
+    with pytest.raises(DataError, match="expected one of bench, cache, card, compare"):
         other.plot()
 
 

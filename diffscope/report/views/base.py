@@ -33,6 +33,7 @@ from diffscope.errors import DataError
 from diffscope.options.drawing import Drawing
 from diffscope.report import files, html, layout, markdown
 from diffscope.report.parts import Part
+from diffscope.report.scores import Score
 from diffscope.report.terminal import Console
 from diffscope.report.text import labelled
 from diffscope.results import Record, Result, Shown
@@ -52,6 +53,8 @@ class View(ABC, Generic[S]):
     """Keys of names that a quiet line begins with."""
     labels: ClassVar[tuple[str, ...]] = ("sigma",)
     """Keys of what else tells rows apart; in a quiet line each stands before its value."""
+    logged: ClassVar[tuple[str, ...]] = ("icr", "icr_low", "icr_high")
+    """Keys of rows that `--log` draws over training steps, where a row has them."""
 
     @abstractmethod
     def parts(self, shown: S, pictured: bool = False) -> Iterator[Part]:
@@ -69,6 +72,10 @@ class View(ABC, Generic[S]):
     def figures(self, shown: S) -> dict[str, Figure]:
         """The pictures, by the names of their files."""
         return {}
+
+    def scores(self, shown: S) -> list[Score]:
+        """The few numbers that stand for it, for a model's card."""
+        return []
 
     def records(self, shown: S) -> list[dict[str, Any]]:
         """Lines of `result.csv` and of a data frame."""
@@ -91,7 +98,8 @@ class View(ABC, Generic[S]):
 
     def markdown(self, shown: S) -> str:
         """The parts for the summary of a CI run."""
-        return markdown.document(f"diffscope {shown.command}: {self.where(shown)}", self.parts(shown, pictured=True))
+        title = ": ".join(filter(None, (f"diffscope {shown.command}", self.where(shown))))
+        return markdown.document(title, self.parts(shown, pictured=True))
 
     def quiet(self, shown: S) -> list[str]:
         """What `--quiet` prints: of each row what tells it apart, and its main number last."""
@@ -112,6 +120,15 @@ class View(ABC, Generic[S]):
         for figure in self._drawn(shown, Drawing(**drawing)).values():
             return figure
         raise DataError(f"a result of {shown.command} that has no picture: draw one from to_frame()")
+
+    def images(self, shown: S) -> dict[str, bytes]:
+        """The pictures as PNG, by their names."""
+        drawn = self._drawn(shown, Drawing())
+        if not drawn:
+            return {}
+        from diffscope.report.figures import canvas
+
+        return {name: canvas.png(figure) for name, figure in drawn.items()}
 
     def save(self, shown: S, folder: Path, figures: bool = True, **drawing: Any) -> list[Path]:
         """Writes `result.json`, `result.csv` and the pictures, drawn as options of `Drawing` say; returns the paths."""

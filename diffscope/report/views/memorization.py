@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from diffscope.report.parts import Notes, Part, Text, few, table
+from diffscope.report.scores import Score
 from diffscope.report.views.base import View
 from diffscope.report.words import memorization as words
 from diffscope.report.words import quality
@@ -40,6 +41,19 @@ class _View(View[Result]):
 
     def verdict(self, shown: Result) -> str:
         return words.finding(shown)
+
+    def scores(self, shown: Result) -> list[Score]:
+        """The share of samples that copy a training image, of each checkpoint."""
+        return [
+            Score(
+                "memorization",
+                "share of samples that copy a training image",
+                row["share"],
+                {key: row[key] for key in ("step", "samples", "share_low", "share_high", "criterion") if key in row},
+            )
+            for row in shown.rows
+            if row["share"] is not None
+        ]
 
     def figures(self, shown: Result) -> dict[str, Figure]:
         from diffscope.report.figures import memorization as pictures

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from diffscope.report.parts import MOST, Notes, Part, Text, few, rest, table
+from diffscope.report.scores import Score
 from diffscope.report.text import TOLD, by_layer, labelled, number, share
 from diffscope.report.views.base import View
 from diffscope.report.words import probe as words
@@ -67,6 +68,18 @@ class _View(View[Result]):
         best = words.ranked(shown)[0]
         told = f"best accuracy {share(best.accuracy)} at σ = {number(best.sigma)}; {words.headline(best, shown.rows)}"
         return f"{best.layer}: {told}"
+
+    def scores(self, shown: Result) -> list[Score]:
+        """The best accuracy of each layer."""
+        return [
+            Score(
+                "accuracy",
+                f"linear probe of {found.layer}, best, at σ = {number(found.sigma)}",
+                found.accuracy,
+                {"layer": found.layer, "sigma": found.sigma},
+            )
+            for found in shown.probe
+        ]
 
     def figures(self, shown: Result) -> dict[str, Figure]:
         if shown.segmentation:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from diffscope.report import curve
 from diffscope.report.parts import Columns, Notes, Part, Plots, Table, Text, few, rest, table
+from diffscope.report.scores import Score
 from diffscope.report.text import NULL, TOLD, best_first, number, share
 from diffscope.report.views.base import View
 from diffscope.report.words import moving_window, series
@@ -36,6 +37,10 @@ SERIES: Columns = {
 
 class _View(View[Result]):
     labels = ("sigma", "step")
+    logged = (
+        *("icr", "icr_low", "icr_high", "icr_holdout", "loss", "loss_views", "loss_holdout"),
+        *("icr_rise", "loss_rise", "exceeds", "trace_s", "trace_xi", "effective_rank", "alignment", "uniformity"),
+    )
 
     def parts(self, shown: Result, pictured: bool = False) -> Iterator[Part]:
         groups, notes = series.by_series(shown.shown_rows), Notes(shown.shown_rows)
@@ -57,6 +62,19 @@ class _View(View[Result]):
             keep = "" if onset.keep_step is None else f", keep step {onset.keep_step:,}"
             return f"{series.place(onset)}: {words.HEADLINE[words.verdict(onset)]}{keep}"
         return "no verdict yet"
+
+    def scores(self, shown: Result) -> list[Score]:
+        """The lowest ICR of each series, with the step at which it was."""
+        return [
+            Score(
+                "icr",
+                f"ICR, lowest of the run, {series.place(onset)}",
+                onset.minimum.icr,
+                {"step": onset.minimum.step, "verdict": onset.state, "keep_step": onset.keep_step},
+            )
+            for onset in shown.onset
+            if onset.minimum is not None
+        ]
 
     def figures(self, shown: Result) -> dict[str, Figure]:
         from diffscope.report.figures import training as pictures

@@ -11,7 +11,8 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,18 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from diffscope.errors import DataError, UsageError
+from diffscope.errors import DataError, DiffscopeError, UsageError
 from diffscope.families import LiveNetwork, PosteriorMean, SigmaToInput, wrap
 from diffscope.families.base import Denoiser
 from diffscope.families.networks.hooked import watched
 from diffscope.families.networks.walk import WalkedNetwork
+from diffscope.loggers import Log
 from diffscope.measure.memory import half_of_memory
 from diffscope.measure.opening import open_images, open_job
 from diffscope.measure.rows import null_row
 from diffscope.measure.series import Taken
 from diffscope.measure.snapshots import Snapshot
-from diffscope.options.settings import Loading, Settings
+from diffscope.options.settings import Loading, Logging, Settings
 from diffscope.results import OnsetRow, Result, Row
 from diffscope.sources import arrays
 from diffscope.studies.track.gauge import rows_of
@@ -50,7 +52,7 @@ class Monitor:
         monitor = diffscope.Monitor(images)
         for step, batch in enumerate(loader):
             ...
-            if monitor.due():
+            if monitor.due(step):
                 row = monitor(ema, step)
                 print(row["icr"], monitor.onset.state)
 
@@ -63,8 +65,9 @@ class Monitor:
     too, and is earlier and surer.
     rule: of one layer and level, `long` (fires at the earliest at the eleventh call) or `short` (at the seventh, for
     runs of less than 30 calls).
-    share: of the time that training takes, which `due` keeps to; say `step % 1000 == 0` in its place for a cadence of
-    your own.
+    every: steps between two calls, which `due(step)` keeps to. Without it, `share` of the time that training takes.
+    log: where curves, figures and verdict are shown beside the training's own, as `--log` takes it, one or several; a
+    run that goes on there is told, else one is begun. What keeps it from being shown is a warning: training goes on.
     vae: image encoder of a latent model, as `--vae` takes it.
     options: fields of `Settings`, such as views=5, num_images=1000, augment="crop+flip", batch_size=64. Up to an eighth
     of `max_memory` (bytes) is kept on the network's device between calls, so that no image is decoded twice.
@@ -84,11 +87,15 @@ class Monitor:
         posterior_mean: PosteriorMean | None = None,
         rule: str = "auto",
         share: float = 0.04,
+        every: int | None = None,
+        log: str | Sequence[str] = (),
         vae: str | None = None,
         **options: Any,
     ) -> None:
         if not 0 < share <= 1:
             raise UsageError(f"`share={share:g}`: expected a share of the time, above 0 and up to 1")
+        if every is not None and every < 1:
+            raise UsageError(f"`every={every}`: expected steps between two calls, at least 1")
         if options.get("device") is not None:
             raise UsageError("a live network is measured where it is; leave out device=")
         memory = {"max_memory": min(MAX_MEMORY, half_of_memory())}
@@ -110,13 +117,22 @@ class Monitor:
         self._wrapped: tuple[nn.Module, Denoiser] | None = None
         self._calls = 0
         self._share, self._due_at = share, -math.inf
+        self.every, self._asked = every, -1
+        self._log = Log(Logging(log=log).log, "diffscope monitor")  # type: ignore[arg-type]
 
-    def due(self) -> bool:
-        """Whether enough time has passed since the last call for all calls to take no more than `share` of it all.
+    def due(self, step: int | None = None) -> bool:
+        """Whether it is time for a call.
 
-        The first one is due at once. Ask one process of several, as clocks differ.
+        With `every`, at each multiple of it, once; `step` has to be said. Else once enough time has passed since the
+        last call for all calls to take no more than `share` of it all: the first one is due at once. Clocks differ, so
+        ask one process of several then.
         """
-        return time.perf_counter() >= self._due_at
+        if self.every is None:
+            return time.perf_counter() >= self._due_at
+        if step is None:
+            raise UsageError(f"`every={self.every}` counts steps: say due(step)")
+        is_new, self._asked = step != self._asked, step
+        return is_new and step % self.every == 0
 
     def __call__(self, network: nn.Module | Denoiser, step: int | None = None) -> Row:
         """The row of the network as it is now: a module, or a denoiser from `diffscope.load` or `diffscope.wrap`.
@@ -138,6 +154,8 @@ class Monitor:
             snapshot = Snapshot(f"live:{denoiser.network_class}/{step}", step, None)
             measured = self._tracker.take(snapshot, denoiser)
             row = self._nulls(denoiser, snapshot) if measured is None else self._row(step, measured)
+        if measured is not None:
+            self._show()
         end = time.perf_counter()
         self._due_at = end + (end - start) * (1 / self._share - 1)
         return row.having(checkpoint=snapshot.path, step=step)
@@ -160,6 +178,16 @@ class Monitor:
     def result(self) -> Result:
         """All rows and the verdict as `diffscope track` has them; CheckpointError before there is a row."""
         return self._tracker.result()
+
+    def _show(self) -> None:
+        try:
+            self._log.result(self.result())
+        except DiffscopeError as error:
+            warnings.warn(f"{error}; training goes on", stacklevel=3)
+
+    def close(self) -> None:
+        """Ends what `log` began; what is not written yet is written."""
+        self._log.close()
 
     def _denoiser(self, network: nn.Module | Denoiser) -> Denoiser:
         if isinstance(network, Denoiser):

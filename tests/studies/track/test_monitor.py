@@ -27,6 +27,7 @@ from diffscope.errors import (
     DataError,
     DiffscopeError,
     NoiseLevelError,
+    StoreError,
     TooFewImages,
     UnknownLayer,
     UsageError,
@@ -399,6 +400,47 @@ def test_it_is_due_as_often_as_its_share_of_the_time_allows(tiny: Tiny, monkeypa
     assert watching.due()
     with pytest.raises(UsageError, match="`share=0`"):
         monitor(share=0)
+
+
+def test_steps_are_a_cadence_of_its_own() -> None:
+    watching = monitor(every=3)
+    # A step is asked for more than once where gradients are accumulated.
+    assert [step for step in (0, 0, 1, 2, 3, 3, 4, 6, 6, 6, 7) if watching.due(step)] == [0, 3, 6]
+    with pytest.raises(UsageError, match=r"`every=3` counts steps: say due\(step\)"):
+        watching.due()
+    with pytest.raises(UsageError, match="`every=0`"):
+        monitor(every=0)
+
+
+def test_what_it_logs_is_what_it_measures_and_a_failure_is_a_warning(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+
+    class Heard:
+        def __init__(self, specs: tuple[str, ...], title: str) -> None:
+            assert (specs, title) == (("wandb",), "diffscope monitor")
+
+        def result(self, result: Any) -> None:
+            told.append(result.shown_rows[-1]["icr"])
+            if len(told) == 2:
+                raise StoreError("`log=wandb`: no network")
+
+        def close(self) -> None:
+            told.append("closed")
+
+    monkeypatch.setattr("diffscope.studies.track.monitor.Log", Heard)
+    watching = monitor(layer="head", log="wandb")
+    first = watching(tiny, 1)
+    with pytest.warns(UserWarning, match="no network; training goes on"):
+        second = watching(tiny, 2)
+    watching.close()
+    assert told == [first["icr"], second["icr"], "closed"]
+
+
+def test_a_destination_that_nobody_knows_is_refused_at_once() -> None:
+    with pytest.raises(UsageError, match=r"`log=csv:x`: expected tensorboard:DIR"):
+        monitor(log="csv:x")
 
 
 def test_without_a_level_it_is_the_alarm_of_track() -> None:

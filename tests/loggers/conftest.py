@@ -1,0 +1,8 @@
+"""Results from formulas are those of the tests of reports."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1] / "report"))
