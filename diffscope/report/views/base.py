@@ -16,6 +16,9 @@ A whole member:
             from diffscope.report.figures import curves    # matplotlib is loaded when something is drawn
             return {"icr": curves.icr(shown)}
 
+        def charts(self, shown):                   # what a page draws, as data
+            return [Chart("icr over sigma", "ICR", SIGMA, ICR, ("layer",), [Curve(("mid",), [0.1, 1], [0.4, 0.3])])]
+
     VIEW = _View()
 
 Views import no sibling: what two of them need stands in `report/`. Results find theirs by their command's name.
@@ -24,7 +27,8 @@ Views import no sibling: what two of them need stands in `report/`. Results find
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -38,6 +42,8 @@ from diffscope.results import Record, Result, Shown
 
 if TYPE_CHECKING:
     from diffscope.report.figures.canvas import Figure
+    from diffscope.report.page.charts import Drawn
+    from diffscope.report.page.document import Seen
 
 S = TypeVar("S", Result, Record)
 
@@ -51,6 +57,8 @@ class View(ABC, Generic[S]):
     """Keys of names that a quiet line begins with."""
     labels: ClassVar[tuple[str, ...]] = ("sigma",)
     """Keys of what else tells rows apart; in a quiet line each stands before its value."""
+    pictures: ClassVar[Mapping[str, str]] = {}
+    """Figures that show images, by the names of their files, and what is to be seen: a page holds them as they are."""
 
     @abstractmethod
     def parts(self, shown: S, pictured: bool = False) -> Iterator[Part]:
@@ -68,6 +76,10 @@ class View(ABC, Generic[S]):
     def figures(self, shown: S) -> dict[str, Figure]:
         """The pictures, by the names of their files."""
         return {}
+
+    def charts(self, shown: S) -> Sequence[Drawn]:
+        """What a page draws."""
+        return ()
 
     def records(self, shown: S) -> list[dict[str, Any]]:
         """Lines of `result.csv` and of a data frame."""
@@ -112,15 +124,69 @@ class View(ABC, Generic[S]):
             return figure
         raise DataError(f"a result of {shown.command} that has no picture: draw one from to_frame()")
 
-    def save(self, shown: S, folder: Path, figures: bool = True) -> list[Path]:
-        """Writes `result.json`, `result.csv` and the pictures; returns the paths."""
-        return files.write(shown, self.records(shown), self._drawn(shown) if figures else {}, folder)
+    def save(self, shown: S, folder: Path, figures: bool = True, renewed: float | None = None) -> list[Path]:
+        """Writes `result.json`, `result.csv`, the pictures and the page; returns the paths.
+
+        Args:
+            shown: What was found out.
+            folder: Made if it is not there.
+            figures: Whether there are to be pictures.
+            renewed: Seconds after which an open page loads itself again; None where nothing more is to come.
+        """
+        drawn = self._drawn(shown) if figures else {}
+        return files.write(shown, self.records(shown), drawn, folder, partial(self._page, shown, renewed=renewed))
+
+    def seen(self, shown: S, text: str, folder: Path, name: str = "") -> Seen:
+        """What a page shows of it.
+
+        Args:
+            shown: What was found out.
+            text: Of its `result.json`.
+            folder: Where its pictures are.
+            name: What tells it apart from other results on the page.
+        """
+        from diffscope.report.page import document
+
+        return document.Seen(
+            name,
+            shown.command,
+            self.where(shown),
+            self.verdict(shown),
+            list(self.parts(shown, pictured=True)),
+            self.charts(shown),
+            self.records(shown),
+            _facts(shown),
+            text,
+            document.pictures_in(folder, self.pictures),
+        )
+
+    def _page(self, shown: S, text: str, folder: Path, renewed: float | None) -> str:
+        from diffscope.report.page import document
+
+        return document.page([self.seen(shown, text, folder)], renewed=renewed)
 
     def _drawn(self, shown: S) -> dict[str, Figure]:
         from diffscope.report.figures import canvas
 
         with canvas.look():
             return self.figures(shown)
+
+
+def _facts(shown: Shown) -> dict[str, dict[str, str]]:
+    """What the numbers depend on, and what measured them."""
+    from diffscope.report.page.document import facts_of
+
+    if not isinstance(shown, Result):
+        known = {key: value for key, value in shown.to_json().items() if not isinstance(value, list)}
+        return {"Record": facts_of(known)}
+    warned = {"Warnings": {str(i): line for i, line in enumerate(shown.warnings, start=1)}}
+    return {
+        "Protocol": facts_of(shown.protocol),
+        "Checkpoint": facts_of(shown.checkpoint),
+        "Images": facts_of(shown.data),
+        "Run": facts_of({"diffscope": shown.version, **shown.timing}),
+        **(warned if shown.warnings else {}),
+    }
 
 
 def view_of(shown: Shown) -> View[Any]:

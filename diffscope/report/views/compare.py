@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffscope.report.parts import MOST, Columns, Part, Text, rest, table
 from diffscope.report.text import NULL, number, p_value, percent, share
 from diffscope.report.views.base import View
 from diffscope.results import Record
+
+if TYPE_CHECKING:
+    from diffscope.report.page.charts import Drawn
 
 COLUMNS: Columns = {
     "layer": lambda row: str(row["layer"]),
@@ -43,6 +46,11 @@ class _View(View[Record]):
 
     def where(self, shown: Record) -> str:
         return f"{shown['old']['path']} against {shown['new']['path']}"
+
+    def charts(self, shown: Record) -> list[Drawn]:
+        from diffscope.report.page.levels import change_charts
+
+        return change_charts(shown["rows"])
 
     def records(self, shown: Record) -> list[dict[str, Any]]:
         return [dict(row) for row in shown["rows"]]

@@ -16,6 +16,7 @@ from diffscope.results import Result, Row
 
 if TYPE_CHECKING:
     from diffscope.report.figures.canvas import Figure
+    from diffscope.report.page.charts import Drawn
 
 DROPPED_FIRST = (
     ["trace s", "trace ξ"], ["alignment", "uniformity"], ["eff. rank"], ["held-out ICR"], ["loss", "held-out loss"],
@@ -62,6 +63,11 @@ class _View(View[Result]):
         from diffscope.report.figures import training as pictures
 
         return pictures.figures(shown)
+
+    def charts(self, shown: Result) -> list[Drawn]:
+        from diffscope.report.page import training
+
+        return training.charts(shown)
 
 
 VIEW = _View()

@@ -1,0 +1,108 @@
+// What all parts of the page use: elements, numbers, colours, and what is told to screen readers.
+
+const make = (tag, attributes = {}, ...children) => {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element.addEventListener(name, value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
+  }
+  element.append(...children); // texts become text nodes: whatever a name holds is not read as HTML
+  return element;
+};
+
+const NULL = "–";
+
+// As report/text.py has it: significant digits, and an exponent only where a reader needs one.
+const number = (value, digits = 4) => {
+  if (value === null || value === undefined || Number.isNaN(value)) return NULL;
+  const size = Math.abs(value);
+  const text = value === 0 || (size >= 1e-3 && size < 1e6) ? String(Number(value.toPrecision(digits))) : value.toExponential(digits - 1);
+  return text.replace("-", "−");
+};
+
+const count = (value) => Math.round(value).toLocaleString("en-US");
+
+const short = (value) => {
+  for (const [unit, name] of [[1e9, " G"], [1e6, " M"], [1e3, " k"]]) {
+    if (Math.abs(value) >= unit) return number(value / unit, 4) + name;
+  }
+  return number(value);
+};
+
+const percent = (value, digits = 3) => (value > 0 ? "+" : "") + number(100 * value, digits) + " %";
+
+const said = (axis, value) => {
+  if (value === null || value === undefined) return NULL;
+  return axis.whole ? count(value) : axis.signed ? percent(value) : number(value);
+};
+
+const tick = (axis, value) => (value === null ? "" : axis.whole ? short(value) : axis.signed ? percent(value) : number(value, 6));
+
+// --- colours: those of the style sheet, as they are now (light, dark, print)
+
+const colours = {
+  known: {},
+  of(name) {
+    if (!(name in this.known)) {
+      const probe = make("span");
+      probe.style.color = `var(--${name})`;
+      document.body.append(probe);
+      this.known[name] = getComputedStyle(probe).color;
+      probe.remove();
+    }
+    return this.known[name];
+  },
+  isDark() {
+    return Number(this.of("ground").match(/\d+/)[0]) < 128;
+  },
+  faded(colour, alpha) {
+    return colour.replace("rgb(", "rgba(").replace(")", `, ${alpha})`);
+  },
+};
+
+const VIRIDIS = [[68, 1, 84], [71, 44, 122], [59, 81, 139], [44, 113, 142], [33, 144, 141], [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37]];
+
+const viridis = (share) => {
+  const place = Math.min(1, Math.max(0, share)) * (VIRIDIS.length - 1);
+  const below = Math.min(VIRIDIS.length - 2, Math.floor(place));
+  const mixed = VIRIDIS[below].map((value, i) => Math.round(value + (place - below) * (VIRIDIS[below + 1][i] - value)));
+  return `rgb(${mixed.join(", ")})`;
+};
+
+const DISTINCT = 8;
+const DASHES = [[], [8, 4], [10, 3, 2, 3], [2, 3], [14, 4], [6, 3, 2, 3, 2, 3], [4, 3], [12, 3, 3, 3]];
+
+// Colour and dashes of one of several curves: eight are told apart, more are a scale from first to last.
+const look = (place, of) => {
+  if (of <= DISTINCT) return { colour: colours.of(`curve-${place}`), dash: DASHES[place] };
+  const [from, to] = colours.isDark() ? [0.25, 1] : [0, 0.85];
+  return { colour: viridis(from + ((to - from) * place) / (of - 1)), dash: [] };
+};
+
+const swatch = ({ colour, dash }) => {
+  const canvas = make("canvas", { width: 44, height: 12, "aria-hidden": "true" });
+  const pen = canvas.getContext("2d");
+  pen.strokeStyle = colour;
+  pen.lineWidth = 4;
+  pen.setLineDash(dash.map((length) => 2 * length));
+  pen.beginPath();
+  pen.moveTo(0, 6);
+  pen.lineTo(44, 6);
+  pen.stroke();
+  return canvas;
+};
+
+// --- choices
+
+const choices = []; // what a reader has switched, so that a renewed page shows the same: [name, read, write]
+
+const download = (name, type, text) => {
+  const link = make("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+};
+
+// RFC 4180, as result.csv is written.
+const field = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+const csv = (lines) => lines.map((line) => line.map((cell) => field(String(cell ?? ""))).join(",") + "\r\n").join("");
