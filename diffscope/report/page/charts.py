@@ -252,10 +252,15 @@ def together(drawn: Mapping[str, Sequence[Drawn]]) -> list[Drawn]:
     for name, charts in drawn.items():
         for chart in charts:
             found.setdefault(chart.key, []).append((name, chart))
-    return [_joined(group) for group in found.values()]
+    return [one for group in found.values() for one in _joined(group)]
 
 
-def _joined(group: Sequence[tuple[str, Drawn]]) -> Drawn:
+def has_choice(chart: Drawn) -> bool:
+    """Whether a reader chooses which of several measures it shows; such charts come last."""
+    return isinstance(chart, Chart) and chart.single is not None
+
+
+def _joined(group: Sequence[tuple[str, Drawn]]) -> list[Drawn]:
     first = group[0][1]
     if isinstance(first, Chart):
         charts = [(name, chart) for name, chart in group if isinstance(chart, Chart)]
@@ -265,7 +270,7 @@ def _joined(group: Sequence[tuple[str, Drawn]]) -> Drawn:
             for name, chart in charts
             for one in chart.curves
         ]
-        return replace(first, facets=(RESULT, *facets), curves=curves, map=_joined_map(charts, facets))
+        return [replace(first, facets=(RESULT, *facets), curves=curves, map=_joined_map(charts, facets))]
     if isinstance(first, Dots):
         dots = [
             replace(dot, name=f"{name}: {dot.name}" if len(chart.dots) > 1 else name)
@@ -273,8 +278,8 @@ def _joined(group: Sequence[tuple[str, Drawn]]) -> Drawn:
             if isinstance(chart, Dots)
             for dot in chart.dots
         ]
-        return replace(first, dots=dots)
-    return first
+        return [replace(first, dots=dots)]
+    return [replace(one, title=f"{name}: {one.title}") for name, one in group if isinstance(one, Square)]
 
 
 def _joined_map(charts: Iterable[tuple[str, Chart]], facets: tuple[str, ...]) -> Map | None:

@@ -1,7 +1,7 @@
 """The page: what there is to read as HTML, what there is to draw as data, and the one file that holds both.
 
-Data lies in the page compressed, as base64: 28 layers at 12 noise levels over 200 snapshots have room, and nothing in it
-can be taken for HTML. A policy in the page allows its own two scripts and no others, and nothing from elsewhere.
+Data lies in the page compressed, as base64: 28 layers at 12 noise levels over 200 snapshots have room, and nothing in
+it can be taken for HTML. A policy in the page allows its own two scripts and no others, and nothing from elsewhere.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -23,6 +23,7 @@ from diffscope.report import spreadsheet
 from diffscope.report.page.charts import Drawn
 from diffscope.report.page.markup import Markup, element
 from diffscope.report.parts import Facts, Part, Table, Text, groups
+from diffscope.report.text import NULL
 
 SCRIPTS = ("common", "curves", "map", "shapes", "tables", "start")
 CELLS = 40_000
@@ -99,6 +100,27 @@ def page(seen: Sequence[Seen], beside: Beside | None = None, renewed: float | No
     return re.sub(r"\{\{(\w+)\}\}", lambda found: filled[found[1]], _read("page.html"))
 
 
+def listing(name: str, lines: Sequence[tuple[str, str, str]]) -> str:
+    """A list of results, for who looks at a folder of them.
+
+    Args:
+        name: Of the folder.
+        lines: Address, name and what there is to see of each result.
+    """
+    items = [
+        element("li", element("a", shown, href=address), element("p", said, class_="said"))
+        for address, shown, said in lines
+    ]
+    main = element("ul", *items, class_="results") if items else element("p", "There are no results in this folder.")
+    body = element("header", element("h1", name)) + element("main", main)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+        f"{element('title', name)}\n<style>{_read('page.css')}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
 class _Body:
     """Collects charts as the page comes to them: each stands in the data, and its place in the page has its number."""
 
@@ -146,7 +168,10 @@ def _one(seen: Seen, body: _Body, number: int = 0, heading: str = "h2", drawn: b
                 *charts,
                 *(_picture(picture, heading) for picture in seen.pictures),
                 *([element(heading, "Tables")] if tables else []),
-                *(_facts(part.pairs) if isinstance(part, Facts) else _table(part) for part in tables),
+                *(
+                    _facts(part.pairs) if isinstance(part, Facts) else _table(part, f"Table {i}")
+                    for i, part in enumerate(tables, start=1)
+                ),
                 *_files(seen, number),
                 *_folded(seen),
             ]
@@ -165,7 +190,8 @@ def _findings(seen: Seen) -> list[Markup]:
     return found
 
 
-def _table(table: Table) -> Markup:
+def _table(table: Table, name: str) -> Markup:
+    """A table that scrolls by itself where it is too wide; `name` is for who hears it."""
     left = [heading in table.left for heading in table.headings]
     head = [element("th", name, scope="col", class_="left" if side else None)
             for name, side in zip(table.headings, left, strict=True)]  # fmt: skip
@@ -174,20 +200,24 @@ def _table(table: Table) -> Markup:
         for i in range(start, end):
             within = i > start and bool(table.once)
             cells = [
-                element("td", element("span", cell), class_=_class(side, within and name in table.once))
+                element("td", element("span", cell), class_=_class(cell, side, within and name in table.once))
                 for name, cell, side in zip(table.headings, table.rows[i], left, strict=True)
             ]
             rows.append(element("tr", *cells, class_="within" if within else None))
     shown = element("table", element("thead", element("tr", *head)), element("tbody", *rows), class_="sortable")
-    title = table.title or "Table"
-    scrolled = element("div", shown, class_="wide", tabindex="0", role="region", aria_label=title)
+    scrolled = element("div", shown, class_="wide", tabindex="0", role="region", aria_label=table.title or name)
     above = [element("p", table.title)] if table.title else []
     beneath = [element("p", line, class_="beneath") for line in table.beneath]
     return Markup("\n".join([*above, scrolled, *beneath]))
 
 
-def _class(left: bool, same: bool) -> str | None:
-    return " ".join(name for name, holds in (("left", left), ("same", same)) if holds) or None
+LONG = 40
+"""Letters of a cell from which on it may be broken into lines."""
+
+
+def _class(cell: str, left: bool, same: bool) -> str | None:
+    found = (("left", left), ("same", same), ("long", len(cell) > LONG))
+    return " ".join(name for name, holds in found if holds) or None
 
 
 def _picture(picture: Picture, heading: str) -> Markup:
@@ -253,16 +283,19 @@ def _several(seen: Sequence[Seen], beside: Beside, body: _Body) -> Markup:
         )
         for number, one in enumerate(seen)
     ]
-    together = [] if not (beside.tables or beside.lines) else [
-        element("h2", "Compared"),
+    main = [
+        _table(verdicts, "Verdicts"),
+        *body.figures(beside.charts, "h2"),
+        *([element("h2", "Compared")] if beside.tables or beside.lines else []),
         *(element("p", line) for line in beside.lines),
-        *map(_table, beside.tables),
-    ]  # fmt: skip
-    return Markup(
-        "\n".join(
-            [_table(verdicts), *body.figures(beside.charts, "h2"), *together, element("h2", "Each result"), *results]
-        )
-    )
+        *(
+            element("details", element("summary", table.title), _table(replace(table, title=""), table.title))
+            for table in beside.tables
+        ),
+        element("h2", "Each result"),
+        *results,
+    ]
+    return Markup("\n".join(main))
 
 
 # --- data
@@ -299,7 +332,7 @@ def facts_of(record: Mapping[str, Any]) -> dict[str, str]:
 
 def _value(value: Any) -> str:
     if value is None:
-        return "–"
+        return NULL
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_value(part)}" for key, part in value.items())
     if isinstance(value, (list, tuple)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from diffscope.report.page.charts import Axis, Chart, Curve, Dot, Dots, Drawn, Marks, curve
 from diffscope.report.page.measures import measures_chart

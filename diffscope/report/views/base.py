@@ -35,10 +35,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from diffscope import registry
 from diffscope.errors import DataError
 from diffscope.report import files, html, layout, markdown
+from diffscope.report.page import PAGE
 from diffscope.report.parts import Part
 from diffscope.report.terminal import Console
 from diffscope.report.text import labelled
-from diffscope.results import Record, Result, Shown
+from diffscope.results import Record, Result, Shown, dumps
 
 if TYPE_CHECKING:
     from diffscope.report.figures.canvas import Figure
@@ -136,6 +137,11 @@ class View(ABC, Generic[S]):
         drawn = self._drawn(shown) if figures else {}
         return files.write(shown, self.records(shown), drawn, folder, partial(self._page, shown, renewed=renewed))
 
+    def finish(self, shown: S, folder: Path) -> None:
+        """Writes the page of a finished result anew, in a folder that holds one that renews itself."""
+        if (folder / PAGE).exists():
+            files.write_page(self._page(shown, dumps(shown), folder), folder / PAGE)
+
     def seen(self, shown: S, text: str, folder: Path, name: str = "") -> Seen:
         """What a page shows of it.
 
@@ -160,7 +166,7 @@ class View(ABC, Generic[S]):
             document.pictures_in(folder, self.pictures),
         )
 
-    def _page(self, shown: S, text: str, folder: Path, renewed: float | None) -> str:
+    def _page(self, shown: S, text: str, folder: Path, renewed: float | None = None) -> str:
         from diffscope.report.page import document
 
         return document.page([self.seen(shown, text, folder)], renewed=renewed)

@@ -20,7 +20,7 @@ class _View(View[Result]):
     names = ("checkpoint", "layer", "encoder")
     labels = ("step", "sigma", "component")
     pictures: ClassVar = {
-        "neighbors": "Query images, each with its nearest neighbours by s, what views share, and by ξ, what they differ in.",
+        "neighbors": "Images, each with its nearest neighbours by s, what views share, and by ξ, what they differ in.",
         "beside": "The same queries with their nearest neighbours by other encoders.",
         "clusters": "Views of a few images in the plane of their first two principal components.",
     }

@@ -37,7 +37,45 @@ const said = (axis, value) => {
   return axis.whole ? count(value) : axis.signed ? percent(value) : number(value);
 };
 
-const tick = (axis, value) => (value === null ? "" : axis.whole ? short(value) : axis.signed ? percent(value) : number(value, 6));
+// --- axes of uPlot
+
+const FONT = "12px system-ui, sans-serif";
+
+// All labels of an axis with the same decimals, as many as its steps need.
+const labels = (of) => (u, values, axis, space, step) => values.map((value) => {
+  if (of.whole) return short(value);
+  const decimals = (size) => Math.max(0, -Math.floor(Math.log10(size) + 1e-9));
+  if (of.signed) return `${value > 0 ? "+" : ""}${(100 * value).toFixed(decimals(100 * step)).replace("-", "−")} %`;
+  return Math.abs(value) >= 1e6 ? number(value) : value.toFixed(decimals(step)).replace("-", "−");
+});
+
+// Powers of ten, and 1, 2, 5 where these are too few.
+const decades = (u, axis, low, high) => {
+  const found = [], steps = high / low > 300 ? [1] : [1, 2, 5];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) {
+    for (const step of steps) {
+      const value = Number(`${step}e${power}`);
+      if (value >= low && value <= high) found.push(value);
+    }
+  }
+  return found;
+};
+
+const plotAxis = (of, logarithmic, size, grid = true) => ({
+  size, font: FONT, stroke: colours.of("quiet"),
+  grid: { show: grid, stroke: colours.of("line"), width: 1 },
+  ticks: { stroke: colours.of("line"), width: 1, size: 4 },
+  ...(logarithmic
+    ? { splits: decades, filter: (_, splits) => splits, values: (_, values) => values.map((value) => (of.whole ? short(value) : number(value))) }
+    : { values: labels(of) }),
+});
+
+// A little room on both sides, in decades.
+const roomy = (u, low, high) => {
+  if (!(low > 0)) return [0.1, 1];
+  const room = Math.max(0.03 * Math.log(high / low), 0.05);
+  return [low * Math.exp(-room), high * Math.exp(room)];
+};
 
 // --- colours: those of the style sheet, as they are now (light, dark, print)
 

@@ -39,8 +39,9 @@ class Curves {
 
   buildControls() {
     const { facets } = this.spec;
-    this.alone = facets.filter((facet) => !facet.single).length === 1;
-    this.controls.replaceChildren(...facets.map((facet, i) => (facet.single ? this.select(facet, i) : this.boxes(facet, i))), this.options());
+    const selects = facets.flatMap((facet, i) => (facet.single ? [this.select(facet, i)] : []));
+    const boxes = facets.flatMap((facet, i) => (facet.single ? [] : [this.boxes(facet, i)]));
+    this.controls.replaceChildren(...selects, ...boxes, this.options());
   }
 
   select(facet, i) {
@@ -101,6 +102,10 @@ class Curves {
     return own.length ? own.join(", ") : this.spec.same.join(", ");
   }
 
+  single() {
+    return this.spec.facets.find((facet) => facet.single)?.values ?? [""];
+  }
+
   measure() {
     const single = this.spec.facets.findIndex((facet) => facet.single);
     return single < 0 ? this.spec.y.label : this.spec.facets[single].values[[...this.on[single]][0]] ?? "";
@@ -110,7 +115,8 @@ class Curves {
     this.chart?.destroy();
     this.point(null);
     this.shown = this.visible();
-    this.looks = this.shown.map((_, i) => look(i, this.shown.length));
+    const all = this.spec.curves.length / this.single().length; // a few keep their colours, whatever is switched off
+    this.looks = this.shown.map((curve, i) => (all <= DISTINCT ? look(this.spec.curves.indexOf(curve) % all, all) : look(i, this.shown.length)));
     this.upwards.textContent = this.measure();
     this.fillLegend();
     this.tellMarks();
@@ -148,12 +154,13 @@ class Curves {
 
   described(series, bands) {
     const { spec, logarithmic } = this;
-    const quiet = { stroke: colours.of("quiet"), font: "12px system-ui, sans-serif", grid: { stroke: colours.of("line"), width: 1 }, ticks: { stroke: colours.of("line"), width: 1, size: 4 } };
-    const axis = (of, log) => ({ ...quiet, values: (_, values) => values.map((value) => tick(of, value)), ...(log ? {} : { filter: (_, splits) => splits }) });
     return {
       width: this.width(), height: this.height(), series, bands, legend: { show: false },
-      scales: { x: { time: false, ...(logarithmic.x ? { distr: 3, range: logarithmicRange } : {}) }, y: logarithmic.y ? { distr: 3 } : { range: (u, low, high) => this.range(low, high) } },
-      axes: [{ ...axis(spec.x, logarithmic.x), size: 30 }, { ...axis(spec.y, logarithmic.y), size: 62 }],
+      scales: {
+        x: { time: false, ...(logarithmic.x ? { distr: 3, range: roomy } : {}) },
+        y: logarithmic.y ? { distr: 3, range: roomy } : { range: (u, low, high) => this.range(low, high) },
+      },
+      axes: [plotAxis(spec.x, logarithmic.x, 30), plotAxis(spec.y, logarithmic.y, 62)],
       cursor: { points: { show: false }, y: false, drag: { x: true, y: false } },
       hooks: {
         drawClear: [(u) => this.drawMarks(u)], draw: [(u) => this.drawBest(u)], setCursor: [(u) => this.follow(u)],
@@ -249,7 +256,7 @@ class Curves {
 
   follow(u) {
     const { left, top } = u.cursor;
-    if (left === undefined || left < 0 || this.byKey) return;
+    if (left === undefined || left < 0) return;
     let found = null, least = 40;
     for (const curve of this.shown) {
       const point = nearest(curve, u.posToVal(left, "x"), this.logarithmic.x);
@@ -317,13 +324,6 @@ const nearest = (curve, x, logarithmic) => {
     if (curve.y[i] !== null && away < least) [found, least] = [i, away];
   }
   return found;
-};
-
-// A little room on both sides, in decades.
-const logarithmicRange = (u, low, high) => {
-  if (!(low > 0)) return [0.1, 1];
-  const room = Math.max(0.03 * Math.log(high / low), 0.05);
-  return [low * Math.exp(-room), high * Math.exp(room)];
 };
 
 // "noise level σ (noise-to-signal ratio)" beside a number: "σ"; else what stands before a bracket.

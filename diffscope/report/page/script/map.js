@@ -34,7 +34,7 @@ class ColourMap {
     this.sliced = make("div", { class: "plot" });
     this.key = make("div", { class: "scale", role: "img" });
     this.figure.append(this.controls, make("div", { class: "label" }, spec.map.label), this.plot, make("div", { class: "label", "data-axis": "x" }, spec.x.label),
-      this.key, make("p", { class: "said" }, spec.map.windows.length ? "White line: recommended level; dashed: the ends of the window." : ""),
+      this.key, make("p", { class: "said" }, spec.map.windows.length ? "White: the recommended level, where there is a window; dashed: its ends." : ""),
       make("label", { class: "slide", for: `${this.name}-slider` }, `${shortLabel(spec.x.label)} `, this.output), this.slider, make("div", { class: "label" }, spec.y.label), this.sliced,
       make("div", { class: "label", "data-axis": "x" }, spec.map.label));
     this.read();
@@ -70,12 +70,12 @@ class ColourMap {
     this.chart?.destroy();
     const ys = this.levels.map((level) => level.value);
     this.edges = { x: edges(this.xs), y: edges(ys.map(Math.log)).map(Math.exp) };
+    if (this.xs[0] >= 0) this.edges.x[0] = Math.max(0, this.edges.x[0]); // there are no steps before the first
     const { x, y } = this.edges, last = (list) => list[list.length - 1];
-    const quiet = { stroke: colours.of("quiet"), font: "12px system-ui, sans-serif", grid: { show: false }, ticks: { stroke: colours.of("line"), width: 1, size: 4 } };
     this.chart = new uPlot({
       width: this.width(), height: 300, legend: { show: false }, series: [{}, { show: false }],
       scales: { x: { time: false, range: () => [x[0], last(x)] }, y: { distr: 3, range: () => [y[0], last(y)] } },
-      axes: [{ ...quiet, size: 30, values: (_, values) => values.map((value) => tick(this.spec.x, value)) }, { ...quiet, size: 62, values: (_, values) => values.map((value) => tick({}, value)) }],
+      axes: [plotAxis(this.spec.x, false, 30, false), plotAxis({}, true, 62, false)],
       cursor: { points: { show: false }, drag: { x: false, y: false } },
       hooks: { drawClear: [(u) => this.paint(u)], draw: [(u) => this.trace(u)], setCursor: [(u) => this.follow(u)] },
     }, [this.xs, this.xs.map(() => ys[0])], this.plot);
@@ -118,11 +118,23 @@ class ColourMap {
     line("low", [4, 3], 1);
     line("high", [4, 3], 1);
     line("level", [], 2);
+    pen.setLineDash([]);
+    for (const point of this.windows) {
+      pen.beginPath();
+      pen.arc(u.valToPos(point.x, "x", true), u.valToPos(point.level, "y", true), 4 * scale, 0, 7);
+      pen.fillStyle = "#fff";
+      pen.fill();
+      pen.lineWidth = scale;
+      pen.strokeStyle = "rgba(0, 0, 0, 0.7)";
+      pen.stroke();
+    }
     const { x } = this.edges, [from, to] = [x[this.column], x[this.column + 1]].map((edge) => u.valToPos(edge, "x", true));
     pen.setLineDash([]);
-    pen.strokeStyle = colours.of("ink");
-    pen.lineWidth = 2 * scale;
-    pen.strokeRect(from, u.bbox.top, to - from, u.bbox.height);
+    for (const [colour, width] of [["#fff", 4], ["#000", 1.5]]) {
+      pen.strokeStyle = colour;
+      pen.lineWidth = width * scale;
+      pen.strokeRect(from, u.bbox.top, to - from, u.bbox.height);
+    }
     pen.restore();
   }
 
@@ -140,13 +152,12 @@ class ColourMap {
   drawSlice(data) {
     const colour = colours.of("curve-0"), all = ["y", "low", "high"].flatMap((key) => this.cells.flatMap((cells) => cells[key])).filter((value) => value !== null);
     const [low, high] = [Math.min(...all), Math.max(...all)], margin = 0.06 * (high - low) || 1;
-    const quiet = { stroke: colours.of("quiet"), font: "12px system-ui, sans-serif", grid: { stroke: colours.of("line"), width: 1 }, ticks: { stroke: colours.of("line"), width: 1, size: 4 } };
     const hidden = { stroke: "transparent", width: 0, points: { show: false } };
     return new uPlot({
       width: this.width(), height: 220, legend: { show: false }, bands: [{ series: [1, 2], fill: colours.faded(colour, 0.18) }],
       series: [{}, hidden, hidden, { stroke: colour, width: 2, points: { show: true, size: 7, width: 1.5, stroke: colour, fill: colours.of("ground") } }],
-      scales: { x: { time: false, distr: 3, range: logarithmicRange }, y: { range: () => [low - margin, high + margin] } },
-      axes: [{ ...quiet, size: 30, values: (_, values) => values.map((value) => tick({}, value)) }, { ...quiet, size: 62, values: (_, values) => values.map((value) => tick(this.spec.y, value)) }],
+      scales: { x: { time: false, distr: 3, range: roomy }, y: { range: () => [low - margin, high + margin] } },
+      axes: [plotAxis({}, true, 30), plotAxis(this.spec.y, false, 62)],
       cursor: { show: false },
     }, data, this.sliced);
   }
