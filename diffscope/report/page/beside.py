@@ -47,7 +47,7 @@ def page(paths: Sequence[str], results: Sequence[Shown], compared: Sequence[Comp
     """
     names = distinct(paths)
     seen = [
-        view_of(result).seen(result, dumps(result), folder_of(path), name)
+        view_of(result).seen(result, view_of(result).records(result), dumps(result), folder_of(path), name)
         for path, result, name in zip(paths, results, names, strict=True)
     ]
     if len(seen) == 1:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from diffscope.report.text import number
+from diffscope.report.text import NULL, number, percent, share
 
 DIGITS = 5
 """Significant digits of what is drawn; files have all."""
@@ -188,11 +188,29 @@ class Dots:
 
     def to_json(self) -> dict[str, Any]:
         """What `page.js` draws."""
+        show = percent if self.axis.signed else share
         dots = [
-            {"name": dot.name, **{k: rounded(getattr(dot, k)) for k in ("value", "low", "high")}} for dot in self.dots
+            {
+                "name": dot.name,
+                "value": rounded(dot.value),
+                "low": rounded(dot.low),
+                "high": rounded(dot.high),
+                "said": show(dot.value),
+                "interval": NULL if None in (dot.low, dot.high) else f"[{show(dot.low)}, {show(dot.high)}]",
+            }
+            for dot in self.dots
         ]
-        return {"kind": "dots", "title": self.title, "axis": vars(self.axis), "dots": dots,
-                "reference": rounded(self.reference), "said": self.said}  # fmt: skip
+        places = [self.reference, *(value for dot in self.dots for value in (dot.value, dot.low, dot.high))]
+        ends = [value for value in places if value is not None]
+        return {
+            "kind": "dots",
+            "title": self.title,
+            "axis": vars(self.axis),
+            "dots": dots,
+            "ends": [show(min(ends)), show(max(ends))] if ends else [NULL, NULL],
+            "reference": rounded(self.reference),
+            "said": self.said,
+        }
 
 
 @dataclass(frozen=True)

@@ -230,7 +230,7 @@ def _picture(picture: Picture, heading: str) -> Markup:
 def _files(seen: Seen, number: int) -> list[Markup]:
     """All rows to look at, and files of them to take away."""
     has_rows, has_json = _has_rows(seen), _has_json(seen)
-    rows = [element("details", element("summary", f"All {len(seen.records):,} rows"), data_rows=str(number))]
+    rows = [element("details", element("summary", f"All rows ({len(seen.records):,})"), data_rows=str(number))]
     saves = [
         element("button", f"Save as {kind.upper()}", type="button", hidden=True, data_save=kind, data_of=str(number))
         for kind, has in (("csv", has_rows), ("json", has_json))

@@ -16,7 +16,7 @@ MEASURE = "measure"
 ENDS = ("_se", "_low", "_high")
 FIRST = ("trace_s", "trace_xi", "effective_rank")
 """What most readers look for, if it is there."""
-MOST = 30_000
+MOST = 20_000
 """Points of all measures together; of long runs of many layers only the first ones have room."""
 
 
@@ -38,13 +38,15 @@ def measures_chart(
         across: Where a row stands on it.
         without: Keys that have charts of their own.
     """
-    names = _names([row for rows in groups.values() for row in rows], without)
     points = sum(map(len, groups.values()))
-    room = names[: MOST // max(1, points)]
+    if not 1 < points <= MOST:
+        return []
+    names = _names([row for rows in groups.values() for row in rows], without)
+    room = names[: MOST // points]
     curves: list[Curve] = [
         curve((name, *at), rows, across, name) for name in room for at, rows in groups.items() if _known(rows, name)
     ]
-    if not curves or points < 2:
+    if not curves:
         return []
     left = len(names) - len(room)
     said = "The names are those of result.json: diffscope help output."

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from diffscope.report.page.document import Seen
 
 S = TypeVar("S", Result, Record)
+Records = Sequence[Mapping[str, Any]]
 
 
 class View(ABC, Generic[S]):
@@ -134,19 +135,20 @@ class View(ABC, Generic[S]):
             figures: Whether there are to be pictures.
             renewed: Seconds after which an open page loads itself again; None where nothing more is to come.
         """
-        drawn = self._drawn(shown) if figures else {}
-        return files.write(shown, self.records(shown), drawn, folder, partial(self._page, shown, renewed=renewed))
+        drawn, records = self._drawn(shown) if figures else {}, self.records(shown)
+        return files.write(shown, records, drawn, folder, partial(self._page, shown, records, renewed=renewed))
 
     def finish(self, shown: S, folder: Path) -> None:
         """Writes the page of a finished result anew, in a folder that holds one that renews itself."""
         if (folder / PAGE).exists():
-            files.write_page(self._page(shown, dumps(shown), folder), folder / PAGE)
+            files.write_page(self._page(shown, self.records(shown), dumps(shown), folder), folder / PAGE)
 
-    def seen(self, shown: S, text: str, folder: Path, name: str = "") -> Seen:
+    def seen(self, shown: S, records: Records, text: str, folder: Path, name: str = "") -> Seen:
         """What a page shows of it.
 
         Args:
             shown: What was found out.
+            records: The lines of its table.
             text: Of its `result.json`.
             folder: Where its pictures are.
             name: What tells it apart from other results on the page.
@@ -160,16 +162,16 @@ class View(ABC, Generic[S]):
             self.verdict(shown),
             list(self.parts(shown, pictured=True)),
             self.charts(shown),
-            self.records(shown),
+            records,
             _facts(shown),
             text,
             document.pictures_in(folder, self.pictures),
         )
 
-    def _page(self, shown: S, text: str, folder: Path, renewed: float | None = None) -> str:
+    def _page(self, shown: S, records: Records, text: str, folder: Path, renewed: float | None = None) -> str:
         from diffscope.report.page import document
 
-        return document.page([self.seen(shown, text, folder)], renewed=renewed)
+        return document.page([self.seen(shown, records, text, folder)], renewed=renewed)
 
     def _drawn(self, shown: S) -> dict[str, Figure]:
         from diffscope.report.figures import canvas

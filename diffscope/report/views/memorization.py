@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from diffscope.report.parts import Notes, Part, Text, few, table
@@ -58,7 +59,9 @@ class _View(View[Result]):
         title, axis = "Share of copies among samples", Axis(f"share of copies ({shown.rows[0]['criterion']})")
         if sum(row["step"] is not None for row in shown.rows) > 1:
             return share_charts(shown.rows, "share", title, axis)
-        dots = [Dot(row["checkpoint"], row["share"], row["share_low"], row["share_high"]) for row in shown.rows]
+        dots = [
+            Dot(Path(row["checkpoint"]).name, row["share"], row["share_low"], row["share_high"]) for row in shown.rows
+        ]
         return [Dots("share", title, axis, dots, said="Bars: 95 % intervals.")]
 
 

@@ -102,7 +102,7 @@ def _windows(result: Result) -> Iterator[Part]:
     """Where the window lies at each snapshot, and how it moved."""
     several = len(moving_window.swept_layers(result)) > 1
     columns = {name: fill for name, fill in WINDOWS.items() if name != "layer" or several}
-    shown = [window for window in result.window if moving_window.is_told(result, window)]
+    shown = moving_window.told(result)
     less = rest(len(shown), len(result.window), "windows")
     yield table(columns, shown, left=["layer", "shape"], dropped_first=[["window"]], beneath=less)
     yield Text(moving_window.window_lines(result))

@@ -102,8 +102,10 @@ class Curves {
     return own.length ? own.join(", ") : this.spec.same.join(", ");
   }
 
-  single() {
-    return this.spec.facets.find((facet) => facet.single)?.values ?? [""];
+  // All curves that can be shown at once: those of the measure that is chosen.
+  rivals() {
+    const { facets, curves } = this.spec;
+    return curves.filter((curve) => curve.at.every((value, facet) => !facets[facet].single || this.on[facet].has(value)));
   }
 
   measure() {
@@ -115,8 +117,8 @@ class Curves {
     this.chart?.destroy();
     this.point(null);
     this.shown = this.visible();
-    const all = this.spec.curves.length / this.single().length; // a few keep their colours, whatever is switched off
-    this.looks = this.shown.map((curve, i) => (all <= DISTINCT ? look(this.spec.curves.indexOf(curve) % all, all) : look(i, this.shown.length)));
+    const all = this.rivals(); // a few keep their colours, whatever is switched off
+    this.looks = this.shown.map((curve, i) => (all.length <= DISTINCT ? look(all.indexOf(curve), all.length) : look(i, this.shown.length)));
     this.upwards.textContent = this.measure();
     this.fillLegend();
     this.tellMarks();

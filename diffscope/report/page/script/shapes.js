@@ -1,11 +1,10 @@
 // Names with intervals, and tables of two names: they are tables, which need no canvas.
 
 const dots = (figure, spec) => {
-  const ends = spec.dots.flatMap((dot) => [dot.value, dot.low, dot.high]).filter((value) => value !== null);
-  if (spec.reference !== null) ends.push(spec.reference);
-  let [low, high] = [Math.min(...ends), Math.max(...ends)];
-  const margin = 0.04 * (high - low) || Math.abs(high) * 0.1 || 1;
-  [low, high] = [low - margin, high + margin];
+  const known = [spec.reference, ...spec.dots.flatMap((dot) => [dot.value, dot.low, dot.high])].filter((value) => value !== null);
+  const [first, last] = [Math.min(...known), Math.max(...known)];
+  const margin = 0.04 * (last - first) || 0.1 * Math.abs(last) || 1;
+  const low = first - margin, high = last + margin;
   const place = (value) => `${(100 * (value - low)) / (high - low)}%`;
   const mark = (name, from, to) => {
     const bar = make("i", { class: name });
@@ -13,17 +12,28 @@ const dots = (figure, spec) => {
     if (to !== undefined) bar.style.width = `calc(${place(to)} - ${place(from)})`;
     return bar;
   };
-  const rows = spec.dots.map((dot) => {
-    const known = dot.value !== null, reach = known && dot.low !== null && dot.high !== null;
-    const track = make("div", { class: "track" }, ...(spec.reference === null ? [] : [mark("reference", spec.reference)]),
-      ...(reach ? [mark("reach", dot.low, dot.high)] : []), ...(known ? [mark("value", dot.value)] : []));
-    const interval = reach ? `[${said(spec.axis, dot.low)}, ${said(spec.axis, dot.high)}]` : NULL;
-    return make("tr", {}, make("th", { scope: "row" }, dot.name), make("td", { "aria-hidden": "true", class: "drawn" }, track), make("td", {}, said(spec.axis, dot.value)), make("td", {}, interval));
-  });
-  const head = make("tr", {}, make("th", { scope: "col" }, "name"), make("td", { "aria-hidden": "true", class: "drawn" },
-    make("span", { class: "ends" }, make("span", {}, said(spec.axis, low + margin)), make("span", {}, said(spec.axis, high - margin)))),
-  make("th", { scope: "col" }, shortLabel(spec.axis.label)), make("th", { scope: "col" }, "95 % interval"));
-  figure.append(wide(make("table", { class: "dots" }, make("thead", {}, head), make("tbody", {}, ...rows)), spec.title), make("p", { class: "said" }, spec.said));
+  const track = (dot) => make("div", { class: "track" },
+    ...(spec.reference === null ? [] : [mark("reference", spec.reference)]),
+    ...(dot.low === null || dot.high === null ? [] : [mark("reach", dot.low, dot.high)]),
+    ...(dot.value === null ? [] : [mark("value", dot.value)]));
+  const rows = spec.dots.map((dot) => make("tr", {},
+    make("th", { scope: "row" }, dot.name),
+    make("td", { "aria-hidden": "true", class: "drawn" }, track(dot)),
+    make("td", {}, dot.said),
+    make("td", {}, dot.interval)));
+  const end = (value, text, side) => {
+    const label = make("span", {}, text);
+    label.style[side] = side === "left" ? place(value) : `calc(100% - ${place(value)})`;
+    return label;
+  };
+  const ends = known.length ? [end(first, spec.ends[0], "left"), end(last, spec.ends[1], "right")] : [];
+  const head = make("tr", {},
+    make("th", { scope: "col", class: "left" }, "name"),
+    make("td", { "aria-hidden": "true", class: "drawn" }, make("div", { class: "ends" }, ...ends)),
+    make("th", { scope: "col" }, shortLabel(spec.axis.label)),
+    make("th", { scope: "col" }, "95 % interval"));
+  const table = make("table", { class: "dots" }, make("thead", {}, head), make("tbody", {}, ...rows));
+  figure.append(wide(table, spec.title), make("p", { class: "said" }, spec.said));
 };
 
 const square = (figure, spec) => {
