@@ -205,7 +205,7 @@ def _table(table: Table, name: str) -> Markup:
             ]
             rows.append(element("tr", *cells, class_="within" if within else None))
     shown = element("table", element("thead", element("tr", *head)), element("tbody", *rows), class_="sortable")
-    scrolled = element("div", shown, class_="wide", tabindex="0", role="region", aria_label=table.title or name)
+    scrolled = element("div", shown, class_="wide", tabindex="0", role="group", aria_label=table.title or name)
     above = [element("p", table.title)] if table.title else []
     beneath = [element("p", line, class_="beneath") for line in table.beneath]
     return Markup("\n".join([*above, scrolled, *beneath]))

@@ -1,6 +1,6 @@
 // Tables that a click on a heading sorts: those that stand in the page, and all rows, which are built when asked for.
 
-const wide = (table, label) => make("div", { class: "wide", tabindex: "0", role: "region", "aria-label": label }, table);
+const wide = (table, label) => make("div", { class: "wide", tabindex: "0", role: "group", "aria-label": label }, table);
 
 // What a cell is sorted by: its first number, else its text; a dash comes last, whichever way.
 const worth = (text) => {
