@@ -8,7 +8,7 @@ Charts of several results that have the same `key` become one, with the result a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -249,15 +249,15 @@ def curve(
     marks: Marks | None = None,
 ) -> Curve:
     """A curve of one key of rows, with the band from KEY_low to KEY_high, else of 1.96 standard errors."""
-    y = [row.get(key) for row in rows]
     ends = [(row.get(f"{key}_low"), row.get(f"{key}_high")) for row in rows]
-    errors = [row.get(f"{key}_se") for row in rows]
-    if all(end == (None, None) for end in ends) and any(error is not None for error in errors):
-        pairs = zip(y, errors, strict=True)
-        ends = [
-            (None, None) if None in pair else (pair[0] - 1.96 * pair[1], pair[0] + 1.96 * pair[1]) for pair in pairs
-        ]
-    return Curve(at, [across(row) for row in rows], y, [end[0] for end in ends], [end[1] for end in ends], marks)
+    if all(end == (None, None) for end in ends):
+        ends = [_around(row.get(key), row.get(f"{key}_se")) for row in rows]
+    low, high = [end[0] for end in ends], [end[1] for end in ends]
+    return Curve(at, [across(row) for row in rows], [row.get(key) for row in rows], low, high, marks)
+
+
+def _around(value: float | None, error: float | None) -> tuple[float | None, float | None]:
+    return (None, None) if value is None or error is None else (value - 1.96 * error, value + 1.96 * error)
 
 
 def together(drawn: Mapping[str, Sequence[Drawn]]) -> list[Drawn]:
@@ -281,14 +281,7 @@ def has_choice(chart: Drawn) -> bool:
 def _joined(group: Sequence[tuple[str, Drawn]]) -> list[Drawn]:
     first = group[0][1]
     if isinstance(first, Chart):
-        charts = [(name, chart) for name, chart in group if isinstance(chart, Chart)]
-        facets = tuple(dict.fromkeys(facet for _, chart in charts for facet in chart.facets))
-        curves = [
-            replace(one, at=(name, *_values(facets, chart.facets, one.at)))
-            for name, chart in charts
-            for one in chart.curves
-        ]
-        return [replace(first, facets=(RESULT, *facets), curves=curves, map=_joined_map(charts, facets))]
+        return _joined_charts([(name, chart) for name, chart in group if isinstance(chart, Chart)])
     if isinstance(first, Dots):
         dots = [
             replace(dot, name=f"{name}: {dot.name}" if len(chart.dots) > 1 else name)
@@ -300,16 +293,31 @@ def _joined(group: Sequence[tuple[str, Drawn]]) -> list[Drawn]:
     return [replace(one, title=f"{name}: {one.title}") for name, one in group if isinstance(one, Square)]
 
 
-def _joined_map(charts: Iterable[tuple[str, Chart]], facets: tuple[str, ...]) -> Map | None:
-    maps = [(name, chart, chart.map) for name, chart in charts if chart.map is not None]
-    if not maps:
-        return None
-    windows = {}
-    for name, chart, of in maps:
-        own = [facet for facet in chart.facets if facet != of.facet]
-        others = tuple(facet for facet in facets if facet != of.facet)
-        windows |= {(name, *_values(others, own, at)): points for at, points in of.windows.items()}
-    return replace(maps[0][2], windows=windows)
+def _joined_charts(charts: Sequence[tuple[str, Chart]]) -> list[Drawn]:
+    """One chart; maps stand alone where not all have one, for their levels are not those of the others."""
+    first = charts[0][1]
+    facets = tuple(dict.fromkeys(facet for _, chart in charts for facet in chart.facets))
+    curves = [
+        replace(one, at=(name, *_values(facets, chart.facets, one.at)))
+        for name, chart in charts
+        for one in chart.curves
+    ]
+    alone = [(name, chart) for name, chart in charts if chart.map is not None]
+    joined = len(alone) == len(charts)
+    shared = _joined_map(charts, facets) if joined else None
+    whole = replace(first, facets=(RESULT, *facets), curves=curves, map=shared)
+    return [whole, *([] if joined else [replace(chart, title=f"{name}: {chart.title}") for name, chart in alone])]
+
+
+def _joined_map(charts: Sequence[tuple[str, Chart]], facets: tuple[str, ...]) -> Map:
+    """Of charts that all have one."""
+    maps = [chart.map for _, chart in charts if chart.map is not None]
+    others = tuple(facet for facet in facets if facet != maps[0].facet)
+    windows: dict[tuple[str, ...], Sequence[Mapping[str, float | None]]] = {}
+    for (name, chart), drawn in zip(charts, maps, strict=True):
+        own = [facet for facet in chart.facets if facet != drawn.facet]
+        windows |= {(name, *_values(others, own, at)): points for at, points in drawn.windows.items()}
+    return replace(maps[0], windows=windows)
 
 
 def _values(facets: Sequence[str], own: Sequence[str], at: Sequence[str]) -> tuple[str, ...]:

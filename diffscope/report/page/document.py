@@ -160,11 +160,13 @@ def _one(seen: Seen, body: _Body, number: int = 0, heading: str = "h2", drawn: b
     """Verdict, charts, pictures, tables, and what the numbers depend on."""
     charts = body.figures(seen.charts, heading) if drawn else []
     tables = [part for part in seen.parts if isinstance(part, (Table, Facts))]
+    lines = [line for part in seen.parts if isinstance(part, Text) for line in part.lines]
+    verdict = next((line for line in lines if line.startswith(seen.verdict)), seen.verdict)  # said at more length
     return Markup(
         "\n".join(
             [
-                element("p", seen.verdict, class_="verdict"),
-                *_findings(seen),
+                element("p", verdict, class_="verdict"),
+                *_findings(seen, verdict),
                 *charts,
                 *(_picture(picture, heading) for picture in seen.pictures),
                 *([element(heading, "Tables")] if tables else []),
@@ -179,12 +181,12 @@ def _one(seen: Seen, body: _Body, number: int = 0, heading: str = "h2", drawn: b
     )
 
 
-def _findings(seen: Seen) -> list[Markup]:
+def _findings(seen: Seen, verdict: str) -> list[Markup]:
     """Paragraphs, but for what the verdict has said."""
     found = []
     for part in seen.parts:
         if isinstance(part, Text):
-            lines = [line for line in part.lines if line.rstrip(".") != seen.verdict.rstrip(".")]
+            lines = [line for line in part.lines if line != verdict]
             heading = [element("strong", f"{part.heading} ")] if part.heading and lines else []
             found += [element("p", *(heading if i == 0 else []), line) for i, line in enumerate(lines)]
     return found

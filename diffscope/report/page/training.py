@@ -105,9 +105,8 @@ def _of_alarm(result: Result, alarm: Alarm, x: Axis) -> list[Drawn]:
         key = "icr_rise" if limit.quantity == "icr" else "loss_rise"
         name = "ICR" if limit.quantity == "icr" else of_alarm.HEADINGS[limit.quantity]
         rises = curve((), rows, across, key)
-        said = (
-            f"Line: the rise of {limit.rise:.0%} that the alarm waits for, and {number(limit.errors)} standard errors."
-        )
+        errors = f"{number(limit.errors)} standard error{'' if limit.errors == 1 else 's'}"
+        said = f"Line: the rise of {limit.rise:.0%} that the alarm waits for, which has to be {errors} at least."
         axis = Axis("rise above the lowest so far", signed=True)
         drawn.append(
             Chart(f"{key} over {x.label}", f"Rise of {name}", x, axis, (), [rises], reference=limit.rise, said=said)
@@ -130,7 +129,13 @@ def _overlays(columns: Sequence[Overlay], x: Axis) -> list[Drawn]:
 def _overlay(column: Overlay) -> Curve:
     low, high = dict(column.low), dict(column.high)
     steps = [step for step, _ in column.points]
-    turn = None if column.turn_step is None else Marks(f"dashed: its turn, step {column.turn_step:,}", None,
-                                                       float(column.turn_step))  # fmt: skip
-    ends = ([side.get(step) for step in steps] for side in (low, high))
-    return Curve((column.column,), [float(step) for step in steps], [value for _, value in column.points], *ends, turn)
+    turn = column.turn_step
+    marks = None if turn is None else Marks(f"dashed: its turn, step {turn:,}", None, float(turn))
+    return Curve(
+        (column.column,),
+        [float(step) for step in steps],
+        [value for _, value in column.points],
+        [low.get(step) for step in steps],
+        [high.get(step) for step in steps],
+        marks,
+    )

@@ -155,17 +155,18 @@ class View(ABC, Generic[S]):
         """
         from diffscope.report.page import document
 
+        pictures = document.pictures_in(folder, self.pictures)
         return document.Seen(
             name,
             shown.command,
             self.where(shown),
             self.verdict(shown),
-            list(self.parts(shown, pictured=True)),
+            list(self.parts(shown, pictured=bool(pictures) or not self.pictures)),
             self.charts(shown),
             records,
             _facts(shown),
             text,
-            document.pictures_in(folder, self.pictures),
+            pictures,
         )
 
     def _page(self, shown: S, records: Records, text: str, folder: Path, renewed: float | None = None) -> str:

@@ -44,7 +44,10 @@ const FONT = "12px system-ui, sans-serif";
 // All labels of an axis with the same decimals, as many as its steps need.
 const labels = (of) => (u, values, axis, space, step) => values.map((value) => {
   if (of.whole) return short(value);
-  const decimals = (size) => Math.max(0, -Math.floor(Math.log10(size) + 1e-9));
+  const decimals = (size) => {
+    const found = [0, 1, 2, 3, 4, 5, 6, 7, 8].find((places) => Math.abs(size * 10 ** places - Math.round(size * 10 ** places)) < 1e-6);
+    return found ?? 9;
+  };
   if (of.signed) return `${value > 0 ? "+" : ""}${(100 * value).toFixed(decimals(100 * step)).replace("-", "−")} %`;
   return Math.abs(value) >= 1e6 ? number(value) : value.toFixed(decimals(step)).replace("-", "−");
 });

@@ -241,8 +241,8 @@ class Curves {
   }
 
   fillLegend() {
-    const most = 12, named = this.shown.length > 1 || this.spec.facets.length === 0;
-    const entries = named ? this.shown.slice(0, most).map((curve, i) => make("li", {}, swatch(this.looks[i]), this.title(curve))) : this.shown.map((curve, i) => make("li", {}, swatch(this.looks[i]), this.title(curve)));
+    const most = 12, named = this.shown.filter((curve) => this.title(curve)).slice(0, most);
+    const entries = named.map((curve, i) => make("li", {}, swatch(this.looks[i]), this.title(curve)));
     if (this.shown.length > most) entries.push(make("li", { class: "more" }, `and ${this.shown.length - most} more, by colour`));
     if (!this.shown.length) entries.push(make("li", { class: "more" }, "Nothing is switched on."));
     this.legend.replaceChildren(...entries);
