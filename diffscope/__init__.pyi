@@ -116,7 +116,7 @@ def bench(
             embeddings.
         data: Images: folder, .zip, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), .parquet,
             hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
-        out: Write result.json, result.csv and figures there.
+        out: Write result.json, result.csv, figures and report.html there.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
 
     Raises:
@@ -138,7 +138,7 @@ def compare(
     Args:
         old: An earlier result.json.
         new: A later one of the same protocol.
-        out: Write result.json, result.csv and figures there.
+        out: Write result.json, result.csv, figures and report.html there.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
 
     Raises:
@@ -391,7 +391,7 @@ def icr(
         prompt: Text for a network that is told of one, the same for all images.
         prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
             embeddings.
-        out: Write result.json, result.csv and figures there.
+        out: Write result.json, result.csv, figures and report.html there.
         overwrite: Replace a result of another protocol in `out`.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
@@ -445,7 +445,7 @@ def inspect(
         weights: Which set of a training dump: ema or model.
         sha256: Hash the file too: seconds for gigabytes.
         verify: Compare every checksum in the file with its bytes: seconds for gigabytes.
-        out: Write result.json, result.csv and figures there.
+        out: Write result.json, result.csv, figures and report.html there.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
 
     Raises:
@@ -557,7 +557,7 @@ def kinship(
             .safetensors file of features (FILE:TENSOR); a TorchScript file (FILE.pt:side=S); a folder or hf:// of a
             ViT, ViT-MAE, DINOv2, CLIP or I-JEPA; timm:NAME, or a list of them.
         allow_torchscript: Run the program in `beside` FILE.pt: trust where it comes from.
-        out: Write result.json, result.csv and figures there.
+        out: Write result.json, result.csv, figures and report.html there.
         overwrite: Replace a result of another protocol in `out`.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
@@ -678,7 +678,7 @@ def memorization(
         prompt: Text for a network that is told of one, the same for all images.
         prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
             embeddings.
-        out: Write result.json, result.csv and figures there.
+        out: Write result.json, result.csv, figures and report.html there.
         overwrite: Replace a result of another protocol in `out`.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
@@ -701,7 +701,7 @@ def merge(
 
     Args:
         parts: Folders that `shard` I/N `out` FOLDER wrote.
-        out: Write result.json, result.csv and figures there.
+        out: Write result.json, result.csv, figures and report.html there.
         overwrite: Replace a result of another protocol in `out`.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
@@ -831,7 +831,7 @@ def neighbors(
             .safetensors file of features (FILE:TENSOR); a TorchScript file (FILE.pt:side=S); a folder or hf:// of a
             ViT, ViT-MAE, DINOv2, CLIP or I-JEPA; timm:NAME, or a list of them.
         allow_torchscript: Run the program in `beside` FILE.pt: trust where it comes from.
-        out: Write result.json, result.csv and figures there.
+        out: Write result.json, result.csv, figures and report.html there.
         overwrite: Replace a result of another protocol in `out`.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
@@ -985,7 +985,7 @@ def probe(
         pixel_head: Classifier of a pixel: linear, or mlp (ten small ones that vote).
         train_pixels: Pixels to train on, seeded, spread over the training images; memory grows with them.
         test: Labelled images to test on.
-        out: Write result.json, result.csv and figures there.
+        out: Write result.json, result.csv, figures and report.html there.
         overwrite: Replace a result of another protocol in `out`.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
@@ -1104,7 +1104,7 @@ def sweep(
         prompt: Text for a network that is told of one, the same for all images.
         prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
             embeddings.
-        out: Write result.json, result.csv and figures there.
+        out: Write result.json, result.csv, figures and report.html there.
         overwrite: Replace a result of another protocol in `out`.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.
@@ -1230,7 +1230,7 @@ def track(
         prompt: Text for a network that is told of one, the same for all images.
         prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
             embeddings.
-        out: Write result.json, result.csv and figures there.
+        out: Write result.json, result.csv, figures and report.html there.
         overwrite: Replace a result of another protocol in `out`.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
         progress: Show a bar, in terminals and notebooks.

@@ -111,6 +111,12 @@ const viridis = (share) => {
   return `rgb(${mixed.join(", ")})`;
 };
 
+// Black or white, whichever has more contrast (WCAG 2, relative luminance).
+const legibleOn = (colour) => {
+  const [red, green, blue] = colour.match(/\d+/g).map((part) => (part / 255 <= 0.04045 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000" : "#fff";
+};
+
 const DISTINCT = 8;
 const DASHES = [[], [8, 4], [10, 3, 2, 3], [2, 3], [14, 4], [6, 3, 2, 3, 2, 3], [4, 3], [12, 3, 3, 3]];
 

@@ -44,7 +44,7 @@ const square = (figure, spec) => {
     if (value !== null) {
       const share = high > low ? (value - low) / (high - low) : 1;
       td.style.background = viridis(share);
-      td.style.color = share > 0.55 ? "#000" : "#fff";
+      td.style.color = legibleOn(viridis(share));
     }
     return td;
   };
