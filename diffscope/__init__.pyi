@@ -118,7 +118,7 @@ def bench(
             embeddings.
         data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
             latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
-        out: Write result.json, result.csv and figures there.
+        out: Write result.json, result.csv, figures and report.html there.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
 
     Raises:
@@ -170,7 +170,7 @@ def compare(
         more: Further ones, with `figure`.
         figure: No test: the ICR of all of them in one figure (in `out`), sweeps over noise or tracked runs over
             their steps; they may differ in their protocols, which is then said.
-        out: Write result.json, result.csv and figures there.
+        out: Write result.json, result.csv, figures and report.html there.
         format: Of figures: png, svg, pdf, or a list of them.
         size: Width of figures: column (3.25 inches), page (6.75), or a number of inches; text is then set to be
             read in print.
@@ -435,7 +435,7 @@ def icr(
         prompt: Text for a network that is told of one, the same for all images.
         prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
             embeddings.
-        out: Write result.json, result.csv and figures there.
+        out: Write result.json, result.csv, figures and report.html there.
         overwrite: Replace a result of another protocol in `out`.
         format: Of figures: png, svg, pdf, or a list of them.
         size: Width of figures: column (3.25 inches), page (6.75), or a number of inches; text is then set to be
@@ -493,7 +493,7 @@ def inspect(
         weights: Which set of a training dump: ema or model.
         sha256: Hash the file too: seconds for gigabytes.
         verify: Compare every checksum in the file with its bytes: seconds for gigabytes.
-        out: Write result.json, result.csv and figures there.
+        out: Write result.json, result.csv, figures and report.html there.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
 
     Raises:
@@ -610,7 +610,7 @@ def kinship(
             .safetensors file of features (FILE:TENSOR); a TorchScript file (FILE.pt:side=S); a folder or hf:// of a
             ViT, ViT-MAE, DINOv2, CLIP or I-JEPA; timm:NAME, or a list of them.
         allow_torchscript: Run the program in `beside` FILE.pt: trust where it comes from.
-        out: Write result.json, result.csv and figures there.
+        out: Write result.json, result.csv, figures and report.html there.
         overwrite: Replace a result of another protocol in `out`.
         format: Of figures: png, svg, pdf, or a list of them.
         size: Width of figures: column (3.25 inches), page (6.75), or a number of inches; text is then set to be
@@ -739,7 +739,7 @@ def memorization(
         prompt: Text for a network that is told of one, the same for all images.
         prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
             embeddings.
-        out: Write result.json, result.csv and figures there.
+        out: Write result.json, result.csv, figures and report.html there.
         overwrite: Replace a result of another protocol in `out`.
         format: Of figures: png, svg, pdf, or a list of them.
         size: Width of figures: column (3.25 inches), page (6.75), or a number of inches; text is then set to be
@@ -770,7 +770,7 @@ def merge(
 
     Args:
         parts: Folders that `shard` I/N `out` FOLDER wrote.
-        out: Write result.json, result.csv and figures there.
+        out: Write result.json, result.csv, figures and report.html there.
         overwrite: Replace a result of another protocol in `out`.
         format: Of figures: png, svg, pdf, or a list of them.
         size: Width of figures: column (3.25 inches), page (6.75), or a number of inches; text is then set to be
@@ -922,7 +922,7 @@ def neighbors(
             .safetensors file of features (FILE:TENSOR); a TorchScript file (FILE.pt:side=S); a folder or hf:// of a
             ViT, ViT-MAE, DINOv2, CLIP or I-JEPA; timm:NAME, or a list of them.
         allow_torchscript: Run the program in `beside` FILE.pt: trust where it comes from.
-        out: Write result.json, result.csv and figures there.
+        out: Write result.json, result.csv, figures and report.html there.
         overwrite: Replace a result of another protocol in `out`.
         format: Of figures: png, svg, pdf, or a list of them.
         size: Width of figures: column (3.25 inches), page (6.75), or a number of inches; text is then set to be
@@ -1090,7 +1090,7 @@ def probe(
         pixel_head: Classifier of a pixel: linear, or mlp (ten small ones that vote).
         train_pixels: Pixels to train on, seeded, spread over the training images; memory grows with them.
         test: Labelled images to test on.
-        out: Write result.json, result.csv and figures there.
+        out: Write result.json, result.csv, figures and report.html there.
         overwrite: Replace a result of another protocol in `out`.
         format: Of figures: png, svg, pdf, or a list of them.
         size: Width of figures: column (3.25 inches), page (6.75), or a number of inches; text is then set to be
@@ -1219,7 +1219,7 @@ def sweep(
         prompt: Text for a network that is told of one, the same for all images.
         prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
             embeddings.
-        out: Write result.json, result.csv and figures there.
+        out: Write result.json, result.csv, figures and report.html there.
         overwrite: Replace a result of another protocol in `out`.
         format: Of figures: png, svg, pdf, or a list of them.
         size: Width of figures: column (3.25 inches), page (6.75), or a number of inches; text is then set to be
@@ -1358,7 +1358,7 @@ def track(
         prompt: Text for a network that is told of one, the same for all images.
         prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
             embeddings.
-        out: Write result.json, result.csv and figures there.
+        out: Write result.json, result.csv, figures and report.html there.
         overwrite: Replace a result of another protocol in `out`.
         format: Of figures: png, svg, pdf, or a list of them.
         size: Width of figures: column (3.25 inches), page (6.75), or a number of inches; text is then set to be

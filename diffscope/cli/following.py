@@ -11,6 +11,7 @@ from diffscope.errors import CheckpointError, UsageError
 from diffscope.measure.snapshots import LeftOut, Snapshot, check_series, snapshot_of, step_pattern
 from diffscope.ranks import world
 from diffscope.report import terminal
+from diffscope.report.views.base import view_of
 
 if TYPE_CHECKING:
     from diffscope.cli.session import Session
@@ -42,8 +43,11 @@ def follow(session: Session, tracker: Any) -> None:
                 time.sleep(watch.every)
     finally:
         if tracker.taken:
-            session.show(tracker.result())
-            summarise_for_github(tracker.result())
+            result = tracker.result()
+            if session.out is not None:
+                view_of(result).finish(result, session.out)
+            session.show(result)
+            summarise_for_github(result)
 
 
 def _look(session: Session, tracker: Any, watch: Any) -> None:
@@ -56,7 +60,7 @@ def _look(session: Session, tracker: Any, watch: Any) -> None:
             continue
         result = tracker.result()
         if session.out is not None and (taken.fresh or snapshot is appeared[-1]):
-            result.save(session.out, **vars(session.drawing))
+            view_of(result).save(result, session.out, renewed=max(watch.every, 10.0), **vars(session.drawing))
         session.log.result(result)
         if not (session.printing.json or session.printing.quiet):
             from diffscope.report.words.training import training_line

@@ -283,7 +283,13 @@ class Output(Declared):
 
     out: Annotated[
         str | None,
-        Option("Write result.json, result.csv and figures there.", group=OUTPUT, metavar="DIR", shown="", path=True),
+        Option(
+            "Write result.json, result.csv, figures and report.html there.",
+            group=OUTPUT,
+            metavar="DIR",
+            shown="",
+            path=True,
+        ),
     ] = None
     overwrite: Annotated[bool, Option("Replace a result of another protocol in --out.", group=OUTPUT)] = False
 

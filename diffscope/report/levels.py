@@ -30,6 +30,7 @@ from diffscope.results import VARIED, Result, Row, WindowRow
 
 if TYPE_CHECKING:
     from diffscope.report.figures.canvas import Figure
+    from diffscope.report.page.charts import Drawn
 
 DROPPED_FIRST = (["ICR raw"], ["eff. rank"], ["trace s", "trace ξ"], ["t"])
 """Columns of the table of rows that a narrow terminal goes without, in this order."""
@@ -110,6 +111,12 @@ class LevelsView(View[Result]):
         from diffscope.report.figures import variation as members
 
         return members.figures(shown) if shown.varied else levels.figures(shown)
+
+    def charts(self, shown: Result) -> list[Drawn]:
+        """ICR over levels, and whatever else was measured."""
+        from diffscope.report.page import levels
+
+        return levels.charts(shown)
 
 
 # --- of one measurement

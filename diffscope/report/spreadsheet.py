@@ -17,16 +17,22 @@ def write_csv(records: Sequence[Mapping[str, Any]], path: Path) -> None:
     Lists (`replicates`) are left out, notes joined by "; ". Floats are written so that they read back unchanged. Words
     are written as `names.cell` has them.
     """
+    columns, rows = cells(records)
+    # the csv module ends lines itself, with CR LF; a file name that is not UTF-8 is still written
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def cells(records: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """The headings and the rows of that table, as text."""
     keys = dict.fromkeys(key for record in records for key in record)
     listed = {key for record in records for key, value in record.items() if isinstance(value, (list, dict))}
     head = [key for key in HEAD if key in keys]
     rest = [key for key in keys if key not in {*head, *listed, "notes"}]
     columns = [*head, *rest, *(["notes"] if "notes" in keys else [])]
-    # the csv module ends lines itself, with CR LF; a file name that is not UTF-8 is still written
-    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(map(cell, columns))
-        writer.writerows([[_field(record.get(key)) for key in columns] for record in records])
+    return [cell(key) for key in columns], [[_field(record.get(key)) for key in columns] for record in records]
 
 
 def _field(value: Any) -> str:

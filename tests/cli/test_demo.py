@@ -60,7 +60,7 @@ def test_the_whole_demo(demo_run: Ran) -> None:
     assert "semantic window" in demo_run.out
     written = demo_run.err.splitlines()
     assert {line.removeprefix("wrote diffscope-demo/") for line in written} >= {
-        *("result.json", "result.csv", "icr.png", "icr.svg"),
+        *("result.json", "result.csv", "icr.png", "icr.svg", "report.html"),
         *("neighbors/result.json", "neighbors/neighbors.png", "neighbors/neighbors.svg"),
     }
     assert "What the views share says more of the class" in " ".join(demo_run.out.split())

@@ -44,7 +44,8 @@ def test_it_says_and_draws(whole: Ran, out: Path) -> None:
         assert (out / f"{name}.png").stat().st_size > 10_000
         assert (out / f"{name}.svg").stat().st_size > 10_000
     pictures = {f"{name}.{kind}" for name in ("neighbors", "clusters") for kind in ("png", "svg")}
-    assert {path.name for path in out.iterdir()} == {"result.json", "result.csv", *pictures}  # no features are left
+    written = {"result.json", "result.csv", "report.html", *pictures}  # no features are left
+    assert {path.name for path in out.iterdir()} == written
     line, _ = csv.DictReader(io.StringIO((out / "result.csv").read_text("utf-8")))
     assert set(line) >= ROW
 
@@ -187,4 +188,5 @@ def test_from_python(tmp_path: Path, pictures: Path) -> None:
     )  # fmt: skip
     assert [row["component"] for row in result.rows] == ["s", "xi"]
     assert result.sections["grid"][0]["queries"][0]["image"] == 3
-    assert {path.name for path in tmp_path.iterdir()} == {"result.json", "result.csv", "neighbors.png", "neighbors.svg"}
+    written = {"result.json", "result.csv", "report.html", "neighbors.png", "neighbors.svg"}
+    assert {path.name for path in tmp_path.iterdir()} == written

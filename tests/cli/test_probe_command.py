@@ -25,7 +25,8 @@ def test_a_probe_prints_and_writes(session: tuple[Ran, Path]) -> None:
     assert "Best accuracy" in ran.out
     assert "ICR recommends" in " ".join(ran.out.split())
     names = {path.name for path in out.iterdir()}
-    assert names == {"result.json", "result.csv", *(f"{name}.{kind}" for name in ("probe", "csnr") for kind in ("png", "svg"))}  # fmt: skip  # noqa: E501
+    pictures = {f"{name}.{kind}" for name in ("probe", "csnr") for kind in ("png", "svg")}
+    assert names == {"result.json", "result.csv", "report.html", *pictures}
     record = json.loads((out / "result.json").read_text())
     assert record["command"] == "probe"
     assert [row["sigma"] for row in record["rows"]] == [0.3, 1, 3]

@@ -226,6 +226,7 @@ def test_watch_measures_each_snapshot_once_and_stops_the_training(pause: float, 
     record = ran.json
     if out:
         assert json.loads((tmp_path / "out" / "result.json").read_text("utf-8"))["rows"] == record["rows"]
+        assert "renews itself" not in (tmp_path / "out" / "report.html").read_text("utf-8").partition("<script")[0]
     steps = [row["step"] for row in record["rows"]]
     (row,) = record["onset"]
     assert steps == [25_600 * k for k in range(1, len(steps) + 1)]  # each once, up to the onset
@@ -252,13 +253,16 @@ def test_interrupting_a_watch_loses_nothing(tmp_path: Path) -> None:
         shutil.copy(path, tmp_path)
     command = command_line("track", "--watch", tmp_path, *AT, "--every", 0.1, "--out", tmp_path / "out", "--json")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while len(records(tmp_path / "out")) < 2:
+    page = tmp_path / "out" / "report.html"
+    while len(records(tmp_path / "out")) < 2 or not page.exists():
         assert process.poll() is None
         time.sleep(0.05)
     time.sleep(0.5)
+    assert "renews itself every 10 s" in page.read_text("utf-8")
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
+    assert "renews itself" not in page.read_text("utf-8").partition("<script")[0]
     assert [row["step"] for row in json.loads(out)["rows"]] == [25_600, 51_200]
 
 

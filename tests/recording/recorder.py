@@ -22,6 +22,8 @@ from recording.inputs import write_inputs
 TABLE = Path(__file__).with_name("commands.txt")
 CHECKOUT = Path(__file__).parents[2]
 EXACT = "exact-"
+PAGE = "report.html"
+"""It holds what `result.json` does, times among it; of this file the name alone is kept."""
 TIMED = "bench"
 """Of this command only the structure is kept: all its numbers are times."""
 KEPT = ("result.json", "result.csv")
@@ -89,7 +91,7 @@ def _record(folder: Path, line: str, ran: Ran, written: list[Path]) -> Record:
         if path.name in KEPT:
             texts[name] = path.read_bytes().decode("utf-8")
         else:
-            files[name] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+            files[name] = "" if path.name == PAGE else hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     timed = line.split()[0] == TIMED
     kept = {name: _lasting(text, folder, timed) for name, text in texts.items()}
     return Record(line, ran.code, {name: text for name, text in kept.items() if text}, files)

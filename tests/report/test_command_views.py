@@ -254,7 +254,7 @@ def test_html_has_the_verdict_and_the_table(shown: Shown) -> None:
 
 def test_what_is_saved_is_json_csv_and_pictures(shown: Shown, tmp_path: Path) -> None:
     written = view_of(shown).save(shown, tmp_path / "new", figures=False)
-    assert [path.name for path in written] == ["result.json", "result.csv"]
+    assert [path.name for path in written] == ["result.json", "result.csv", "report.html"]
     lines = (tmp_path / "new" / "result.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 1 + len(view_of(shown).records(shown))
 

@@ -17,7 +17,7 @@ from diffscope.results import read_result
 def test_writes_json_csv_and_pictures_and_nothing_else(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "folder"
     written = made_results.sweep().save(folder)
-    names = ["result.json", "result.csv", "icr.png", "icr.svg", "traces.png", "traces.svg"]
+    names = ["result.json", "result.csv", "icr.png", "icr.svg", "traces.png", "traces.svg", "report.html"]
     assert written == [folder / name for name in names]
     assert sorted(path.name for path in folder.iterdir()) == sorted(names)
     assert read_result(str(written[0])).to_json() == made_results.sweep().to_json()
@@ -27,7 +27,7 @@ def test_a_run_has_pictures_of_its_own(tmp_path: Path) -> None:
     made = made_results.track_with_all()
     written = made.save(tmp_path)
     pictures = [f"{name}.{kind}" for name in ("icr", "traces", "companions") for kind in ("png", "svg")]
-    assert [path.name for path in written] == ["result.json", "result.csv", *pictures]
+    assert [path.name for path in written] == ["result.json", "result.csv", *pictures, "report.html"]
     assert read_result(str(written[0])).to_json() == made.to_json()
 
 
@@ -35,7 +35,7 @@ def test_without_figures_matplotlib_is_not_needed(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(__import__("sys").modules, "diffscope.report.figures", None)
     made = made_results.sweep()
     written = view_of(made).save(made, tmp_path, figures=False)
-    assert [path.name for path in written] == ["result.json", "result.csv"]
+    assert [path.name for path in written] == ["result.json", "result.csv", "report.html"]
 
 
 def test_an_earlier_result_stays_whole_where_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,19 +203,19 @@ def _input_handles(result: Result, probed: Sequence[str], layer: str) -> list[An
 def _distances_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
     """Accuracy above; below it how far features are from those of the best level, over the spread of those."""
     probed = [prefix for prefix in _probed(rows) if f"{prefix}swd_best" in rows[0]]
-    handles = _input_handles(result, probed)
-    figure = canvas.Figure(figsize=(canvas.WIDTH, 5.2 + canvas.legend_height(handles)))
+    handles = _input_handles(result, probed, rows[0].layer)
+    figure = canvas.figure(5.2, handles)
     above, below = figure.subplots(2, 1, sharex=True)
     for i, prefix in enumerate(probed):
         best = max(rows, key=lambda row: float(row[f"{prefix}accuracy"]))
         _curve(above, rows, f"{prefix}accuracy", i, best)
         _curve(below, rows, f"{prefix}swd_best_relative", i, best)
     above.set_ylabel("accuracy")
-    above.set_title("linear probe", loc="left", fontsize=8.5)
+    canvas.small_title(above, "linear probe")
     below.set_ylabel("over their spread")
-    below.set_title("sliced Wasserstein distance to the features of the best level", loc="left", fontsize=8.5)
-    _log_sigma(below, rows)
-    figure.suptitle(_name(result, rows[0].layer), fontsize=10)
+    canvas.small_title(below, "sliced Wasserstein distance to the features of the best level")
+    canvas.level_axis(below, [row.sigma for row in rows], SIGMA)
+    figure.suptitle(_name(result, rows[0].layer))
     canvas.legend(figure, handles)
     return figure
 

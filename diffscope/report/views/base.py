@@ -16,6 +16,9 @@ A whole member:
             from diffscope.report.figures import curves    # matplotlib is loaded when something is drawn
             return {"icr": curves.icr(shown)}
 
+        def charts(self, shown):                   # what a page draws, as data
+            return [Chart("icr over sigma", "ICR", SIGMA, ICR, ("layer",), [Curve(("mid",), [0.1, 1], [0.4, 0.3])])]
+
     VIEW = _View()
 
 Views import no sibling: what two of them need stands in `report/`. Results find theirs by their command's name.
@@ -24,7 +27,8 @@ Views import no sibling: what two of them need stands in `report/`. Results find
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -32,16 +36,20 @@ from diffscope import registry
 from diffscope.errors import DataError
 from diffscope.options.drawing import Drawing
 from diffscope.report import files, html, layout, markdown
+from diffscope.report.page import PAGE
 from diffscope.report.parts import Part
 from diffscope.report.scores import Score
 from diffscope.report.terminal import Console
 from diffscope.report.text import labelled
-from diffscope.results import Record, Result, Shown
+from diffscope.results import Record, Result, Shown, dumps
 
 if TYPE_CHECKING:
     from diffscope.report.figures.canvas import Figure
+    from diffscope.report.page.charts import Drawn
+    from diffscope.report.page.document import Seen
 
 S = TypeVar("S", Result, Record)
+Records = Sequence[Mapping[str, Any]]
 
 
 class View(ABC, Generic[S]):
@@ -55,6 +63,8 @@ class View(ABC, Generic[S]):
     """Keys of what else tells rows apart; in a quiet line each stands before its value."""
     logged: ClassVar[tuple[str, ...]] = ("icr", "icr_low", "icr_high")
     """Keys of rows that `--log` draws over training steps, where a row has them."""
+    pictures: ClassVar[Mapping[str, str]] = {}
+    """Figures that show images, by the names of their files, and what is to be seen: a page holds them as they are."""
 
     @abstractmethod
     def parts(self, shown: S, pictured: bool = False) -> Iterator[Part]:
@@ -76,6 +86,10 @@ class View(ABC, Generic[S]):
     def scores(self, shown: S) -> list[Score]:
         """The few numbers that stand for it, for a model's card."""
         return []
+
+    def charts(self, shown: S) -> Sequence[Drawn]:
+        """What a page draws."""
+        return ()
 
     def records(self, shown: S) -> list[dict[str, Any]]:
         """Lines of `result.csv` and of a data frame."""
@@ -130,10 +144,56 @@ class View(ABC, Generic[S]):
 
         return {name: canvas.png(figure) for name, figure in drawn.items()}
 
-    def save(self, shown: S, folder: Path, figures: bool = True, **drawing: Any) -> list[Path]:
-        """Writes `result.json`, `result.csv` and the pictures, drawn as options of `Drawing` say; returns the paths."""
-        drawn = self._drawn(shown, Drawing(**drawing)) if figures else {}
-        return files.write(shown, self.records(shown), drawn, folder)
+    def save(
+        self, shown: S, folder: Path, figures: bool = True, renewed: float | None = None, **drawing: Any
+    ) -> list[Path]:
+        """Writes `result.json`, `result.csv`, the pictures and the page; returns the paths.
+
+        Args:
+            shown: What was found out.
+            folder: Made if it is not there.
+            figures: Whether there are to be pictures.
+            renewed: Seconds after which an open page loads itself again; None where nothing more is to come.
+            drawing: How pictures are drawn, as options of `Drawing`.
+        """
+        drawn, records = self._drawn(shown, Drawing(**drawing)) if figures else {}, self.records(shown)
+        return files.write(shown, records, drawn, folder, partial(self._page, shown, records, renewed=renewed))
+
+    def finish(self, shown: S, folder: Path) -> None:
+        """Writes the page of a finished result anew, in a folder that holds one that renews itself."""
+        if (folder / PAGE).exists():
+            files.write_page(self._page(shown, self.records(shown), dumps(shown), folder), folder / PAGE)
+
+    def seen(self, shown: S, records: Records, text: str, folder: Path, name: str = "") -> Seen:
+        """What a page shows of it.
+
+        Args:
+            shown: What was found out.
+            records: The lines of its table.
+            text: Of its `result.json`.
+            folder: Where its pictures are.
+            name: What tells it apart from other results on the page.
+        """
+        from diffscope.report.page import document
+
+        pictures = document.pictures_in(folder, self.pictures)
+        return document.Seen(
+            name,
+            shown.command,
+            self.where(shown),
+            self.verdict(shown),
+            list(self.parts(shown, pictured=bool(pictures) or not self.pictures)),
+            self.charts(shown),
+            records,
+            _facts(shown),
+            text,
+            pictures,
+        )
+
+    def _page(self, shown: S, records: Records, text: str, folder: Path, renewed: float | None = None) -> str:
+        from diffscope.report.page import document
+
+        return document.page([self.seen(shown, records, text, folder)], renewed=renewed)
 
     def _drawn(self, shown: S, drawing: Drawing | None = None) -> dict[str, Figure]:
         from diffscope.report.figures import canvas
@@ -148,6 +208,23 @@ def require_style(drawing: Drawing) -> None:
         from diffscope.report.figures import style
 
         style.read(drawing.style)
+
+
+def _facts(shown: Shown) -> dict[str, dict[str, str]]:
+    """What the numbers depend on, and what measured them."""
+    from diffscope.report.page.document import facts_of
+
+    if not isinstance(shown, Result):
+        known = {key: value for key, value in shown.to_json().items() if not isinstance(value, list)}
+        return {"Record": facts_of(known)}
+    warned = {"Warnings": {str(i): line for i, line in enumerate(shown.warnings, start=1)}}
+    return {
+        "Protocol": facts_of(shown.protocol),
+        "Checkpoint": facts_of(shown.checkpoint),
+        "Images": facts_of(shown.data),
+        "Run": facts_of({"diffscope": shown.version, **shown.timing}),
+        **(warned if shown.warnings else {}),
+    }
 
 
 def view_of(shown: Shown) -> View[Any]:

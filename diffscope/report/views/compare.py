@@ -13,6 +13,7 @@ from diffscope.results import Record
 
 if TYPE_CHECKING:
     from diffscope.report.figures.canvas import Figure
+    from diffscope.report.page.charts import Drawn
 
 COLUMNS: Columns = {
     "layer": lambda row: str(row["layer"]),
@@ -62,6 +63,11 @@ class _View(View[Record]):
         if "curves" in shown:
             return ", ".join(result["name"] for result in shown["results"])
         return f"{shown['old']['path']} against {shown['new']['path']}"
+
+    def charts(self, shown: Record) -> list[Drawn]:
+        from diffscope.report.page.levels import change_charts
+
+        return change_charts(shown["rows"])
 
     def records(self, shown: Record) -> list[dict[str, Any]]:
         return [dict(row) for row in shown["rows"]]

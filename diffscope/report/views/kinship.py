@@ -12,6 +12,7 @@ from diffscope.results import Result, Row
 
 if TYPE_CHECKING:
     from diffscope.report.figures.canvas import Figure
+    from diffscope.report.page.charts import Drawn
 
 
 class _View(View[Result]):
@@ -38,6 +39,14 @@ class _View(View[Result]):
         from diffscope.report.figures import kinship as pictures
 
         return pictures.figures(shown)
+
+    def charts(self, shown: Result) -> list[Drawn]:
+        from diffscope.report.page.charts import Square
+
+        names = words.labels(shown.sections["items"])
+        return [
+            Square(key, f"{name} of each two", names, words.square(shown, key)) for key, name in words.NAMES.items()
+        ]
 
 
 VIEW = _View()

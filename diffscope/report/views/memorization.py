@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 from diffscope.report.parts import Notes, Part, Text, few, table
 from diffscope.report.scores import Score
@@ -14,6 +15,7 @@ from diffscope.results import Result
 
 if TYPE_CHECKING:
     from diffscope.report.figures.canvas import Figure
+    from diffscope.report.page.charts import Drawn
 
 DROPPED_FIRST = (["median d1"], ["median ratio"], ["median cosine"], ["its interval"])
 QUALITY_FIRST = (["density"], ["coverage"], ["FD"], ["recall"], ["KD"])
@@ -23,6 +25,10 @@ class _View(View[Result]):
     number = "share"
     names = ("checkpoint",)
     labels = ("step",)
+    pictures: ClassVar = {
+        "pairs": "The samples nearest to a training image, each beside that image.",
+        "samples": "Samples of the network.",
+    }
 
     def parts(self, shown: Result, pictured: bool = False) -> Iterator[Part]:
         rows, less = few(shown.rows, "rows")
@@ -59,6 +65,18 @@ class _View(View[Result]):
         from diffscope.report.figures import memorization as pictures
 
         return pictures.figures(shown)
+
+    def charts(self, shown: Result) -> list[Drawn]:
+        from diffscope.report.page.charts import Axis, Dot, Dots
+        from diffscope.report.page.training import share_charts
+
+        title, axis = "Share of copies among samples", Axis(f"share of copies ({shown.rows[0]['criterion']})")
+        if sum(row["step"] is not None for row in shown.rows) > 1:
+            return share_charts(shown.rows, "share", title, axis)
+        dots = [
+            Dot(Path(row["checkpoint"]).name, row["share"], row["share_low"], row["share_high"]) for row in shown.rows
+        ]
+        return [Dots("share", title, axis, dots, said="Bars: 95 % intervals.")]
 
 
 VIEW = _View()

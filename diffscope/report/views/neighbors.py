@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from diffscope.report.parts import Part, Table, Text, few, table
 from diffscope.report.views.base import View
@@ -12,12 +12,18 @@ from diffscope.results import Result
 
 if TYPE_CHECKING:
     from diffscope.report.figures.canvas import Figure
+    from diffscope.report.page.charts import Drawn
 
 
 class _View(View[Result]):
     number = "same_class"
     names = ("checkpoint", "layer", "encoder")
     labels = ("step", "sigma", "component")
+    pictures: ClassVar = {
+        "neighbors": "Images, each with its nearest neighbours by s, what views share, and by ξ, what they differ in.",
+        "beside": "The same queries with their nearest neighbours by other encoders.",
+        "clusters": "Views of a few images in the plane of their first two principal components.",
+    }
 
     def parts(self, shown: Result, pictured: bool = False) -> Iterator[Part]:
         rows, less = few(shown.rows, "rows")
@@ -44,6 +50,11 @@ class _View(View[Result]):
         from diffscope.report.figures import neighbors as pictures
 
         return pictures.figures(shown)
+
+    def charts(self, shown: Result) -> list[Drawn]:
+        from diffscope.report.page.neighbors import charts
+
+        return charts(shown)
 
 
 VIEW = _View()

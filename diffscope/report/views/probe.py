@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from diffscope.report.parts import MOST, Notes, Part, Text, few, rest, table
 from diffscope.report.scores import Score
@@ -15,6 +15,7 @@ from diffscope.results import Result, Row
 
 if TYPE_CHECKING:
     from diffscope.report.figures.canvas import Figure
+    from diffscope.report.page.charts import Drawn
 
 DROPPED_FIRST = (["t"], ["k-NN"], ["CSNR"], ["95 % of ICR"])
 
@@ -22,6 +23,10 @@ DROPPED_FIRST = (["t"], ["k-NN"], ["CSNR"], ["95 % of ICR"])
 class _View(View[Result]):
     number = "accuracy"
     names = ("layer", "encoder")
+    pictures: ClassVar = {
+        "denoised": "A few images and what the network makes of them at each noise level.",
+        "masks": "Test images, their masks, and the masks that the probe of pixels gives.",
+    }
 
     def parts(self, shown: Result, pictured: bool = False) -> Iterator[Part]:
         yield from _of_pixels(shown) if shown.segmentation else self._of_images(shown)
@@ -89,6 +94,14 @@ class _View(View[Result]):
         from diffscope.report.figures import probe as pictures
 
         return pictures.figures(shown)
+
+    def charts(self, shown: Result) -> list[Drawn]:
+        from diffscope.report.page import levels
+
+        if shown.segmentation:
+            return levels.segmentation_charts(shown)
+        kinds = {f"{prefix}accuracy": f"{name}features" for prefix, name in words.PREFIXES.items()}
+        return [*levels.accuracy_charts(shown, kinds), *levels.charts(shown, list(kinds))]
 
     def quiet(self, shown: Result) -> list[str]:
         key = "miou" if shown.segmentation else self.number

@@ -17,6 +17,7 @@ from diffscope.results import Result, Row
 
 if TYPE_CHECKING:
     from diffscope.report.figures.canvas import Figure
+    from diffscope.report.page.charts import Drawn
 
 DROPPED_FIRST = (
     ["trace s", "trace ξ"], ["alignment", "uniformity"], ["eff. rank"], ["held-out ICR"], ["loss", "held-out loss"],
@@ -81,6 +82,11 @@ class _View(View[Result]):
 
         return pictures.figures(shown)
 
+    def charts(self, shown: Result) -> list[Drawn]:
+        from diffscope.report.page import training
+
+        return training.charts(shown)
+
 
 VIEW = _View()
 
@@ -114,7 +120,7 @@ def _windows(result: Result) -> Iterator[Part]:
     """Where the window lies at each snapshot, and how it moved."""
     several = len(moving_window.swept_layers(result)) > 1
     columns = {name: fill for name, fill in WINDOWS.items() if name != "layer" or several}
-    shown = [window for window in result.window if moving_window.is_told(result, window)]
+    shown = moving_window.told(result)
     less = rest(len(shown), len(result.window), "windows")
     yield table(columns, shown, left=["layer", "shape"], dropped_first=[["window"]], beneath=less)
     yield Text(moving_window.window_lines(result))

@@ -13,12 +13,12 @@ def swept_layers(result: Result) -> list[str]:
     return list(dict.fromkeys(window.layer for window in result.window))
 
 
-def is_told(result: Result, window: WindowRow) -> bool:
-    """Whether a table shows it: of a long run first and last ones and some between."""
+def told(result: Result) -> list[WindowRow]:
+    """Those that a table shows: of a long run first and last ones and some between."""
     steps = sorted({one.step for one in result.window if one.step is not None})
     every = max(1, len(steps) // (ROWS - LAST))
-    place = steps.index(window.step) if window.step is not None else 0
-    return place % every == 0 or place >= len(steps) - LAST
+    shown = {step for place, step in enumerate(steps) if place % every == 0 or place >= len(steps) - LAST}
+    return [window for window in result.window if window.step is None or window.step in shown]
 
 
 def window_lines(result: Result) -> list[str]:

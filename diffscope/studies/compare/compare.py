@@ -6,13 +6,14 @@ Of many rows one in twenty differs at 5 % by chance. What is called significant 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from diffscope import __version__
-from diffscope.errors import DataError
+from diffscope.errors import DataError, ProtocolMismatch
 from diffscope.measure.difference import corrected, paired_difference
 from diffscope.protocol import CHECKPOINT_FIELDS, require_equal
-from diffscope.results import SCHEMA, Record, Result, Row, read_result
+from diffscope.results import SCHEMA, Record, Result, Row, Shown, read_result
 
 ALPHA = 0.05
 """Share of comparisons of equal results in which any row at all may be called significant."""
@@ -36,6 +37,33 @@ def compared(old: str | Result, new: str | Result) -> Record:
     }
     head = {"diffscope": __version__, "schema": SCHEMA, "command": "compare"}
     return Record("compare", {**head, **sides, **compare(before, after)})
+
+
+def compare_with_first(results: Sequence[Shown]) -> dict[tuple[int, int], Record | str]:
+    """Each later result against the first, of those that have ICR; a sentence where the two may not be compared.
+
+    Args:
+        results: Of any commands.
+
+    Returns:
+        By the places of the two results: what `compare` found, or why it refused.
+    """
+    places = [i for i, result in enumerate(results) if isinstance(result, Result) and _has_icr(result)]
+    found: dict[tuple[int, int], Record | str] = {}
+    for new in places[1:]:
+        old = places[0]
+        before, after = results[old], results[new]
+        assert isinstance(before, Result)
+        assert isinstance(after, Result)
+        try:
+            found[old, new] = compare(before, after)
+        except (ProtocolMismatch, DataError) as error:
+            found[old, new] = str(error)
+    return found
+
+
+def _has_icr(result: Result) -> bool:
+    return bool(result.rows) and all({"icr", "replicates", "layer", "sigma"} <= row.keys() for row in result.rows)
 
 
 def compare(old: Result, new: Result) -> Record:

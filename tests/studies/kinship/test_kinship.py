@@ -47,7 +47,8 @@ def test_pairs_are_those_of_the_features(session: tuple[Ran, Path], pictures: Pa
     assert near.cknna is not None
     assert row["cknna"] == pytest.approx(near.cknna.value, rel=1e-9)
     assert (row["mutual_knn"], row["chance"], row["n"]) == (near.mutual.value, 10 / 59, 60)
-    assert {path.name for path in out.iterdir()} == {"result.json", "result.csv", "kinship.png", "kinship.svg"}
+    written = {"result.json", "result.csv", "report.html", "kinship.png", "kinship.svg"}
+    assert {path.name for path in out.iterdir()} == written
     assert "Most alike by CKA" in ran.out
     assert "Nearest to pixels by CKNNA" in ran.out
     quiet = diffscope("kinship", EDM, "--data", pictures, *FEW, "--sigma", "0.3,3", "--quiet")

@@ -221,7 +221,7 @@ def test_the_command_prints_and_writes(session: tuple[Ran, Path]) -> None:
     assert "best mIoU" in " ".join(ran.out.split())
     names = ("segmentation", "classes", "masks")
     assert {path.name for path in out.iterdir()} == {
-        "result.json", "result.csv", *(f"{name}.{kind}" for name in names for kind in ("png", "svg")),
+        "result.json", "result.csv", "report.html", *(f"{name}.{kind}" for name in names for kind in ("png", "svg")),
     }  # fmt: skip
     assert left_behind(out) == []
     record = json.loads((out / "result.json").read_text())
