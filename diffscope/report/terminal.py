@@ -141,7 +141,7 @@ def _tell(text: str, ended: threading.Event) -> None:
     if ended.wait(PATIENCE):
         return
     console = stderr_console()
-    with console.status(one_line(text, console.encoding), spinner="line"):
+    with console.status(one_line(text, console.encoding), spinner="line", refresh_per_second=1):
         _drawing.append(console)
         ended.wait()
         _drawing.remove(console)

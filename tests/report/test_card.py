@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import made_results
 import pytest
@@ -28,7 +29,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_hub_reads_back_what_was_measured(swept: Path) -> None:
     ran = diffscope("card", swept, "--name", "toy")
     assert (ran.code, ran.err) == (0, "")
-    data = ModelCard(ran.out).data
+    data: Any = ModelCard(ran.out).data
     assert (data.model_name, data.tags) == ("toy", ["diffscope"])
     (score,) = data.eval_results
     lowest = min(package.read_result(swept).rows, key=lambda row: row["icr"])
@@ -91,7 +92,8 @@ def test_no_name_breaks_out(name: str) -> None:
     hostile = dataclasses.replace(made, data={**made.data, "path": name})
     read = ModelCard(card([hostile])["text"])
     assert set(read.data.to_dict()) == {"tags", "model-index"}
-    (score,) = read.data.eval_results
+    data: Any = read.data
+    (score,) = data.eval_results
     assert score.metric_value == hostile.rows[0]["icr"]
     for mark in ("<script>", "[click]", "![]", "\n# b", "\x1b", "\u202e"):
         assert mark not in read.text.replace(f"\\{mark}", "")
