@@ -91,8 +91,9 @@ def refused(ran: Ran, code: int, *words: str) -> None:
 
 
 def left_behind(folder: Path) -> list[str]:
-    """What stands in a folder beside results and their figures: parts and records of a run."""
-    return [p.name for p in folder.iterdir() if p.is_dir() or p.suffix not in (".json", ".csv", ".svg", ".png")]
+    """What stands in a folder beside results, their figures and their page: parts and records of a run."""
+    kept = (".json", ".csv", ".svg", ".png", ".html")
+    return [p.name for p in folder.iterdir() if p.is_dir() or p.suffix not in kept]
 
 
 def without_timing(result: dict[str, Any]) -> dict[str, Any]:

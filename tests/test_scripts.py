@@ -118,8 +118,8 @@ def test_autoencoders_train_go_on_and_are_measured(tmp_path: Path) -> None:
         run("train_daes.py", name, "--images", images, "--runs", "runs", cwd=tmp_path)
     folder = tmp_path / "runs" / "sigma-0.296"
     assert torch.load(folder / "state.pt", weights_only=True)["seen"] == 128
-    images = np.random.default_rng(0).integers(0, 256, (60, 16, 16, 1), np.uint8)
-    np.savez(tmp_path / "test.npz", images=images, y=np.arange(60) % 2)
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 16, 16, 1), np.uint8)
+    np.savez(tmp_path / "test.npz", images=pixels, y=np.arange(60) % 2)
     code = f"{ROOT / 'scripts' / 'train_daes.py'}:Autoencoder"
     own = ("--network", code, "--noise", "edm", "--predicts", "x0", "--image-size", 16, "--channels", 1)
     files = [folder / "snapshot-0000128.safetensors", tmp_path / "runs" / "edm-0.023" / "snapshot-0000064.safetensors"]

@@ -82,7 +82,7 @@ def test_text_is_set_to_be_read_in_print() -> None:
     sizes = {}
     for size in ("column", "page"):
         figure = drawn(SWEEP, size=size)["icr"]
-        sizes[size] = {text.get_fontsize() for text in figure.findobj(Text) if text.get_text()}
+        sizes[size] = {float(text.get_fontsize()) for text in figure.findobj(Text) if text.get_text()}
     assert min(sizes["column"]) > 6
     assert min(sizes["page"]) > 7
     assert max(sizes["column"]) <= 8

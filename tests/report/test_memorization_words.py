@@ -152,7 +152,7 @@ def test_frames_tell_copies_from_near_copies() -> None:
     assert [figures._frame(similar, pair(0, similarity=s)) for s in (0.6, 0.5)] == [figures.COPY, None]
 
     def labels(*pairs: dict[str, Any]) -> list[str]:
-        return [handle.get_label() for handle in figures._pair_handles(found, pairs)]
+        return [str(handle.get_label()) for handle in figures._pair_handles(found, pairs)]
 
     defined = "d₁, d₂: Euclidean distances of the sample to the nearest and second nearest training image"
     both = labels(pair(0, ratio=0.1), pair(1, ratio=0.4))

@@ -48,6 +48,8 @@ DASHES: tuple[Any, ...] = (
 
 DISTINCT = 8
 """Curves that can be told apart in one picture."""
+MARKED = 40
+"""Snapshots of a series up to which each has its marker; of more they would hide the curve."""
 BEST = 6
 """Curves drawn in colour where there are more than that."""
 

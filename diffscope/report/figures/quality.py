@@ -18,8 +18,6 @@ LOOKS = {"": 0, "_holdout": 1}
 DISTANCES = ("fd", "fd_infinity", "kd")
 SHARES = ("precision", "recall", "coverage", "authenticity")
 """From 0 to 1."""
-MARKED = 40
-"""Snapshots up to which each has its marker."""
 
 
 def over_training(result: Result) -> canvas.Figure:
@@ -65,7 +63,7 @@ def _curve(axes: canvas.Axes, result: Result, key: str, end: str, floor: float) 
     rows = [row for row in result.rows if row[f"{key}{end}"] is not None]
     steps, values = [series.step(row) for row in rows], np.array([row[f"{key}{end}"] for row in rows])
     errors = np.array([1.96 * (row[f"{key}{end}_se"] or 0.0) for row in rows])
-    marker = {"marker": None} if len(rows) > MARKED else {}
+    marker = {"marker": None} if len(rows) > canvas.MARKED else {}
     look = canvas.curve_style(LOOKS[end]) | marker
     axes.plot(steps, values, **look, markerfacecolor="white", markersize=4, zorder=3, clip_on=False)
     low, high = np.maximum(values - errors, floor), np.minimum(values + errors, 1 if key in SHARES else math.inf)

@@ -50,7 +50,7 @@ def figure_of(record: Record) -> canvas.Figure:
 
 
 def _draw(axes: canvas.Axes, rows: canvas.Rows, curve: Curve, record: Record, i: int, alpha: float) -> None:
-    across, dense = _across(record), {"marker": None} if len(rows) > series.ROWS + series.LAST else {}
+    across, dense = _across(record), {"marker": None} if len(rows) > canvas.MARKED else {}
     look = canvas.curve_style(i) | dense
     canvas.line(axes, rows, across, "icr", **look, markerfacecolor="white", zorder=3 + 0.1 * (canvas.DISTINCT - i))
     canvas.band(axes, rows, across, "icr", color=canvas.PALETTE[i], alpha=alpha)

@@ -11,17 +11,12 @@ from typing import Any
 
 from diffscope.report.figures import alarm as pooled
 from diffscope.report.figures import canvas
+from diffscope.report.figures.overlay import OVERLAYS, TURN, overlay_panel
 from diffscope.report.figures.traces import measured, traces_figure
 from diffscope.report.figures.window_map import window_map
-from diffscope.report.text import CORRELATED, best_first, lowest, number, share
+from diffscope.report.text import best_first, lowest, number, share
 from diffscope.report.words import series, training
-from diffscope.results import OnsetRow, Overlay, OverlayAgainst, Result, Row
-
-MARKED = 40
-"""Snapshots of a series up to which each has its marker; of more they would hide the curve."""
-
-OVERLAYS = 4
-"""Columns of the user's that have room."""
+from diffscope.results import OnsetRow, Result, Row
 
 COMPANIONS = {
     "alignment": "alignment of unit features (0: views agree)",
@@ -94,7 +89,7 @@ def _run(result: Result, rows: Sequence[Row]) -> Run:
         shown=list(groups) if len(groups) <= canvas.DISTINCT else ranked[: canvas.BEST],
         best=ranked[0],
         onset=next(iter(result.onset), None) if result.alarm else onset,
-        dense=max(map(len, groups.values())) > MARKED,
+        dense=max(map(len, groups.values())) > canvas.MARKED,
     )
 
 
@@ -129,7 +124,7 @@ def _icr_figure(run: Run) -> canvas.Figure:
     if has_loss:
         _loss_panel(below.pop(0), run)
     for axes, column in zip(below, columns, strict=True):
-        _overlay_panel(axes, run, column)
+        overlay_panel(axes, run.marked[0], column)
     for axes in figure.axes:
         _mark_run(axes, run)
     _steps(figure.axes[-1], run, [point[0] for column in columns for point in column.points])
@@ -169,7 +164,6 @@ def _alone(axes: canvas.Axes, rows: Sequence[Row], i: int) -> None:
             axes.plot(steps, [row["icr_low"], row["icr_high"]], color=canvas.PALETTE[i], linewidth=1.2, zorder=2)
 
 
-TURN: dict[str, Any] = {"color": canvas.INK, "marker": "D", "markersize": 6}
 RING: dict[str, Any] = {
     "marker": "o",
     "markersize": 13,
@@ -239,35 +233,6 @@ def _loss_panel(axes: canvas.Axes, run: Run) -> None:
         axes.legend(loc="best", handlelength=2.4)
     else:
         axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=2, borderaxespad=0, handlelength=2.4)
-
-
-def _overlay_panel(axes: canvas.Axes, run: Run, column: Overlay) -> None:
-    steps, values = [point[0] for point in column.points], [point[1] for point in column.points]
-    marker = None if len(steps) > MARKED else "o"
-    floor = canvas.floor_of(axes, values)
-    axes.plot(steps, values, color=canvas.INK, linewidth=1.2, marker=marker, markersize=3.5, markerfacecolor="white")
-    both = sorted(dict(column.low).keys() & dict(column.high).keys())
-    low, high = ([max(floor, dict(side)[step]) for step in both] for side in (column.low, column.high))
-    axes.fill_between(both, low, high, color=canvas.INK, alpha=0.16, linewidth=0)
-    turn = "no turn within the run"
-    if column.turn_step is not None:
-        value = dict(column.points)[column.turn_step]
-        axes.plot([column.turn_step], [value], **TURN, zorder=5, clip_on=False)
-        turn = f"turns at {series.short(column.turn_step)}"
-    known = [a for a in column.against if (a.layer, a.sigma) == (run.marked[0].layer, run.marked[0].sigma)]
-    parts = [turn, *(part for against in known for part in _against(against))]
-    canvas.small_title(axes, f"{canvas.shortened(column.column, 20)}: {', '.join(parts)}")
-
-
-def _against(against: OverlayAgainst) -> list[str]:
-    """How far the column's turn is from that of ICR, and how alike the two are."""
-    parts = []
-    if against.lead is not None:
-        count = f"{abs(against.lead)} snapshot{'' if abs(against.lead) == 1 else 's'}"
-        parts.append("with ICR" if against.lead == 0 else f"{count} {'after' if against.lead > 0 else 'before'} ICR")
-    if against.rank_correlation is not None and against.n >= CORRELATED:
-        parts.append(f"rank correlation {against.rank_correlation:+.2f}".replace("-", "−"))
-    return parts
 
 
 # --- traces and companions over steps
