@@ -65,6 +65,8 @@ class _View(View[Record]):
         return f"{shown['old']['path']} against {shown['new']['path']}"
 
     def charts(self, shown: Record) -> list[Drawn]:
+        if "curves" in shown:
+            return []
         from diffscope.report.page.levels import change_charts
 
         return change_charts(shown["rows"])
