@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import diffscope, refused
+from commands import DATA, diffscope, refused
 from made_results import row, sweep, track
 
 import diffscope as package
@@ -188,3 +189,15 @@ def test_a_folder_is_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("spec", ["csv:runs", "tensorboards:runs", "tensorboard", "tensorboard:", ":runs"])
 def test_a_spelling_that_nobody_knows(spec: str) -> None:
     refused(diffscope("sweep", *TOY, "--log", spec), 2, f"--log {spec}", "expected tensorboard:DIR")
+
+
+def test_beside_a_training_each_snapshot_is_told_once(told: list[Any], tmp_path: Path) -> None:
+    for step in (25_600, 51_200):
+        shutil.copy(DATA / "series" / f"snapshot-{step:07d}.safetensors", tmp_path)
+    at = ("--data", DATA / "series" / "images.npz", "--sigma", 0.3, "--num-images", 64, "--every", 0.1)
+    ran = diffscope("track", "--watch", tmp_path, *at, "--log", "notebook", "--fail-if", "step>50000")
+    assert ran.code == 3, ran.err
+    points = [(step, one) for step, one, *_ in told[1:-1] if isinstance(one, dict)]
+    assert [step for step, _ in points] == [25_600, 51_200]
+    assert all("diffscope/icr/enc.8x8_block1/sigma_0.3" in values for _, values in points)
+    assert told[-1] == ("closed", False)
