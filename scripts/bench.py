@@ -105,8 +105,8 @@ def compare(name: str, repeats: int, quick: bool) -> None:
     )
 
 
-def in_a_process(side: str, name: str, folder: Path, quick: bool, cache: str = "") -> Any:
-    command = [sys.executable, __file__, name, "--side", side, "--folder", str(folder)]
+def in_a_process(side: str, name: str, folder: Path, quick: bool, cache: str = "", program: str = __file__) -> Any:
+    command = [sys.executable, program, name, "--side", side, "--folder", str(folder)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "DIFFSCOPE_CACHE_DIR": cache or f"{folder}/cache"}
     command += ["--quick"] if quick else []
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -116,10 +116,13 @@ def in_a_process(side: str, name: str, folder: Path, quick: bool, cache: str = "
 
 
 def run_case(run: Callable[[Case, Path, bool], Iterator[None]], name: str, folder: Path, quick: bool) -> dict[str, Any]:
+    return run_steps(run(CASES[name], folder, quick))
+
+
+def run_steps(steps: Iterator[None]) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
-    steps = run(CASES[name], folder, quick)
     next(steps)  # imports and loading
     resident, before = _resident(), _cpu()
     start = time.perf_counter()

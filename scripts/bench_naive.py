@@ -56,6 +56,8 @@ def naive(case: Case, folder: Path, quick: bool) -> Iterator[None]:
                 for v, x in enumerate(views):
                     features.clear()
                     with torch.no_grad():
+                        if denoiser.space.image_channels == 1:
+                            x = x.mean(1, keepdim=True)
                         if case.latent:
                             noise = torch.randn(len(x), denoiser.space.channels, *[denoiser.space.side] * 2)
                             x = denoiser.encode(x, noise)
