@@ -44,7 +44,7 @@ class FolderSource(Source):
     kind = "images"
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        self.path = self._root = path  # the former may be told as a reference
         files = _tree(path)
         self._names = sorted(name for name in files if _listing.is_image(name))
         if not self._names:
@@ -99,7 +99,7 @@ class FolderSource(Source):
         return _files.read(self._place(index), self._names[index], most_bytes(self.max_pixels))
 
     def _place(self, index: int) -> str:
-        return f"{self.path}/{self._names[index]}"  # a pathlib.Path costs a million files three times the time
+        return f"{self._root}/{self._names[index]}"  # a pathlib.Path costs a million files three times the time
 
 
 def _label_file(path: str, images: int) -> bytes:

@@ -38,7 +38,7 @@ def test_one_document_with_a_key_more(augmented: tuple[Path, Ran]) -> None:
     assert not {"num_images"} & {key for row in (*record["rows"], *record["window"]) for key in row}
     with open(out / "result.csv", newline="", encoding="utf-8") as file:
         assert [line["augment"] for line in csv.DictReader(file)] == [a for a in CHAIN for _ in range(3)]
-    assert {path.name for path in out.iterdir()} == {"result.json", "result.csv", "icr.png", "icr.svg"}
+    assert {path.name for path in out.iterdir()} == {"result.json", "result.csv", "icr.png", "icr.svg", "report.html"}
 
 
 def test_tables_and_a_paragraph(augmented: tuple[Path, Ran]) -> None:

@@ -270,6 +270,12 @@ $ diffscope network check ckpt.pkl --network nosuch.py:Net --noise edm --image-s
 [1] --network nosuch.py:Net: no file nosuch.py; expected FILE.py:NAME
 $ diffscope sweep ckpt.pkl --preset nosuch.toml
 [1] --preset nosuch.toml: No such file or directory; expected a TOML or JSON file
+$ diffscope report
+[2] Missing argument 'RESULT...' ... for example: diffscope report
+$ diffscope report empty -o page.html
+[1] empty/result.json: No such file or directory; expected a result.json
+$ diffscope serve nosuch
+[1] nosuch: no such folder; expected one that holds results
 $ diffscope kinship ckpt.pkl
 [2] Missing option '--data' ... for example: diffscope kinship
 $ diffscope kinship ckpt.pkl --data images --sigma 1 --beside dinov2

@@ -407,7 +407,7 @@ def tracked(folder: Path) -> Iterator[Case]:
     argv = tuple(str(word) for word in ("track", *paths, *measured))
     with kept_cache(folder / "tracked"):
         command(*argv)
-    records = below(folder / "tracked", "cache/", ".json")
+    records = {name: held for name, held in below(folder / "tracked", "cache/", ".json").items() if "/track-" in name}
     assert len(records) == len(SERIES)
     yield Case("records", records, argv, tuple(records), same_rows=True)
     table = (
