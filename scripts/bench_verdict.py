@@ -90,7 +90,7 @@ def ours(side: str, case: Case, folder: Path, told: dict[str, Any]) -> Iterator[
     checkpoint = str(folder / "unet.safetensors")
     api.load(checkpoint)
     yield
-    limits = {"accuracy": ACCURACY} if side == "accuracy" else {}
+    limits: dict[str, Any] = {"accuracy": ACCURACY} if side == "accuracy" else {}
     result = diffscope.sweep(
         checkpoint, folder / "images", layer=case.layer, sigma=case.levels, precision=case.precision, workers=0,
         progress=False, **limits,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from training import Training, fashion
 
 STEPS = 1000
-SCHEDULE = DDPMScheduler(num_train_timesteps=STEPS, beta_schedule="linear")
+SCHEDULE: Any = DDPMScheduler(num_train_timesteps=STEPS, beta_schedule="linear")
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    network = UNet2DModel(
+    network: Any = UNet2DModel(
         sample_size=16,
         in_channels=1,
         out_channels=1,
@@ -41,7 +42,8 @@ def main() -> None:
     images, labels = fashion()
     training.run(images, labels, lambda: training.seen < arguments.images)
     network.load_state_dict(training.ema)
-    DDPMPipeline(unet=network, scheduler=SCHEDULE).save_pretrained(arguments.runs / "ddpm")
+    pipeline: Any = DDPMPipeline(unet=network, scheduler=SCHEDULE)
+    pipeline.save_pretrained(arguments.runs / "ddpm")
 
 
 def epsilon_loss(network: nn.Module, data: Tensor, _label: Tensor, draws: torch.Generator) -> Tensor:

@@ -108,8 +108,8 @@ def test_pairs_leave_out_blocks_of_both_sides() -> None:
     spread = (centred**2).sum() / 95
     assert half.value == pytest.approx(0.25 * (spread + (references.mean(0) ** 2).sum()), rel=1e-9)
     left_out = [np.arange(96) % 16 != block for block in range(16)]
-    values = [FrechetReference(references[rows]).value(references[rows] / 2) for rows in left_out]
-    expected = np.sqrt(15 / 16 * ((values - np.mean(values)) ** 2).sum())
+    values = np.array([FrechetReference(references[rows]).value(references[rows] / 2) for rows in left_out])
+    expected = np.sqrt(15 / 16 * ((values - values.mean()) ** 2).sum())
     assert half.error == pytest.approx(expected, rel=1e-9)
     with pytest.raises(TooFew, match="1 references"):
         paired_distances(references[:1], [references[:1]])

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,12 @@ from diffscope.families.base import InputSpace, Layer
 
 SPACE = InputSpace("pixels", 3, 16, 3, 16, "lanczos")
 LAYERS = (Layer("first", (8, 4, 4), 100), Layer("last", (5, 32), 2**40))
-LOADED = ((EDM, {}), (EDM_CLASSES, {}), (SIT_PIXELS, {"num_heads": "4"}), (str(DATA / "lightningdit/0000100.pt"), {}))
+LOADED: tuple[tuple[Any, dict[str, str]], ...] = (
+    (EDM, {}),
+    (EDM_CLASSES, {}),
+    (SIT_PIXELS, {"num_heads": "4"}),
+    (str(DATA / "lightningdit/0000100.pt"), {}),
+)
 
 
 class Walks:
@@ -98,9 +104,9 @@ def test_whatever_differs_is_walked_anew(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_what_is_built_on_meta_is_filled_with_nothing() -> None:
     def make() -> nn.Sequential:
-        made = nn.Sequential(nn.Linear(3, 4), nn.Embedding(3, 4), nn.Conv2d(3, 3, 3))
-        nn.init.trunc_normal_(made[0].weight)
-        return nn.Sequential(made, nn.LayerNorm(4))
+        first = nn.Linear(3, 4)
+        nn.init.trunc_normal_(first.weight)
+        return nn.Sequential(first, nn.Embedding(3, 4), nn.Conv2d(3, 3, 3), nn.LayerNorm(4))
 
     network = build_on_meta(make, "a.pt")
     assert {parameter.device.type for parameter in network.parameters()} == {"meta"}
