@@ -40,7 +40,7 @@ def run(checkpoints: Checkpoints, data: TrainingImages, choices: Choices, sample
     Example: diffscope memorization ckpt.pkl --data images/ --fail-if "share>0.01"
     """
     from diffscope.measure.opening import open_images
-    from diffscope.studies.memorization.memorization import open_memorization
+    from diffscope.studies.memorization.study import open_memorization
 
     settings = choices.settings(1)
     return open_memorization(

@@ -14,8 +14,8 @@ from diffscope.measure.opening import open_images
 from diffscope.measure.progress import Listener
 from diffscope.options.settings import Loading, Settings
 from diffscope.studies.features import export
-from diffscope.studies.memorization.memorization import open_memorization
 from diffscope.studies.memorization.options import Choices
+from diffscope.studies.memorization.study import open_memorization
 from diffscope.studies.neighbors.neighbors import open_neighbors
 from diffscope.studies.neighbors.options import Queries
 from diffscope.studies.probe.options import Probing

@@ -41,8 +41,9 @@ from diffscope.studies.memorization.copies import (
     measures,
     pieces,
 )
-from diffscope.studies.memorization.memorization import Memorization, open_memorization
+from diffscope.studies.memorization.memorization import Memorization
 from diffscope.studies.memorization.options import Choices
+from diffscope.studies.memorization.study import open_memorization
 
 SIDE = 8
 HEADS = {"num_heads": "3"}
