@@ -72,18 +72,13 @@ def run(
         _export(kind, parts.folder, listener)
     if not world().leads:
         return result, forget_blocks
-    sets, done, number = [], parts.finished(), 0
+    sets, first = [], 0
     for kind in probe.kinds:
         data = labelled_features(probe, kind, parts.folder)
         sets.append(data)
         for layer in kind.layers:
-            first = number
-            for level in range(len(probe.job.levels)):
-                if number not in done:
-                    absolute = kind.has_absolute(probe.probing)
-                    parts.write(number, *fitted(probe, data, layer, level, absolute))
-                number += 1
-            found = [(parts.read(part, ""), parts.record(part)) for part in range(first, number)]
+            found = _fitted_levels(probe, kind, data, layer, parts, first)
+            first += len(found)
             levels = with_distances(probe, kind, data, layer, parts, values_of(probe, kind, data, found))
             for level, (values, told, correct) in enumerate(levels):
                 sigma = probe.job.levels[level].sigma
@@ -111,6 +106,18 @@ def run(
         parts.clear()
 
     return whole, forget
+
+
+def _fitted_levels(
+    probe: Probe, kind: Kind, data: Data, layer: str, parts: Parts, first: int
+) -> list[tuple[Arrays, Mapping[str, Any]]]:
+    """Of one layer; its parts are numbered from `first` on, and those that are on disk are not fitted again."""
+    numbers = range(first, first + len(probe.job.levels))
+    done = parts.finished()
+    for level, number in enumerate(numbers):
+        if number not in done:
+            parts.write(number, *fitted(probe, data, layer, level, kind.has_absolute(probe.probing)))
+    return [(parts.read(number, ""), parts.record(number)) for number in numbers]
 
 
 def estimate_probe(probe: Probe) -> Estimate:
