@@ -67,7 +67,7 @@ def refuse_what_is_of_images(settings: Settings, probing: Probing, test: str | N
         *[("augment", settings.augment) for _ in _changed(settings, ("augment",)) if settings.augment != "none"],
     ]
     for name, given in told:
-        value = ",".join(map(str, given)) if isinstance(given, tuple) else given
+        value = ",".join(map(str, given)) if isinstance(given, tuple) else "" if given is True else given
         raise UsageError(f"`{name}={value}` is of a probe of images, and `masks=` probes pixels; leave out one of them")
 
 

@@ -303,6 +303,7 @@ def test_a_dry_run_states_the_bound(pictures: Path, labelled: Path) -> None:
     ("wrong", "words"),
     [
         (("--label-noise", "0.2"), ("--label-noise 0.2", "is of a probe of images", "--masks")),
+        (("--posterior",), ("--posterior is of a probe of images", "--masks")),
         (("--posterior",), ("--posterior",)),
         (("--knn", 5), ("--knn 5",)),
         (("--pool", "flatten"), ("--pool flatten",)),
