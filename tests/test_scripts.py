@@ -9,7 +9,9 @@ import runpy
 import shutil
 import sys
 from contextlib import redirect_stdout
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from commands import diffscope
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
+
+from diffscope.extraction import Extractor
 
 ROOT = Path(__file__).parents[1]
 SERIES = ROOT / "tests" / "data" / "series"
@@ -28,6 +32,7 @@ needs_fashion = pytest.mark.skipif(not FASHION.exists(), reason="the data set's 
 
 def run(script: str, *arguments: str, cwd: Path) -> str:
     """A script in this process, which has loaded torch already; returns what it prints."""
+    code: object = 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as out:
         patch.chdir(cwd)
         patch.syspath_prepend(ROOT / "scripts")
@@ -35,7 +40,8 @@ def run(script: str, *arguments: str, cwd: Path) -> str:
         try:
             runpy.run_path(str(ROOT / "scripts" / script), run_name="__main__")
         except SystemExit as end:
-            assert end.code in (None, 0), end
+            code = end.code
+    assert not code
     return out.getvalue()
 
 
@@ -222,35 +228,44 @@ def test_the_fuzzer_counts_its_cases(tmp_path: Path) -> None:
     assert int(cases) == int(refused) + int(accepted) > 0
 
 
-def test_the_benchmark_runs(tmp_path: Path) -> None:
-    """Every part of it, but for cases that differ from another one in size or precision alone."""
-    parts = (
-        "demo-fp32",
+def test_the_benchmark_runs_its_sides_in_processes(tmp_path: Path) -> None:
+    lines = run("bench.py", "--quick", "demo-fp32", "width", cwd=tmp_path).splitlines()
+    name, naive, ours, ratio = lines[1].split()[:4]
+    assert name == "demo-fp32"
+    assert float(ratio) == pytest.approx(float(naive) / float(ours), rel=0.1)
+    assert [line[:9] for line in lines[2:]] == ["d =    16", "d =    32"]
+
+
+def test_every_part_of_the_benchmark_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """But for cases that differ from another one in size or precision alone; here without the processes."""
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    bench = import_module("bench")
+
+    def here(side: str, name: str, folder: Path, quick: bool, cache: str = "") -> Any:
+        monkeypatch.setenv("DIFFSCOPE_CACHE_DIR", cache or f"{folder}/cache")
+        return bench.SIDES[side](name, folder, quick)
+
+    monkeypatch.setattr(bench, "in_a_process", here)
+    monkeypatch.setattr(Extractor, "_walk", Extractor._walk)  # which a part replaces for good
+    parts = ("sit-fp32", "latent", "share-unet-bf16", "outside", "memory", "images", "track-overhead")
+    monkeypatch.setattr(sys, "argv", ["bench.py", "--quick", *parts])
+    bench.main()
+    heads = (
+        "part ",
         "sit-fp32",
         "latent",
+        "part ",
         "share-unet-bf16",
-        "outside",
-        "memory",
-        "images",
-        "width",
-        "track-overhead",
-    )
-    table = run("bench.py", "--quick", *parts, cwd=tmp_path).splitlines()
-    for name, line in zip(parts[:3], table[1:4], strict=True):
-        found, naive, ours, ratio = line.split()[:4]
-        assert found == name
-        assert float(ratio) == pytest.approx(float(naive) / float(ours), rel=0.1)
-    assert table[5].startswith("share-unet-bf16")
-    texts = (
         "outside the network",
         "memory beyond",
         "   100 images",
         "   200 images",
-        "d =    16",
-        "d =    32",
         "track, 2",
     )
-    assert [line.startswith(text) for line, text in zip(table[6:], texts, strict=True)] == [True] * len(texts)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[: len(head)] for line, head in zip(lines, heads, strict=True)] == list(heads)
 
 
 @needs_fashion
