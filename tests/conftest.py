@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import Ran, diffscope, write_pictures
+from commands import write_pictures
 
 # The Hub's client reads them when it is first imported, which a test module may do.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -53,11 +53,3 @@ def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """200 of them."""
     return write_pictures(tmp_path_factory.mktemp("pictures"), 200)
-
-
-@pytest.fixture(scope="session")
-def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """`diffscope demo` as a newcomer types it, which takes half a minute. Its files are named on stderr."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("demo"))
-        return diffscope("demo")

@@ -68,6 +68,14 @@ def folder(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """`diffscope demo` as a newcomer types it, which takes half a minute. Its files are named on stderr."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("demo"))
+        return diffscope("demo")
+
+
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line.text)
 def test_command_lines_run(line: Line, folder: Path, demo_run: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
@@ -78,6 +86,17 @@ def test_command_lines_run(line: Line, folder: Path, demo_run: Ran, monkeypatch:
     assert not set(shown(line)) - set(NUMBER.findall(ran.out + ran.err))
     if "--json" not in line.argv and "--out" in line.argv and "--shard" not in argv:
         assert (folder / line.argv[line.argv.index("--out") + 1] / "result.json").exists()
+
+
+def test_the_whole_demo(demo_run: Ran) -> None:
+    assert demo_run.code == 0
+    assert "semantic window" in demo_run.out
+    written = demo_run.err.splitlines()
+    assert {line.removeprefix("wrote diffscope-demo/") for line in written} >= {
+        *("result.json", "result.csv", "icr.png", "icr.svg", "report.html"),
+        *("neighbors/result.json", "neighbors/neighbors.png", "neighbors/neighbors.svg"),
+    }
+    assert "What the views share says more of the class" in " ".join(demo_run.out.split())
 
 
 def test_command_lines_are_found() -> None:

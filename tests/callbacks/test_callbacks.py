@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 import diffscope as package
-from diffscope.callbacks import lightning, trainer
+from diffscope.callbacks import trainer
 from diffscope.errors import UsageError
 from diffscope.results import Row
 
@@ -66,6 +66,8 @@ def test_a_process_that_does_not_lead_measures_nothing() -> None:
 
 
 def test_lightning_s_trainer() -> None:
+    from diffscope.callbacks import lightning  # which takes seconds
+
     monitor, logged = Known(), []
     module: Any = SimpleNamespace(ema=nn.Linear(1, 1), log=lambda name, value, **_: logged.append((name, value)))
     callback = lightning.MonitorCallback(monitor, lambda module: module.ema, stop=True)  # type: ignore[arg-type]
@@ -80,6 +82,8 @@ def test_lightning_s_trainer() -> None:
 
 
 def test_processes_can_only_agree_on_steps() -> None:
+    from diffscope.callbacks import lightning
+
     clocked: Any = Known(every=None)
     for kind in (lightning.MonitorCallback, trainer.MonitorCallback):
         with pytest.raises(UsageError, match="every=1000"):
