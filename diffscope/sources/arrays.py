@@ -1,6 +1,7 @@
 """Images in one array: `.npy` (memory-mapped) or `.npz`, uint8 [N, H, W, C] or [N, H, W].
 
-An `.npz` keeps images as `x`, `arr_0` or `images`, and labels, if any, as `y`, `arr_1` or `labels`.
+An `.npz` keeps images as `x`, `arr_0` or `images`, labels, if any, as `y`, `arr_1` or `labels`, and their names, if any,
+as `class_names` or `label_names`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def open(path: str) -> Source:
         present = ", ".join(_npz.keys(path)) or "nothing"
         raise DataError(f"{path} has {present}. Expected images as {', '.join(IMAGE_KEYS)}; rename the array.")
     images = _images(stored)
-    return ArraySource(images, path, _npz.labels(path, len(images), *LABEL_KEYS))
+    classes = _npz.classes(path, len(images), *LABEL_KEYS)
+    return ArraySource(images, path, classes.labels, classes.names)
 
 
 def in_memory(images: np.ndarray) -> Source:
@@ -65,12 +67,20 @@ class ArraySource(Source):
         images: uint8 [N, H, W, C] with C of 1, 3 or 4 (alpha).
         path: What messages call it.
         labels: int64 [N], or None.
+        class_names: By label, or None.
     """
 
     kind = "images"
 
-    def __init__(self, images: np.ndarray, path: str, labels: np.ndarray | None = None) -> None:
-        self._images, self.path, self.labels = images, path, labels
+    def __init__(
+        self,
+        images: np.ndarray,
+        path: str,
+        labels: np.ndarray | None = None,
+        class_names: list[str] | None = None,
+    ) -> None:
+        self._images, self.path = images, path
+        self.labels, self.class_names = labels, class_names
 
     def __len__(self) -> int:
         """Returns N."""

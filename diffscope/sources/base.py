@@ -58,9 +58,11 @@ class Source(ABC):
     kind: Literal["images", "floats", "latents"]
     """What `read` returns."""
     labels: np.ndarray | None = None
-    """int64 [count], or None where neither the source nor a labels file says."""
+    """int64 [count], or None where neither the source nor a labels file says, or not of every image."""
     class_names: list[str] | None = None
     """What the labels count, where the classes have names (folders, a labels file)."""
+    lacking: str | None = None
+    """Where some images have a class and others none: how many are without."""
     statistics: str | None = None
     """Of latents: the file beside them with the mean and deviation of each channel."""
     max_pixels: int = MAX_PIXELS
@@ -84,7 +86,16 @@ class Source(ABC):
             DataError: It cannot be read, a line is wrong, or an image has no line.
         """
         names = [self.name(index) for index in range(len(self))]
-        self.labels, self.class_names = _labels.of(names, path, self.path)
+        self.labels, self.class_names, self.lacking = _labels.of(names, path, self.path)
+
+    def without_classes(self) -> str:
+        """Says why `labels` is None, and what would mend it: for the error of who needs them."""
+        if self.lacking is not None:
+            return f"in {self.path} {self.lacking}; complete them, or say all of them by `labels=`"
+        return (
+            f"{self.path} has none; expected class folders, a dataset.json, or in an .npz whole numbers [N] as y, "
+            "arr_1 or labels"
+        )
 
     @abstractmethod
     def __len__(self) -> int:

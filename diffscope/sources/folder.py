@@ -50,7 +50,7 @@ class FolderSource(Source):
         if not self._names:
             raise _listing.no_images(path, len(files))
         listed = _label_file(path, len(self._names)) if _listing.LABEL_FILE in files else None
-        self.labels, self.class_names = _listing.classes(self._names, listed, path)
+        self.labels, self.class_names, self.lacking = _listing.classes(self._names, listed, path)
 
     def __len__(self) -> int:
         """Returns the number of images."""
