@@ -200,7 +200,7 @@ def _class_names(said: object, largest: int, where: str) -> list[str] | None:
         return None
     if not all(isinstance(name, str) for name in said):
         raise DataError(
-            f'{where} names its classes in an unknown form. Expected ["cat", "dog", …] or {{"0": "cat", "1": "dog", …}}.'
+            f'{where} names its classes in an unknown form. Expected ["cat", "dog", …] or {{"0": "cat", "1": "dog"}}.'
         )
     check_names(len(said), largest, where)
     return said

@@ -1,7 +1,8 @@
 """A `.zip` of images: the tree that a folder would hold, or EDM's layout with `dataset.json`.
 
-`photos.zip/train` is the folder `train` of it, as if that alone had been zipped. A folder that wraps the whole archive is taken off the names, so that classes come from the first level that
-differs and a zip has the names, and the fingerprint, of the folder that was zipped. Nothing is ever extracted.
+A folder that wraps the whole archive is taken off the names, so that classes come from the first level that
+differs and a zip has the names, and the fingerprint, of the folder that was zipped. `photos.zip/train` is the folder
+`train` of it, as if that alone had been zipped. Nothing is ever extracted.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class ArchiveSource(Source):
         assert found is not None
         self._zip = _zip.opened(found[0])
         members = [info for info in self._zip.infolist() if info.filename and not info.is_dir()]
-        files = _below({info.filename.replace("\\", "/"): info for info in members}, *found)
+        files = _below(found[1], {info.filename.replace("\\", "/"): info for info in members}, path)
         images = sorted(name for name in files if _listing.is_image(name))
         if not images:
             raise _listing.no_images(path, len(files))
@@ -111,7 +112,7 @@ class ArchiveSource(Source):
             return _zip.read(self._zip, info, most)
 
 
-def _below(files: dict[str, zipfile.ZipInfo], path: str, folder: str) -> dict[str, zipfile.ZipInfo]:
+def _below(folder: str, files: dict[str, zipfile.ZipInfo], path: str) -> dict[str, zipfile.ZipInfo]:
     """Files of a folder in a zip, by their names in it; all files where the folder is ""."""
     if not folder:
         return files
@@ -119,9 +120,8 @@ def _below(files: dict[str, zipfile.ZipInfo], path: str, folder: str) -> dict[st
     below = {name[len(start) :]: info for name, info in files.items() if name.startswith(start)}
     if not below:
         first = sorted({name.split("/")[0] for name in files if "/" in name and not _listing.is_hidden(name)})
-        raise DataError(
-            f"No folder {folder} in {path}. There are {', '.join(first[:8]) or 'none'}; check the spelling."
-        )
+        there = f"the folders {', '.join(first[:8])}" if first else "no folders"
+        raise DataError(f"Nothing at {path}: the zip has {there}. Check the spelling.")
     return below
 
 

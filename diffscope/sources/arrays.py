@@ -1,7 +1,7 @@
 """Images in one array: `.npy` (memory-mapped) or `.npz`, uint8 [N, H, W, C] or [N, H, W].
 
-An `.npz` keeps images as `x`, `arr_0` or `images`, labels, if any, as `y`, `arr_1` or `labels`, and their names, if any,
-as `class_names` or `label_names`.
+An `.npz` keeps images as `x`, `arr_0` or `images`, and, if any, labels as `y`, `arr_1` or `labels` and the names of
+classes as `class_names` or `label_names`.
 """
 
 from __future__ import annotations

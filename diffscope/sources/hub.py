@@ -1,8 +1,8 @@
 """A data set on the Hub: `hf://datasets/OWNER/NAME[@REVISION][/PATH]`, as Parquet, as a tree of images or as one file.
 
-PATH is a file (.parquet, .zip, .npy, .npz), a folder, also in a zip, or the common name of Parquet shards: `train` stands for
-`train-00000-of-00002.parquet` and its kin. Where a repository holds several sets of images, as splits usually are, none
-is guessed: they are listed. Only the files that are read are downloaded.
+PATH is a file (.parquet, .zip, .npy, .npz), a folder, also in a zip, or the common name of Parquet shards: `train`
+stands for `train-00000-of-00002.parquet` and its kin. Where a repository holds several sets of images, as splits
+usually are, none is guessed: they are listed. Only the files that are read are downloaded.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 import threading
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -132,7 +132,7 @@ def test_splits_in_a_zip(hub: FakeHub, tmp_path: Path) -> None:
     )
     source = open_source(f"{DATA}/sets/a.zip/train")
     assert (source.path, source.class_names, len(source)) == (f"{DATA}/sets/a.zip/train", ["cat", "dog"], 4)
-    assert "No folder trian" in refusal(f"{DATA}/sets/a.zip/trian")
+    assert "the zip has the folders test, train" in refusal(f"{DATA}/sets/a.zip/trian")
 
 
 def test_what_is_no_data_set(hub: FakeHub) -> None:

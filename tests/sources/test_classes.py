@@ -103,11 +103,13 @@ def test_splits_are_no_classes(tmp_path: Path) -> None:
         )
         for split in ("train", "Test", "train/"):
             source = open_source(f"{path}{inside}/{split}")
-            assert [source.name(index) for index in range(len(source))][0] == "cat/0.png"
+            assert source.name(0).startswith("cat/")
             assert (source.class_names, labels_of(source)) == (["cat", "dog"], [0, 1])
             assert source.path == f"{path}{inside}/{split}"
     assert open_source(f"{archive}/train").fingerprint([0, 1]) == open_source(f"{folder}/train").fingerprint([0, 1])
-    assert refused(f"{archive}/trian") == f"No folder trian in {archive}. There are Test, train; check the spelling."
+    assert refused(f"{archive}/trian") == (
+        f"Nothing at {archive}/trian: the zip has the folders Test, train. Check the spelling."
+    )
     assert "Nothing at" in refused(tmp_path / "nowhere.zip" / "train")
 
 
