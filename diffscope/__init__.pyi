@@ -28,6 +28,7 @@ def bench(
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
+    data_range: float | Sequence[float] = (),
     strict: bool = False,
     views: int = 2,
     reduce: bool = False,
@@ -80,6 +81,7 @@ def bench(
         augment_strength: Multiplies all ranges of the augmentation.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
             1 GB.
+        data_range: Of an array of floats or uint16: what is black and what is white in it, such as 0,1 or -1,1.
         strict: An unreadable image is an error, not a counted skip.
         views: Views of each image.
         reduce: Project channels that depend linearly on others away; else they are refused.
@@ -228,6 +230,7 @@ def features(
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
+    data_range: float | Sequence[float] = (),
     strict: bool = False,
     views: int = 2,
     reduce: bool = False,
@@ -280,6 +283,7 @@ def features(
         augment_strength: Multiplies all ranges of the augmentation.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
             1 GB.
+        data_range: Of an array of floats or uint16: what is black and what is white in it, such as 0,1 or -1,1.
         strict: An unreadable image is an error, not a counted skip.
         views: Views of each image.
         reduce: Project channels that depend linearly on others away; else they are refused.
@@ -341,6 +345,7 @@ def icr(
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
+    data_range: float | Sequence[float] = (),
     strict: bool = False,
     views: int = 2,
     reduce: bool = False,
@@ -398,6 +403,7 @@ def icr(
         augment_strength: Multiplies all ranges of the augmentation.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
             1 GB.
+        data_range: Of an array of floats or uint16: what is black and what is white in it, such as 0,1 or -1,1.
         strict: An unreadable image is an error, not a counted skip.
         views: Views of each image.
         reduce: Project channels that depend linearly on others away; else they are refused.
@@ -515,6 +521,7 @@ def kinship(
     num_images: int | str | None = None,
     labels: str | Path | None = None,
     max_pixels: int | None = None,
+    data_range: float | Sequence[float] = (),
     strict: bool = False,
     seed: int = 0,
     device: str | None = None,
@@ -571,6 +578,7 @@ def kinship(
         labels: Classes of the images: a CSV with the columns file and class.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
             1 GB.
+        data_range: Of an array of floats or uint16: what is black and what is white in it, such as 0,1 or -1,1.
         strict: An unreadable image is an error, not a counted skip.
         seed: Seed of subset, views and noise; synthetic: images have their own, seed=S.
         device: cpu, cuda, cuda:1, mps.
@@ -649,6 +657,7 @@ def memorization(
     batch_size: int | None = None,
     workers: int | None = None,
     max_pixels: int | None = None,
+    data_range: float | Sequence[float] = (),
     strict: bool = False,
     step_from: str | None = None,
     save_samples: bool = False,
@@ -711,6 +720,7 @@ def memorization(
         workers: Threads that decode images.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
             1 GB.
+        data_range: Of an array of floats or uint16: what is black and what is white in it, such as 0,1 or -1,1.
         strict: An unreadable image or checkpoint is an error, not left out.
         step_from: Where a path tells the training step, as one group, such as 'ckpt-(\d+)'.
         save_samples: Also write all samples to `out`, as samples.npz or samples-STEP.npz.
@@ -812,6 +822,7 @@ def neighbors(
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
+    data_range: float | Sequence[float] = (),
     strict: bool = False,
     views: int = 15,
     reduce: bool = False,
@@ -876,6 +887,7 @@ def neighbors(
         augment_strength: Multiplies all ranges of the augmentation.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
             1 GB.
+        data_range: Of an array of floats or uint16: what is black and what is white in it, such as 0,1 or -1,1.
         strict: An unreadable image is an error, not a counted skip.
         views: Views of each image, the first as it is.
         reduce: Project channels that depend linearly on others away; else they are refused.
@@ -952,6 +964,7 @@ def probe(
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
+    data_range: float | Sequence[float] = (),
     strict: bool = False,
     views: int = 2,
     reduce: bool = False,
@@ -1035,6 +1048,7 @@ def probe(
         augment_strength: Multiplies all ranges of the augmentation.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
             1 GB.
+        data_range: Of an array of floats or uint16: what is black and what is white in it, such as 0,1 or -1,1.
         strict: An unreadable image is an error, not a counted skip.
         views: Views of each image.
         reduce: Project channels that depend linearly on others away; else they are refused.
@@ -1120,6 +1134,7 @@ def sweep(
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
+    data_range: float | Sequence[float] = (),
     strict: bool = False,
     views: int = 2,
     reduce: bool = False,
@@ -1180,6 +1195,7 @@ def sweep(
         augment_strength: Multiplies all ranges of the augmentation.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
             1 GB.
+        data_range: Of an array of floats or uint16: what is black and what is white in it, such as 0,1 or -1,1.
         strict: An unreadable image is an error, not a counted skip.
         views: Views of each image.
         reduce: Project channels that depend linearly on others away; else they are refused.
@@ -1251,6 +1267,7 @@ def track(
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
+    data_range: float | Sequence[float] = (),
     strict: bool = False,
     views: int = 2,
     reduce: bool = False,
@@ -1315,6 +1332,7 @@ def track(
         augment_strength: Multiplies all ranges of the augmentation.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
             1 GB.
+        data_range: Of an array of floats or uint16: what is black and what is white in it, such as 0,1 or -1,1.
         strict: An unreadable image is an error, not a counted skip.
         views: Views of each image.
         reduce: Project channels that depend linearly on others away; else they are refused.

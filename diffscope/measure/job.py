@@ -81,7 +81,11 @@ class Job:
             max_pixels=None if self.settings.max_pixels == MAX_PIXELS else self.settings.max_pixels,
             **{name: value for name, value in chosen.items() if name in Protocol.__dataclass_fields__},
             more={
-                **{name: value for name, value in chosen.items() if name not in Protocol.__dataclass_fields__},
+                **{
+                    name: value
+                    for name, value in chosen.items()
+                    if name not in Protocol.__dataclass_fields__ and value != ()  # of several values none: not given
+                },
                 **({} if scale is None else {"latent_scale": scale.to_json()}),
                 **({"conditions": denoiser.conditions} if denoiser.conditions else {}),
             },

@@ -17,7 +17,7 @@ import numpy as np
 from diffscope import hub
 from diffscope.errors import DataError
 from diffscope.sources import _listing, _parquet
-from diffscope.sources.base import Source, Target, open_source
+from diffscope.sources.base import Source, Target, found
 
 SHARD = re.compile(r"-\d+-of-\d+(-[0-9a-f]+)?$")  # datasets' own names of shards
 NUMBER = re.compile(r"(part-)?\d+([-.].*)?$")  # the Hub's conversions, and Spark's
@@ -67,6 +67,11 @@ class HubSource(Source):
         """Sets `max_pixels`, here and of what was downloaded."""
         super().admit(max_pixels)
         self._inside.admit(max_pixels)
+
+    def use_range(self, data_range: tuple[float, ...]) -> None:
+        """Takes `data_range`, here and of what was downloaded; DataError where that does not fit it."""
+        self._inside.use_range(data_range)
+        self.data_range = self._inside.data_range
 
     def name(self, index: int) -> str:
         """Returns the image's name in what was downloaded."""
@@ -121,7 +126,7 @@ def _opened(repository: hub.Repository) -> Source:
 def _local(reference: str, path: Path) -> Source:
     """Opens what lies at a local path; errors name the reference instead of the path."""
     try:
-        source = open_source(str(path))
+        source = found(str(path))
     except DataError as error:
         raise DataError(str(error).replace(str(path), reference)) from None
     source.path = reference

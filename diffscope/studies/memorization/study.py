@@ -41,7 +41,7 @@ def open_memorization(
     """
     if source.kind == "latents":
         raise DataError(f"{source.path} holds latents; copies are looked for among images: give these")
-    if source.kind == "floats" and choices.encoder is not None:
+    if not source.are_pictures and choices.encoder is not None:
         raise DataError(f"{source.path} holds no pictures, and `encoder=` takes nothing else")
     if holdout is not None:
         _check_holdout(holdout, source, choices)

@@ -45,7 +45,7 @@ class Kind(NamedTuple):
         """Whether posterior means can be shown: not scaled ones, latents without a VAE, or what is no picture."""
         job = self.train
         blind = job.denoiser.space.kind == "latents" and job.denoiser.encoder is None
-        return not blind and job.source.kind == "images" and not job.plan.normalize
+        return not blind and job.source.are_pictures and not job.plan.normalize
 
     def has_absolute(self, probing: Probing) -> bool:
         """Whether the absolute values of these features are probed too."""
