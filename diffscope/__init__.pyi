@@ -119,7 +119,7 @@ def bench(
         prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
             embeddings.
         data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
-            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+            latents_rank*.safetensors), .parquet, .arrow, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         out: Write result.json, result.csv, figures and report.html there.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
 
@@ -268,7 +268,7 @@ def features(
         checkpoint: Checkpoint file, folder (diffusers, accelerate, FSDP), hf://OWNER/NAME[@REVISION][/PATH], or
             toy:d=32,side=8.
         data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
-            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+            latents_rank*.safetensors), .parquet, .arrow, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -387,7 +387,7 @@ def icr(
         checkpoint: Checkpoint file, folder (diffusers, accelerate, FSDP), hf://OWNER/NAME[@REVISION][/PATH], or
             toy:d=32,side=8.
         data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
-            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+            latents_rank*.safetensors), .parquet, .arrow, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -565,7 +565,7 @@ def kinship(
     Args:
         checkpoints: One checkpoint, or several to be compared with each other.
         data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
-            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+            latents_rank*.safetensors), .parquet, .arrow, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -693,7 +693,8 @@ def memorization(
 
     Args:
         checkpoints: A checkpoint, or snapshots of one run, or their folder.
-        data: The training images, all of them: folder, .zip, .npy, .npz, .parquet, hf://datasets/OWNER/NAME.
+        data: The training images, all of them: folder, .zip, .tar, .npy, .npz, .parquet, .arrow,
+            hf://datasets/OWNER/NAME.
         samples: Samples of each checkpoint.
         steps: Noise levels of the sampler (Heun's method).
         class_label: Class of the samples: null, label (as the training images have them), an index.
@@ -873,7 +874,7 @@ def neighbors(
     Args:
         checkpoints: A checkpoint, or several of one run, or their folder.
         data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
-            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+            latents_rank*.safetensors), .parquet, .arrow, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -1033,7 +1034,7 @@ def probe(
         checkpoint: Checkpoint file, folder (diffusers, accelerate, FSDP), hf://OWNER/NAME[@REVISION][/PATH], or
             toy:d=32,side=8.
         data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
-            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+            latents_rank*.safetensors), .parquet, .arrow, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -1178,7 +1179,7 @@ def sweep(
         checkpoint: Checkpoint file, folder (diffusers, accelerate, FSDP), hf://OWNER/NAME[@REVISION][/PATH], or
             toy:d=32,side=8.
         data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
-            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+            latents_rank*.safetensors), .parquet, .arrow, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -1317,7 +1318,7 @@ def track(
     Args:
         checkpoints: Snapshots of one run, or their folder.
         data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
-            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+            latents_rank*.safetensors), .parquet, .arrow, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.

@@ -31,7 +31,7 @@ CHECKPOINT_HELP = (
 )
 DATA_HELP = (
     "Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), "
-    ".parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S."
+    ".parquet, .arrow, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S."
 )
 
 Checkpoint = Annotated[Any, Argument(CHECKPOINT_HELP, metavar="CKPT", python="str | Path | Denoiser")]

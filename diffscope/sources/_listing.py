@@ -104,6 +104,12 @@ def has_tars(folder: str) -> bool:
     return found
 
 
+def is_saved(path: str) -> bool:
+    """Whether a folder is one that `datasets` saved: Arrow's files, or splits of them (`arrow.py`)."""
+    beside = [name for name in ("state.json", "dataset_info.json") if os.path.isfile(os.path.join(path, name))]
+    return len(beside) == 2 or os.path.isfile(os.path.join(path, "dataset_dict.json"))
+
+
 def no_images(path: str, files: int) -> DataError:
     """Makes the error for a tree of `files` files that holds no image."""
     endings = " ".join(ending[1:] for ending in PICTURE_ENDINGS)
@@ -114,6 +120,15 @@ def no_images(path: str, files: int) -> DataError:
 def are_splits(folders: Iterable[str]) -> bool:
     """Whether folders are named as parts of a data set are, and none as a class would be."""
     return all(folder.lower() in SPLITS for folder in folders)
+
+
+def several_splits(path: str, splits: Sequence[str]) -> DataError:
+    """Makes the error for a path at which there are splits, of which one is to be named."""
+    example = next((name for name in splits if name.lower().startswith("train")), next(iter(splits), "train"))
+    return DataError(
+        f"{path} holds splits in place of classes: {', '.join(splits)}. Give one of them, such as "
+        f"{posixpath.join(path, example)}."
+    )
 
 
 def lacking(missing: Sequence[str], count: int) -> str:
@@ -145,11 +160,7 @@ def classes(names: list[str], label_file: bytes | None, path: str) -> Classes:
         beside = [name for name, folder in zip(names, first, strict=True) if folder is None]
         return Classes(lacking=lacking(beside, len(names)))
     if are_splits(folders):
-        example = next((folder for folder in folders if folder.lower().startswith("train")), folders[0])
-        raise DataError(
-            f"{path} holds splits in place of classes: {', '.join(folders)}. Give one of them, such as "
-            f"{posixpath.join(path, example)}."
-        )
+        raise several_splits(path, folders)
     return by_name([folder for folder in first if folder is not None])
 
 

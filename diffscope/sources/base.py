@@ -265,7 +265,7 @@ def found(path: str) -> Source:
 
 _EXPECTED = (
     "a folder of images, a .zip, a .tar or several as {000..099}.tar, a .npy or .npz of uint8 [N, H, W, C], "
-    "a .parquet, hf://datasets/OWNER/NAME"
+    "a .parquet or .arrow, hf://datasets/OWNER/NAME"
 )
 _HERE = f"Expected {_EXPECTED}."
 

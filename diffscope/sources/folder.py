@@ -18,8 +18,9 @@ from diffscope.sources.base import Source, Target
 
 
 def accepts(path: str) -> bool:
-    """Says whether `path` is a folder, but of latents or tar shards."""
-    return os.path.isdir(path) and not _listing.has_tars(path) and not _listing.has_shards(path)
+    """Says whether `path` is a folder, but of latents, tar shards or what `datasets` saved."""
+    others = (_listing.has_tars, _listing.has_shards, _listing.is_saved)
+    return os.path.isdir(path) and not any(other(path) for other in others)
 
 
 def open(path: str) -> Source:
