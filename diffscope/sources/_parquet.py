@@ -44,21 +44,28 @@ class ParquetSource(TableSource):
         self._groups = [
             (number, group) for number, file in enumerate(self._files) for group in range(file.metadata.num_row_groups)
         ]
-        self._kept: OrderedDict[int, Any] = OrderedDict()
+        self._kept: OrderedDict[int, tuple[Any, int]] = OrderedDict()
+        self._size = 0
         rows = [self._files[file].metadata.row_group(group).num_rows for file, group in self._groups]
         super().__init__(path, self._files[0].schema_arrow, rows, sum(self._sizes))
 
     def _pictures(self, number: int) -> Any:
         if number in self._kept:
             self._kept.move_to_end(number)
-            return self._kept[number]
-        self._kept[number] = column = self._read_group(*self._groups[number])
-        while len(self._kept) > 1 and sum(kept.nbytes for kept in self._kept.values()) > KEPT:
-            self._kept.popitem(last=False)
+            return self._kept[number][0]
+        column, size = self._read_group(*self._groups[number])
+        self._kept[number] = column, size
+        self._size += size
+        while len(self._kept) > 1 and self._size > KEPT:
+            self._size -= self._kept.popitem(last=False)[1][1]
         return column
 
-    def _read_group(self, file: int, group: int) -> Any:
-        """Reads a row group in small steps; DataError once it is larger than the pictures of such a file can be."""
+    def _read_group(self, file: int, group: int) -> tuple[Any, int]:
+        """Reads a row group, with its bytes, in small steps.
+
+        Raises:
+            DataError: It is larger than the pictures of such a file can be.
+        """
         import pyarrow
 
         most, size, columns = GROUP + self._sizes[file], 0, []
@@ -68,7 +75,7 @@ class ParquetSource(TableSource):
                 size += batch.nbytes
                 if size > most:
                     raise ValueError(f"a row group has more than {most} bytes; write smaller ones")
-            return pyarrow.chunked_array(columns) if columns else pyarrow.chunked_array([], pyarrow.binary())
+            return pyarrow.chunked_array(columns or [pyarrow.array([], pyarrow.binary())]), size
         except MemoryError:
             raise
         except Exception as error:  # most of pyarrow's own are OSError or ValueError

@@ -179,7 +179,8 @@ class Source(ABC):
         Raises:
             DataError: The image cannot be read.
         """
-        return np.squeeze(eight_bit(self.read(index, target)).transpose(1, 2, 0))
+        drawn: np.ndarray = np.squeeze(eight_bit(self.read(index, target)).transpose(1, 2, 0))
+        return drawn
 
     def stored_size(self, index: int) -> tuple[int, int] | None:
         """Returns the height and width of the stored picture, upright; None where the source does not tell them.
