@@ -28,6 +28,7 @@ def bench(
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
+    data_range: float | Sequence[float] = (),
     strict: bool = False,
     views: int = 2,
     reduce: bool = False,
@@ -80,6 +81,7 @@ def bench(
         augment_strength: Multiplies all ranges of the augmentation.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
             1 GB.
+        data_range: Of an array of floats or uint16: what is black and what is white in it, such as 0,1 or -1,1.
         strict: An unreadable image is an error, not a counted skip.
         views: Views of each image.
         reduce: Project channels that depend linearly on others away; else they are refused.
@@ -117,7 +119,7 @@ def bench(
         prompt_from: Whose text encoders: a pipeline's folder or hf://OWNER/NAME; or a .safetensors file of
             embeddings.
         data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
-            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+            latents_rank*.safetensors), .parquet, .arrow, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         out: Write result.json, result.csv, figures and report.html there.
         preset: A TOML file of options, of this command and of others; those that are given come before it.
 
@@ -228,6 +230,7 @@ def features(
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
+    data_range: float | Sequence[float] = (),
     strict: bool = False,
     views: int = 2,
     reduce: bool = False,
@@ -265,7 +268,7 @@ def features(
         checkpoint: Checkpoint file, folder (diffusers, accelerate, FSDP), hf://OWNER/NAME[@REVISION][/PATH], or
             toy:d=32,side=8.
         data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
-            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+            latents_rank*.safetensors), .parquet, .arrow, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -280,6 +283,7 @@ def features(
         augment_strength: Multiplies all ranges of the augmentation.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
             1 GB.
+        data_range: Of an array of floats or uint16: what is black and what is white in it, such as 0,1 or -1,1.
         strict: An unreadable image is an error, not a counted skip.
         views: Views of each image.
         reduce: Project channels that depend linearly on others away; else they are refused.
@@ -341,6 +345,7 @@ def icr(
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
+    data_range: float | Sequence[float] = (),
     strict: bool = False,
     views: int = 2,
     reduce: bool = False,
@@ -382,7 +387,7 @@ def icr(
         checkpoint: Checkpoint file, folder (diffusers, accelerate, FSDP), hf://OWNER/NAME[@REVISION][/PATH], or
             toy:d=32,side=8.
         data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
-            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+            latents_rank*.safetensors), .parquet, .arrow, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -398,6 +403,7 @@ def icr(
         augment_strength: Multiplies all ranges of the augmentation.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
             1 GB.
+        data_range: Of an array of floats or uint16: what is black and what is white in it, such as 0,1 or -1,1.
         strict: An unreadable image is an error, not a counted skip.
         views: Views of each image.
         reduce: Project channels that depend linearly on others away; else they are refused.
@@ -515,6 +521,7 @@ def kinship(
     num_images: int | str | None = None,
     labels: str | Path | None = None,
     max_pixels: int | None = None,
+    data_range: float | Sequence[float] = (),
     strict: bool = False,
     seed: int = 0,
     device: str | None = None,
@@ -558,7 +565,7 @@ def kinship(
     Args:
         checkpoints: One checkpoint, or several to be compared with each other.
         data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
-            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+            latents_rank*.safetensors), .parquet, .arrow, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -571,6 +578,7 @@ def kinship(
         labels: Classes of the images: a CSV with the columns file and class.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
             1 GB.
+        data_range: Of an array of floats or uint16: what is black and what is white in it, such as 0,1 or -1,1.
         strict: An unreadable image is an error, not a counted skip.
         seed: Seed of subset, views and noise; synthetic: images have their own, seed=S.
         device: cpu, cuda, cuda:1, mps.
@@ -649,6 +657,7 @@ def memorization(
     batch_size: int | None = None,
     workers: int | None = None,
     max_pixels: int | None = None,
+    data_range: float | Sequence[float] = (),
     strict: bool = False,
     step_from: str | None = None,
     save_samples: bool = False,
@@ -684,7 +693,8 @@ def memorization(
 
     Args:
         checkpoints: A checkpoint, or snapshots of one run, or their folder.
-        data: The training images, all of them: folder, .zip, .npy, .npz, .parquet, hf://datasets/OWNER/NAME.
+        data: The training images, all of them: folder, .zip, .tar, .npy, .npz, .parquet, .arrow,
+            hf://datasets/OWNER/NAME.
         samples: Samples of each checkpoint.
         steps: Noise levels of the sampler (Heun's method).
         class_label: Class of the samples: null, label (as the training images have them), an index.
@@ -711,6 +721,7 @@ def memorization(
         workers: Threads that decode images.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
             1 GB.
+        data_range: Of an array of floats or uint16: what is black and what is white in it, such as 0,1 or -1,1.
         strict: An unreadable image or checkpoint is an error, not left out.
         step_from: Where a path tells the training step, as one group, such as 'ckpt-(\d+)'.
         save_samples: Also write all samples to `out`, as samples.npz or samples-STEP.npz.
@@ -812,6 +823,7 @@ def neighbors(
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
+    data_range: float | Sequence[float] = (),
     strict: bool = False,
     views: int = 15,
     reduce: bool = False,
@@ -862,7 +874,7 @@ def neighbors(
     Args:
         checkpoints: A checkpoint, or several of one run, or their folder.
         data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
-            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+            latents_rank*.safetensors), .parquet, .arrow, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -876,6 +888,7 @@ def neighbors(
         augment_strength: Multiplies all ranges of the augmentation.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
             1 GB.
+        data_range: Of an array of floats or uint16: what is black and what is white in it, such as 0,1 or -1,1.
         strict: An unreadable image is an error, not a counted skip.
         views: Views of each image, the first as it is.
         reduce: Project channels that depend linearly on others away; else they are refused.
@@ -952,6 +965,7 @@ def probe(
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
+    data_range: float | Sequence[float] = (),
     strict: bool = False,
     views: int = 2,
     reduce: bool = False,
@@ -1020,7 +1034,7 @@ def probe(
         checkpoint: Checkpoint file, folder (diffusers, accelerate, FSDP), hf://OWNER/NAME[@REVISION][/PATH], or
             toy:d=32,side=8.
         data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
-            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+            latents_rank*.safetensors), .parquet, .arrow, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -1035,6 +1049,7 @@ def probe(
         augment_strength: Multiplies all ranges of the augmentation.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
             1 GB.
+        data_range: Of an array of floats or uint16: what is black and what is white in it, such as 0,1 or -1,1.
         strict: An unreadable image is an error, not a counted skip.
         views: Views of each image.
         reduce: Project channels that depend linearly on others away; else they are refused.
@@ -1120,6 +1135,7 @@ def sweep(
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
+    data_range: float | Sequence[float] = (),
     strict: bool = False,
     views: int = 2,
     reduce: bool = False,
@@ -1163,7 +1179,7 @@ def sweep(
         checkpoint: Checkpoint file, folder (diffusers, accelerate, FSDP), hf://OWNER/NAME[@REVISION][/PATH], or
             toy:d=32,side=8.
         data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
-            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+            latents_rank*.safetensors), .parquet, .arrow, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -1180,6 +1196,7 @@ def sweep(
         augment_strength: Multiplies all ranges of the augmentation.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
             1 GB.
+        data_range: Of an array of floats or uint16: what is black and what is white in it, such as 0,1 or -1,1.
         strict: An unreadable image is an error, not a counted skip.
         views: Views of each image.
         reduce: Project channels that depend linearly on others away; else they are refused.
@@ -1251,6 +1268,7 @@ def track(
     augment: str = 'crop+flip+jitter',
     augment_strength: float = 1.0,
     max_pixels: int | None = None,
+    data_range: float | Sequence[float] = (),
     strict: bool = False,
     views: int = 2,
     reduce: bool = False,
@@ -1300,7 +1318,7 @@ def track(
     Args:
         checkpoints: Snapshots of one run, or their folder.
         data: Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or
-            latents_rank*.safetensors), .parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
+            latents_rank*.safetensors), .parquet, .arrow, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S.
         layer: Layer by its name, mid, or all, or a list of them.
         sigma: Noise level as noise-to-signal ratio, or a list of them.
         t: Noise level in the model's own variable, or a list of them.
@@ -1315,6 +1333,7 @@ def track(
         augment_strength: Multiplies all ranges of the augmentation.
         max_pixels: A stored image of more is unreadable and left out; reading takes at most 16 bytes for each, and
             1 GB.
+        data_range: Of an array of floats or uint16: what is black and what is white in it, such as 0,1 or -1,1.
         strict: An unreadable image is an error, not a counted skip.
         views: Views of each image.
         reduce: Project channels that depend linearly on others away; else they are refused.

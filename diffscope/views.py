@@ -68,16 +68,19 @@ class Augmentation:
         return frozenset(self.name.split("+")) - {"none"}
 
 
-def augmented_view(images: Tensor, indices: Sequence[int], view: int, augmentation: Augmentation, seed: int) -> Tensor:
+def augmented_view(
+    images: Tensor, indices: Sequence[int], view: int, augmentation: Augmentation, seed: int, pictures: bool = False
+) -> Tensor:
     """Makes one view of every image.
 
     Args:
-        images: uint8 (B, C, H, W), C of 1 or 3; unchanged. Floats, which generated sources give in data units, pass
-            through as they are and take no augmentation.
+        images: uint8 (B, C, H, W), C of 1 or 3; unchanged. Floats in data units pass through as they are without
+            augmentation, and generated ones take none.
         indices: Numbers of the images in their source, B of them; they key the draws together with `view` and `seed`.
         view: Number of the view, from 0.
         augmentation: The steps and their strength.
         seed: At least 0.
+        pictures: Whether floats are pictures, in [-1, 1].
 
     Returns:
         float32 (B, C, H, W) in [-1, 1], on the device of `images`.
@@ -88,12 +91,14 @@ def augmented_view(images: Tensor, indices: Sequence[int], view: int, augmentati
     steps, strength = augmentation.steps, augmentation.strength
     if not steps:
         return images.float() if images.is_floating_point() else _in_data_units(images)
-    if images.is_floating_point() or images.shape[1] not in (1, 3):
+    floats = images.is_floating_point()
+    if (floats and not pictures) or images.shape[1] not in (1, 3):
         found = f"{str(images.dtype).removeprefix('torch.')} images of {images.shape[1]} channels"
         raise UsageError(
             f"Cannot apply {augmentation.name} to {found}. Augmentation takes pictures; use `augment=none`."
         )
     draws = _draws(seed, indices, view)
+    images = (images + 1) * 127.5 if floats else images
     images = _crop_and_flip(images, draws, strength, flip="flip" in steps)
     if "jitter" not in steps:
         return _in_data_units(images)

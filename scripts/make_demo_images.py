@@ -1,4 +1,4 @@
-"""Write diffscope/demo/images.zip: 2,000 test images of Fashion-MNIST at 16×16 in EDM's dataset layout, with labels.
+"""Write diffscope/demo/images.zip: 2,000 test images of Fashion-MNIST at 16×16 in EDM's dataset layout, with classes.
 
     python scripts/make_demo_images.py
 
@@ -19,6 +19,8 @@ from train_demo import DEMO
 from training import fashion
 
 COUNT = 2000
+NAMES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
+"""Of its classes: https://github.com/zalandoresearch/fashion-mnist#labels."""
 
 
 def main() -> None:
@@ -36,7 +38,7 @@ def main() -> None:
             Image.fromarray(images[index]).save(png, "PNG", optimize=True)
             archive.writestr(zipfile.ZipInfo(name), png.getvalue())
             table.append([name, int(labels[index])])
-        archive.writestr(zipfile.ZipInfo("dataset.json"), json.dumps({"labels": table}))
+        archive.writestr(zipfile.ZipInfo("dataset.json"), json.dumps({"labels": table, "class_names": NAMES}))
     print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 

@@ -23,7 +23,7 @@ Checkpoints = Annotated[
 TrainingImages = Annotated[
     str,
     Option(
-        "The training images, all of them: folder, .zip, .npy, .npz, .parquet, hf://datasets/OWNER/NAME.",
+        "The training images, all of them: folder, .zip, .tar, .npy, .npz, .parquet, .arrow, hf://datasets/OWNER/NAME.",
         group=IMAGES,
         metavar="DATA",
         path=True,

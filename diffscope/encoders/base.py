@@ -24,7 +24,7 @@ from torch import Tensor
 from diffscope.errors import DataError
 from diffscope.extraction import Plan
 from diffscope.families.base import Denoiser
-from diffscope.sources.base import Source, Target
+from diffscope.sources.base import Source, Target, eight_bit
 
 EXPECTED = (
     "pixels, random, a .safetensors file of features, a TorchScript file (.pt, .pth, .ts, .jit, .torchscript), a "
@@ -98,7 +98,7 @@ class Encoder(ABC):
     def check_source(self, source: Source, option: str = "beside") -> None:
         """Raises DataError where it cannot be given what a source holds."""
         taken = {"images": ("images",), "data": ("images", "floats")}.get(self.takes)
-        if taken is not None and source.kind not in taken:
+        if taken is not None and not source.are_pictures and source.kind not in taken:
             raise DataError(f"`{option}={self.name}`: takes {taken[-1]}, and {source.path} holds {source.kind}")
 
 
@@ -194,8 +194,7 @@ def as_pixels(images: np.ndarray) -> np.ndarray:
     Raises:
         DataError: If they have other channels.
     """
-    if images.dtype != np.uint8:
-        images = np.clip(np.rint((images + 1) * 127.5), 0, 255).astype(np.uint8)
+    images = eight_bit(images)
     if images.shape[1] not in (1, 3):
         raise DataError(f"images of {images.shape[1]} channels; an encoder of pictures takes 1 or 3")
     return np.broadcast_to(images, (len(images), 3, *images.shape[2:])) if images.shape[1] == 1 else images

@@ -136,7 +136,8 @@ class Inputs:
     ) -> Tensor:
         """Makes augmented views in the network's input space: all B·V, or those at `rows`."""
         plan, pixels = self.plan, self._upload(torch.from_numpy(images))
-        views = [augmented_view(pixels, batch, v, plan.augmentation, plan.seed) for v in range(plan.views)]
+        keyed = plan.augmentation, plan.seed, self.source.are_pictures
+        views = [augmented_view(pixels, batch, v, *keyed) for v in range(plan.views)]
         x, noise = torch.stack(views, 1).flatten(0, 1), self._latent_noise(denoiser, batch)
         if rows is not None and len(rows) < len(x):
             x, noise = x[list(rows)], None if noise is None else noise[list(rows)]

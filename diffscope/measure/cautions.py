@@ -36,7 +36,7 @@ def too_few(settings: Settings, source: Source) -> list[str]:
 
 
 def _grey(job: Job) -> Sequence[str]:
-    if job.source.kind != "images" or job.denoiser.space.image_channels != 3:
+    if not job.source.are_pictures or job.denoiser.space.image_channels != 3:
         return ()
     images = []
     for index in job.indices[:LOOKED_AT]:

@@ -81,7 +81,11 @@ class Job:
             max_pixels=None if self.settings.max_pixels == MAX_PIXELS else self.settings.max_pixels,
             **{name: value for name, value in chosen.items() if name in Protocol.__dataclass_fields__},
             more={
-                **{name: value for name, value in chosen.items() if name not in Protocol.__dataclass_fields__},
+                **{
+                    name: value
+                    for name, value in chosen.items()
+                    if name not in Protocol.__dataclass_fields__ and value != ()  # of several values none: not given
+                },
                 **({} if scale is None else {"latent_scale": scale.to_json()}),
                 **({"conditions": denoiser.conditions} if denoiser.conditions else {}),
             },
@@ -191,10 +195,7 @@ def _check_inputs(denoiser: Denoiser, source: Source, settings: Settings) -> Non
         raise DataError("this model has no null class; use `class_label=label` or `class_label=INT`")
     if chosen == "label":
         if source.labels is None:
-            raise DataError(
-                f"`class_label=label`: {source.path} has no labels; use class folders, dataset.json, or in an .npz "
-                "whole numbers [N] as y, arr_1 or labels"
-            )
+            raise DataError(f"`class_label=label` needs labels and {source.without_classes()}")
         if int(source.labels.max()) >= classes.count:
             raise DataError(
                 f"`class_label=label`: labels reach {int(source.labels.max())}, the model has {classes.count} classes"

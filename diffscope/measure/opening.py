@@ -24,7 +24,8 @@ def open_images(settings: Settings, data: str, labelled: bool = True) -> Source:
         data: Where they are.
         labelled: Whether they are of those whose classes `settings.labels` says.
     """
-    source = open_source(data, MAX_PIXELS if settings.max_pixels is None else settings.max_pixels)
+    max_pixels = MAX_PIXELS if settings.max_pixels is None else settings.max_pixels
+    source = open_source(data, max_pixels, settings.data_range)
     if labelled and settings.labels is not None:
         source.use_labels(settings.labels)
     return source

@@ -31,7 +31,7 @@ CHECKPOINT_HELP = (
 )
 DATA_HELP = (
     "Images: folder, .zip, .tar or {000..099}.tar, .npy, .npz (latents: .npz with mean, or latents_rank*.safetensors), "
-    ".parquet, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S."
+    ".parquet, .arrow, hf://datasets/OWNER/NAME, synthetic:count=N,seed=S."
 )
 
 Checkpoint = Annotated[Any, Argument(CHECKPOINT_HELP, metavar="CKPT", python="str | Path | Denoiser")]
@@ -43,6 +43,15 @@ Data = Annotated[str, Option(DATA_HELP, group=IMAGES, metavar="DATA", path=True)
 def memory(text: str) -> int:
     """Bytes of a size such as 8GB; UsageError."""
     return bytes_of(text, "max_memory")
+
+
+def check_range(data_range: tuple[float, ...]) -> None:
+    """UsageError where it is neither empty nor two ends, the lower first."""
+    if not data_range:
+        return
+    if len(data_range) != 2 or not (math.isfinite(data_range[1] - data_range[0]) and data_range[0] < data_range[1]):
+        spelled = ",".join(f"{end:g}" for end in data_range)
+        raise UsageError(f"`data_range={spelled}`: expected two numbers, the lower first, such as 0,1 or -1,1")
 
 
 def count(text: str) -> int:
@@ -74,6 +83,17 @@ MaxPixels = Annotated[
         metavar="N",
         least=1,
         shown="178956970, as Pillow",
+    ),
+]
+DataRange = Annotated[
+    tuple[float, ...],
+    Option(
+        "Of an array of floats or uint16: what is black and what is white in it, such as 0,1 or -1,1.",
+        group=IMAGES,
+        metavar="LOW,HIGH",
+        shown="",
+        repeated=False,
+        protocol=True,
     ),
 ]
 StepFrom = Annotated[
@@ -148,6 +168,7 @@ class Settings(Declared):
         float, Option("Multiplies all ranges of the augmentation.", group=IMAGES, metavar="F", protocol=True)
     ] = 1.0
     max_pixels: MaxPixels = None
+    data_range: DataRange = ()
     strict: Annotated[bool, Option("An unreadable image is an error, not a counted skip.", group=IMAGES)] = False
     views: Annotated[int, Option("Views of each image.", group=STATISTICS, metavar="V", least=1, protocol=True)] = 2
     reduce: Annotated[
@@ -208,6 +229,7 @@ class Settings(Declared):
         for t in self.t:
             if not math.isfinite(t):
                 raise UsageError(f"`t={t:g}`: expected a finite number")
+        check_range(self.data_range)
         if not re.fullmatch(r"null|label|\d{1,9}", self.class_label):
             raise UsageError(f"`class_label={self.class_label}`: expected null, label or a class index")
 

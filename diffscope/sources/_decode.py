@@ -31,6 +31,7 @@ with contextlib.suppress(OSError, AttributeError):  # where Pillow holds libtiff
 OUT_OF_MEMORY = ("out of memory", "decoder error -9")  # as Pillow's C code and its reader of TIFF say
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations whose height and width change places
 WHOLE = 2**32 - 1  # TIFF's number of rows in a strip where all are in one
+LUMA = np.array([[0.299], [0.587], [0.114]], np.float32)  # ITU-R 601-2, as Pillow's "L"
 LARGEST_BLOCK = 2**31 - 2  # bytes of a TIFF's strip or tile that Pillow unpacks; beyond, it claims to lack memory
 
 
@@ -124,14 +125,40 @@ def fit(picture: Image.Image, target: Target, max_pixels: int = MAX_PIXELS) -> n
     _check_channels(target)
     if picture.mode == "RGBA":
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    picture = _in_mode(picture, "L" if target.channels == 1 else "RGB")
-    if target.resize == "lanczos":
-        cut = _lanczos(picture, target.side)
-    else:
-        cut = (_adm if target.resize == "adm" else _bilinear)(picture, target.side, max_pixels)
-    pixels = np.asarray(cut)
+    pixels = np.asarray(_cut(_in_mode(picture, "L" if target.channels == 1 else "RGB"), target, max_pixels))
     pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     return np.ascontiguousarray(pixels)
+
+
+def fit_floats(pixels: np.ndarray, target: Target, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Crops and resizes a picture as `fit` does, without rounding to 8 bits.
+
+    Args:
+        pixels: float32 [H, W, 1 or 3], from 0 to 255.
+        target: What it is cropped and resized to.
+        max_pixels: Most pixels that it may be stretched to before it is cut.
+
+    Returns:
+        float32 [channels, side, side] in [-1, 1].
+
+    Raises:
+        DataError: The network takes other than 1 or 3 channels, or the picture is too narrow to be stretched.
+    """
+    _check_channels(target)
+    if target.channels < pixels.shape[-1]:
+        pixels = pixels @ LUMA
+    planes = [np.ascontiguousarray(plane) for plane in pixels.transpose(2, 0, 1)]
+    cut = np.stack([np.asarray(_cut(Image.fromarray(plane), target, max_pixels)) for plane in planes])
+    whole = np.broadcast_to(cut.clip(0, 255), (target.channels, target.side, target.side))
+    data: np.ndarray = whole / np.float32(127.5) - 1
+    return data
+
+
+def _cut(picture: Image.Image, target: Target, max_pixels: int) -> Image.Image:
+    """The square of a picture, in the mode that it has, at the target's size."""
+    if target.resize == "lanczos":
+        return _lanczos(picture, target.side)
+    return (_adm if target.resize == "adm" else _bilinear)(picture, target.side, max_pixels)
 
 
 def _check_channels(target: Target) -> None:

@@ -19,12 +19,13 @@ import numpy as np
 from diffscope.errors import DataError
 from diffscope.names import visible
 from diffscope.sources import _listing
+from diffscope.sources._listing import Classes, by_name
 from diffscope.textfile import read_text
 
 COLUMNS = ("file", "class")
 
 
-def of(names: Sequence[str], path: str, where: str) -> tuple[np.ndarray, list[str] | None]:
+def of(names: Sequence[str], path: str, where: str) -> Classes:
     """Reads the classes of images.
 
     Args:
@@ -33,7 +34,7 @@ def of(names: Sequence[str], path: str, where: str) -> tuple[np.ndarray, list[st
         where: The source, for errors.
 
     Returns:
-        (labels int64 [count], class names or None where the file numbers them)
+        Those of every image, with names unless the file numbers them.
 
     Raises:
         DataError: It cannot be read, a line is wrong, or an image has no line.
@@ -51,10 +52,8 @@ def of(names: Sequence[str], path: str, where: str) -> tuple[np.ndarray, list[st
     if all(label.isascii() and label.isdecimal() for label in found):
         numbers = [int(label[:20]) for label in found]
         _listing.check_range(min(numbers), max(numbers), path)
-        return np.array(numbers, dtype=np.int64), None
-    classes = sorted(set(found))
-    rank = {name: number for number, name in enumerate(classes)}
-    return np.array([rank[label] for label in found], dtype=np.int64), classes
+        return Classes(np.array(numbers, dtype=np.int64))
+    return by_name(found)
 
 
 def _lines(path: str) -> Iterator[tuple[int, str, str]]:

@@ -22,9 +22,12 @@ import numpy as np
 from diffscope.cache.store import cache_folder
 from diffscope.errors import DataError
 from diffscope.sources import _files, _listing, _zip
+from diffscope.sources._listing import Classes
 
 IN_MEMORY = 256 << 20
 HEADER = 10_000  # bytes, as much as NumPy reads of one from elsewhere
+NAME_KEYS = ("class_names", "label_names")
+MOST_NAMES = 16 << 20  # bytes
 DEFLATE = 1032  # the most bytes that deflate makes of one
 
 
@@ -142,18 +145,41 @@ def keys(path: str) -> list[str]:
         return []
 
 
-def labels(path: str, count: int, *alternatives: str) -> np.ndarray | None:
-    """Reads labels of an `.npz`, integers [N] or [N, 1], as int64 [count]; None where there are none of that kind."""
+def classes(path: str, count: int, *alternatives: str) -> Classes:
+    """Reads the classes of an `.npz`: labels, integers [N] or [N, 1], and a text for each of them, if it has any."""
     stored = member(path, *alternatives)
     if stored is None or stored.dtype.kind not in "iu":
-        return None
+        return Classes()
     if stored.shape not in ((count,), (count, 1)):
         raise DataError(
             f"{path} has labels {list(stored.shape)} for {count} images. Expected [{count}]; save them anew."
         )
     found = stored.read().reshape(count)
     _listing.check_range(int(found.min()), int(found.max()), path)
-    return found.astype(np.int64)
+    return Classes(found.astype(np.int64), _class_names(path, int(found.max())))
+
+
+def _class_names(path: str, largest: int) -> list[str] | None:
+    """Names of classes up to `largest`; None without any, or where they are pickled, which is never loaded."""
+    with _zip.opened(path) as archive:
+        infos = _arrays(archive)
+        info = next((infos[key] for key in NAME_KEYS if key in infos), None)
+        if info is None:
+            return None
+        data = _zip.read(archive, info, MOST_NAMES)
+    shape, _, dtype, start = _header(path, data)
+    if dtype.kind != "U":
+        return None
+    if len(shape) != 1 or len(data) != start + shape[0] * dtype.itemsize:
+        raise DataError(f"{path} has class names of {dtype} {str(list(shape))[:80]}. Expected a text for each class.")
+    _listing.check_names(shape[0], largest, path)
+    try:
+        # NumPy itself takes any number for a character.
+        form, width = "utf-32-be" if dtype.str.startswith(">") else "utf-32-le", dtype.itemsize
+        places = range(start, start + shape[0] * width, width or 1)
+        return [data[place : place + width].decode(form).rstrip("\0") for place in places]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} has class names that are no text: {error}. Save it anew.") from None
 
 
 def _arrays(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -163,6 +189,18 @@ def _arrays(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 def _layout(path: str, head: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:
     """(shape, whether in Fortran's order, dtype, length of the header) of an array of numbers; DataError for others."""
+    shape, fortran, dtype, start = _header(path, head)
+    if dtype.hasobject:
+        raise DataError(f"{path} holds pickled objects, which are never loaded. Expected numbers; save it as uint8.")
+    if dtype.kind not in "buifc" or len(shape) > 8 or min(shape, default=1) < 0:
+        raise DataError(f"{path} holds {dtype} {str(list(shape))[:80]}. Expected an array of numbers.")
+    if 0 in shape:
+        raise DataError(f"No images in {path}: it holds {dtype} {list(shape)}.")
+    return shape, fortran, dtype, start
+
+
+def _header(path: str, head: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """The same of any array; DataError where it is none."""
     stream = io.BytesIO(head[:HEADER])
     try:
         with warnings.catch_warnings():
@@ -176,12 +214,6 @@ def _layout(path: str, head: bytes) -> tuple[tuple[int, ...], bool, np.dtype, in
         raise DataError(
             f"Cannot read {path} ({os.path.getsize(path)} bytes): {reason}. Expected what numpy.save or savez writes."
         ) from error
-    if dtype.hasobject:
-        raise DataError(f"{path} holds pickled objects, which are never loaded. Expected numbers; save it as uint8.")
-    if dtype.kind not in "buifc" or len(shape) > 8 or min(shape, default=1) < 0:
-        raise DataError(f"{path} holds {dtype} {str(list(shape))[:80]}. Expected an array of numbers.")
-    if 0 in shape:
-        raise DataError(f"No images in {path}: it holds {dtype} {list(shape)}.")
     return shape, fortran, dtype, stream.tell()
 
 

@@ -58,13 +58,22 @@ class Source(ABC):
     kind: Literal["images", "floats", "latents"]
     """What `read` returns."""
     labels: np.ndarray | None = None
-    """int64 [count], or None where neither the source nor a labels file says."""
+    """int64 [count], or None where neither the source nor a labels file says, or not of every image."""
     class_names: list[str] | None = None
     """What the labels count, where the classes have names (folders, a labels file)."""
+    lacking: str | None = None
+    """Where some images have a class and others none: how many are without."""
     statistics: str | None = None
     """Of latents: the file beside them with the mean and deviation of each channel."""
     max_pixels: int = MAX_PIXELS
     """Of a stored picture; a larger one is unreadable."""
+    data_range: tuple[float, ...] = ()
+    """Of an array whose own numbers `read` brings to [-1, 1]: what is black in it, and what is white."""
+
+    @property
+    def are_pictures(self) -> bool:
+        """Whether what `read` returns can be augmented and shown: uint8, or floats in [-1, 1]."""
+        return self.kind == "images" or len(self.data_range) == 2
 
     def admit(self, max_pixels: int) -> None:
         """Sets the number of pixels above which a stored picture is unreadable.
@@ -73,6 +82,22 @@ class Source(ABC):
             max_pixels: At least 1.
         """
         self.max_pixels = max_pixels
+
+    def use_range(self, data_range: tuple[float, ...]) -> None:
+        """Takes what is black and what is white in an array whose numbers do not say so by their type.
+
+        Args:
+            data_range: Both of them, the lower first; or nothing.
+
+        Raises:
+            DataError: It is missing, is not asked for, or a number lies outside of it.
+        """
+        if data_range:
+            ends = ",".join(f"{end:g}" for end in data_range)
+            raise DataError(
+                f"`data_range={ends}` is for arrays of floats or uint16, and {self.path} holds {self.kind} that need "
+                "none; leave it out"
+            )
 
     def use_labels(self, path: str) -> None:
         """Takes the classes of all images from a labels file, in place of the source's own.
@@ -84,7 +109,16 @@ class Source(ABC):
             DataError: It cannot be read, a line is wrong, or an image has no line.
         """
         names = [self.name(index) for index in range(len(self))]
-        self.labels, self.class_names = _labels.of(names, path, self.path)
+        self.labels, self.class_names, self.lacking = _labels.of(names, path, self.path)
+
+    def without_classes(self) -> str:
+        """Says why `labels` is None, and what would mend it: for the error of who needs them."""
+        if self.lacking is not None:
+            return f"in {self.path} {self.lacking}; complete them, or say all of them by `labels=`"
+        return (
+            f"{self.path} has none; expected class folders, a dataset.json, or in an .npz whole numbers [N] as y, "
+            "arr_1 or labels"
+        )
 
     @abstractmethod
     def __len__(self) -> int:
@@ -108,7 +142,7 @@ class Source(ABC):
 
         Returns:
             kind "images":  uint8 [channels, side, side].
-            kind "floats":  float32 [channels, side, side], in the network's own data units.
+            kind "floats":  float32 [channels, side, side], in the network's own data units; of pictures in [-1, 1].
             kind "latents": float32 [2, C, h, w], mean and standard deviation, unscaled (zero where unknown).
 
         Raises:
@@ -134,6 +168,19 @@ class Source(ABC):
         Raises:
             DataError: The image cannot be read.
         """
+
+    def picture(self, index: int, target: Target) -> np.ndarray:
+        """Reads one picture as it is shown: uint8 [side, side], or [side, side, 3].
+
+        Args:
+            index: Of the image, from 0.
+            target: What it is cropped and resized to.
+
+        Raises:
+            DataError: The image cannot be read.
+        """
+        drawn: np.ndarray = np.squeeze(eight_bit(self.read(index, target)).transpose(1, 2, 0))
+        return drawn
 
     def stored_size(self, index: int) -> tuple[int, int] | None:
         """Returns the height and width of the stored picture, upright; None where the source does not tell them.
@@ -181,32 +228,45 @@ class Source(ABC):
         return digest.hexdigest()
 
 
-def open_source(path: str, max_pixels: int = MAX_PIXELS) -> Source:
+def eight_bit(images: np.ndarray) -> np.ndarray:
+    """Rounds pictures, uint8 or floats in [-1, 1], to uint8."""
+    return images if images.dtype == np.uint8 else np.clip(np.rint((images + 1) * 127.5), 0, 255).astype(np.uint8)
+
+
+def open_source(path: str, max_pixels: int = MAX_PIXELS, data_range: tuple[float, ...] = ()) -> Source:
     """Opens images with the one module of this folder that accepts the path.
 
     Args:
         path: A file, a folder, a Hub reference, or the spelling of generated images.
         max_pixels: Of a stored picture; a larger one is unreadable. Reading takes up to 16 bytes for each, and 1 GB.
+        data_range: What is black and what is white in an array of floats or uint16.
 
     Returns:
         A source of at least one image.
 
     Raises:
-        DataError: Nothing is there, nothing accepts it, or no images are inside.
+        DataError: Nothing is there, nothing accepts it, no images are inside, or the range does not fit them.
         UsageError: Generated images are spelled wrongly.
     """
+    source = found(path)
+    source.admit(max_pixels)
+    source.use_range(data_range)
+    return source
+
+
+def found(path: str) -> Source:
+    """Opens images as `open_source` does, before it is said how they are read."""
     expanded = os.path.expanduser(path)
     for module in registry.load("diffscope.sources").values():
         if module.accepts(expanded):
             source: Source = module.open(expanded)
-            source.admit(max_pixels)
             return source
     raise DataError(_why_nothing_opens(path, expanded))
 
 
 _EXPECTED = (
     "a folder of images, a .zip, a .tar or several as {000..099}.tar, a .npy or .npz of uint8 [N, H, W, C], "
-    "a .parquet, hf://datasets/OWNER/NAME"
+    "a .parquet or .arrow, hf://datasets/OWNER/NAME"
 )
 _HERE = f"Expected {_EXPECTED}."
 

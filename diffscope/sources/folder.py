@@ -18,8 +18,9 @@ from diffscope.sources.base import Source, Target
 
 
 def accepts(path: str) -> bool:
-    """Says whether `path` is a folder, but of latents or tar shards."""
-    return os.path.isdir(path) and not _listing.has_tars(path) and not _listing.has_shards(path)
+    """Says whether `path` is a folder, but of latents, tar shards or what `datasets` saved."""
+    others = (_listing.has_tars, _listing.has_shards, _listing.is_saved)
+    return os.path.isdir(path) and not any(other(path) for other in others)
 
 
 def open(path: str) -> Source:
@@ -50,7 +51,7 @@ class FolderSource(Source):
         if not self._names:
             raise _listing.no_images(path, len(files))
         listed = _label_file(path, len(self._names)) if _listing.LABEL_FILE in files else None
-        self.labels, self.class_names = _listing.classes(self._names, listed, path)
+        self.labels, self.class_names, self.lacking = _listing.classes(self._names, listed, path)
 
     def __len__(self) -> int:
         """Returns the number of images."""

@@ -1,8 +1,8 @@
 """A data set on the Hub: `hf://datasets/OWNER/NAME[@REVISION][/PATH]`, as Parquet, as a tree of images or as one file.
 
-PATH is a file (.parquet, .zip, .npy, .npz), a folder, or the common name of Parquet shards: `train` stands for
-`train-00000-of-00002.parquet` and its kin. Where a repository holds several sets of images, as splits usually are, none
-is guessed: they are listed. Only the files that are read are downloaded.
+PATH is a file (.parquet, .zip, .npy, .npz), a folder, also in a zip, or the common name of Parquet shards: `train`
+stands for `train-00000-of-00002.parquet` and its kin. Where a repository holds several sets of images, as splits
+usually are, none is guessed: they are listed. Only the files that are read are downloaded.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ import numpy as np
 from diffscope import hub
 from diffscope.errors import DataError
 from diffscope.sources import _listing, _parquet
-from diffscope.sources.base import Source, Target, open_source
+from diffscope.sources.base import Source, Target, found
 
 SHARD = re.compile(r"-\d+-of-\d+(-[0-9a-f]+)?$")  # datasets' own names of shards
 NUMBER = re.compile(r"(part-)?\d+([-.].*)?$")  # the Hub's conversions, and Spark's
 ARCHIVES = (".zip", ".npy", ".npz")
-SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval", "unsupervised"}
 FEW = 20  # images up to this many beside archives are pictures of a README
 
 
@@ -57,7 +56,7 @@ class HubSource(Source):
         self.path = path
         self.revision = revision
         self.kind = inside.kind
-        self.labels, self.class_names = inside.labels, inside.class_names
+        self.labels, self.class_names, self.lacking = inside.labels, inside.class_names, inside.lacking
         self._inside = inside
 
     def __len__(self) -> int:
@@ -68,6 +67,11 @@ class HubSource(Source):
         """Sets `max_pixels`, here and of what was downloaded."""
         super().admit(max_pixels)
         self._inside.admit(max_pixels)
+
+    def use_range(self, data_range: tuple[float, ...]) -> None:
+        """Takes `data_range`, here and of what was downloaded; DataError where that does not fit it."""
+        self._inside.use_range(data_range)
+        self.data_range = self._inside.data_range
 
     def name(self, index: int) -> str:
         """Returns the image's name in what was downloaded."""
@@ -91,7 +95,9 @@ def _opened(repository: hub.Repository) -> Source:
     if reference.path.lower().endswith(".parquet"):
         _parquet.require(reference.text)
     if reference.path and (file := repository.find(reference.path)):
-        return _local(reference, file)
+        return _local(reference.text, file)
+    if (inside := _listing.in_zip(reference.path)) and (file := repository.find(inside[0])):
+        return _local(reference.text, file / inside[1])
     names = repository.names()
     shards = _shards(names)
     chosen = {name: files for name, files in shards.items() if _is_below(name, reference.path)}
@@ -106,23 +112,24 @@ def _opened(repository: hub.Repository) -> Source:
     images = _images(below, reference.path)
     archives = [name for name in below if name.lower().endswith(ARCHIVES)]
     if archives and len(images) <= FEW:
-        return _local(reference, repository.fetch([only := _only(reference, archives)]) / only)
+        only = _only(reference, archives)
+        return _local(reference.at(only), repository.fetch([only]) / only)
     if not images:
         raise reference.failure(
             f"no images in it, as Parquet, zip, arrays or a tree of them; it holds {hub.listed(below)}"
         )
     root = _tree(reference, images, set(below))
     label_file = posixpath.join(root, _listing.LABEL_FILE)
-    return _local(reference, repository.fetch([*images, *({label_file} & set(below))]) / root)
+    return _local(reference.text, repository.fetch([*images, *({label_file} & set(below))]) / root)
 
 
-def _local(reference: hub.Reference, path: Path) -> Source:
+def _local(reference: str, path: Path) -> Source:
     """Opens what lies at a local path; errors name the reference instead of the path."""
     try:
-        source = open_source(str(path))
+        source = found(str(path))
     except DataError as error:
-        raise DataError(str(error).replace(str(path), reference.text)) from None
-    source.path = reference.text
+        raise DataError(str(error).replace(str(path), reference)) from None
+    source.path = reference
     return source
 
 
@@ -164,7 +171,7 @@ def _tree(reference: hub.Reference, images: Sequence[str], names: set[str]) -> s
         first = {name[start:].partition("/")[0] if "/" in name[start:] else None for name in images}
         folders = sorted(folder for folder in first if folder is not None)
         if None in first or len(folders) > 1:
-            if None not in first and {folder.lower() for folder in folders} <= SPLITS:
+            if None not in first and _listing.are_splits(folders):
                 _only(reference, [posixpath.join(root, folder) for folder in folders])
             break
         root = posixpath.join(root, folders[0])

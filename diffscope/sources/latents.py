@@ -56,7 +56,7 @@ class LatentSource(Source):
             )
         self._mean, self._std = mean.read(), None if std is None else std.read()
         self.has_std = std is not None
-        self.labels = _npz.labels(path, len(self._mean), "y", "labels")
+        self.labels, self.class_names, self.lacking = _npz.classes(path, len(self._mean), "y", "labels")
 
     def __len__(self) -> int:
         """Returns the number of latents."""

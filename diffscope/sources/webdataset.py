@@ -12,7 +12,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from diffscope.errors import DataError
 from diffscope.formats import PICTURE_ENDINGS
 from diffscope.sources import _listing, _tar
 from diffscope.sources._decode import decode, most_bytes, upright_size
+from diffscope.sources._listing import Classes
 from diffscope.sources._room import STORED
 from diffscope.sources.base import Source, Target
 
@@ -45,7 +46,7 @@ def open(path: str) -> Source:
     """Opens one shard, or several.
 
     Raises:
-        DataError: One is missing or damaged, there are no images, or only some of them have a class.
+        DataError: One is missing or damaged, or there are no images.
     """
     return WebDatasetSource(path)
 
@@ -67,7 +68,7 @@ class WebDatasetSource(Source):
         path: Of a shard, of several with braces, or of their folder.
 
     Raises:
-        DataError: One is missing or damaged, there are no images, or only some of them have a class.
+        DataError: One is missing or damaged, or there are no images.
     """
 
     kind = "images"
@@ -85,7 +86,7 @@ class WebDatasetSource(Source):
         names = [sample.name for sample in self._samples]
         if doubled := next((a for a, b in itertools.pairwise(names) if a == b), None):
             raise DataError(f"{path} has two images of the name {doubled}. Rename one of them, or one of their shards.")
-        self.labels, self.class_names = _labels(self._samples, path)
+        self.labels, self.class_names, self.lacking = _labels(self._samples, path)
 
     def __len__(self) -> int:
         """Returns the number of images."""
@@ -186,26 +187,21 @@ def _samples(shard: str, prefix: str) -> list[Sample]:
     return [Sample(prefix + image.name, shard, image, labels.get(key)) for key, image in images.items()]
 
 
-def _labels(samples: Sequence[Sample], path: str) -> tuple[np.ndarray | None, list[str] | None]:
-    """Classes of all samples, and their names where they have any; None where no sample has one."""
+def _labels(samples: Sequence[Sample], path: str) -> Classes:
+    """Classes of all samples, and their names where they have any."""
     found = [_label(sample) for sample in samples]
-    lacking = [sample.name for sample, label in zip(samples, found, strict=True) if label is None]
-    if len(lacking) == len(found):
-        return None, None
-    if lacking:
-        raise DataError(
-            f"{path} has no class for {lacking[0]} ({len(lacking)} of {len(found)} images are without). Complete "
-            "them, or remove all .cls and .json to go without."
-        )
+    missing = [sample.name for sample, label in zip(samples, found, strict=True) if label is None]
+    if len(missing) == len(found):
+        return Classes()
+    if missing:
+        return Classes(lacking=_listing.lacking(missing, len(found)))
     if all(isinstance(label, int) for label in found):
         numbers = [int(label) for label in found if label is not None]
         _listing.check_range(min(numbers), max(numbers), path)
-        return np.array(numbers, dtype=np.int64), None
+        return Classes(np.array(numbers, dtype=np.int64))
     if not all(isinstance(label, str) for label in found):
         raise DataError(f"{path} has classes both as numbers and as names. Expected one of the two.")
-    names = sorted({str(label) for label in found})
-    rank: Mapping[str, int] = {name: number for number, name in enumerate(names)}
-    return np.array([rank[str(label)] for label in found], dtype=np.int64), names
+    return _listing.by_name([str(label) for label in found])
 
 
 def _label(sample: Sample) -> int | str | None:

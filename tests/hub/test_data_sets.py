@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -115,6 +116,23 @@ def test_an_archive(hub: FakeHub, tmp_path: Path) -> None:
     hub.add("o/two", {"a.npz": data, "b/c.zip": data}, kind="dataset")
     assert "all: a.npz, b/c.zip" in refusal("hf://datasets/o/two")
     assert "no images" in refusal("hf://datasets/o/two/b/c.zip").lower()
+
+
+def test_splits_in_a_zip(hub: FakeHub, tmp_path: Path) -> None:
+    tree(tmp_path / "a" / "train", 4)
+    tree(tmp_path / "a" / "test", 2)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for path in (tmp_path / "a").rglob("*.png"):
+            archive.write(path, path.relative_to(tmp_path / "a").as_posix())
+    hub.add("o/n", {"sets/a.zip": (tmp_path / "a.zip").read_bytes()}, kind="dataset")
+    found = refusal(DATA)
+    assert found == (
+        f"{DATA}/sets/a.zip holds splits in place of classes: test, train. Give one of them, such as "
+        f"{DATA}/sets/a.zip/train."
+    )
+    source = open_source(f"{DATA}/sets/a.zip/train")
+    assert (source.path, source.class_names, len(source)) == (f"{DATA}/sets/a.zip/train", ["cat", "dog"], 4)
+    assert "the zip has the folders test, train" in refusal(f"{DATA}/sets/a.zip/trian")
 
 
 def test_what_is_no_data_set(hub: FakeHub) -> None:

@@ -88,7 +88,6 @@ def test_null_and_vector_labels_are_no_labels(tmp_path: Path, labels: object) ->
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([["00000/img00000000.png", 1]], r"no label for 00000/img00000001\.png \(1 of 2"),
         (5, "unknown labels"),
         ([1, 2], "unknown labels"),
     ],

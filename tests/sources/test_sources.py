@@ -37,6 +37,15 @@ def parquet_file(folder: Path) -> str:
     return str(folder / "images.parquet")
 
 
+def arrow_file(folder: Path) -> str:
+    arrow = pytest.importorskip("pyarrow")
+    pictures = [path.read_bytes() for path in sorted(tree(folder / "plain").rglob("*.png"))]
+    table = arrow.table({"image": pictures, "label": [0, 0, 1, 2]})
+    with arrow.ipc.new_file(str(folder / "images.arrow"), table.schema) as writer:
+        writer.write_table(table, max_chunksize=3)
+    return str(folder / "images.arrow")
+
+
 def cached_data_set(folder: Path) -> str:
     """A commit in the client's cache, which is all that offline mode asks for."""
     commit = "0123456789" * 4
@@ -72,6 +81,7 @@ def tar_shards(folder: Path) -> str:
 EXAMPLES: dict[str, Callable[[Path], str]] = {
     "archive": lambda folder: str(zipped(tree(folder / "plain"), folder / "plain.zip")),
     "arrays": array_file,
+    "arrow": arrow_file,
     "folder": lambda folder: str(tree(folder / "plain")),
     "hub": cached_data_set,
     "latents": latent_file,

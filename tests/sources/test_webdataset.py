@@ -76,7 +76,6 @@ def test_classes(said: dict[str, bytes], labels: list[int] | None, classes: list
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"1.cls": b"7"}, "no class for 2.png (1 of 2 images are without)"),
         ({"1.cls": b"7", "2.cls": b"seven"}, "2.cls in .*a.tar is b'seven'"),
         ({"1.cls": b"7", "2.json": b'{"label": "dog"}'}, "both as numbers and as names"),
         ({"1.cls": b"7", "2.cls": b"-1"}, "has the label -1"),

@@ -30,7 +30,7 @@ from diffscope.measure.run import check_unreadable
 from diffscope.measure.series import Answer, Series, Taken
 from diffscope.measure.snapshots import Snapshot
 from diffscope.results import Result, Row
-from diffscope.sources.base import Source
+from diffscope.sources.base import Source, eight_bit
 from diffscope.studies.memorization.copies import (
     CHUNK_BYTES,
     CosineSearch,
@@ -305,11 +305,12 @@ class Memorization(Series):
         target = target_of(job.denoiser)
         images = [self.source.read(int(found.image[n]), target) for n in order]
         nearer = [image[..., ::-1] if found.mirrored[n] else image for n, image in zip(order, images, strict=True)]
-        return {
+        gallery = {
             "samples": drawn.at(np.arange(min(SHOWN, self.choices.samples))),
             "pair_samples": drawn.at(order),
             "pair_images": np.stack(nearer),
         }
+        return {name: eight_bit(images) if self.source.are_pictures else images for name, images in gallery.items()}
 
     def _data(self, job: Job) -> dict[str, Any]:
         assert self._training is not None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from diffscope.errors import UsageError
 from diffscope.options.beside import program_of, require_permission
 from diffscope.options.option import IMAGES, MEASURE, OUTPUT, SPEED, STATISTICS, Declared, Option
-from diffscope.options.settings import Device, MaxPixels, Precision, Settings, StepFrom
+from diffscope.options.settings import DataRange, Device, MaxPixels, Precision, Settings, StepFrom
 
 if TYPE_CHECKING:
     from diffscope.studies.memorization.copies import Criterion
@@ -125,6 +125,7 @@ class Choices(Declared):
         Option("Threads that decode images.", group=SPEED, metavar="W", least=0, shown="2 at most"),
     ] = None
     max_pixels: MaxPixels = None
+    data_range: DataRange = ()
     strict: Annotated[bool, Option("An unreadable image or checkpoint is an error, not left out.", group=IMAGES)] = (
         False
     )
@@ -226,6 +227,7 @@ class Choices(Declared):
             workers=self.workers,
             strict=self.strict,
             max_pixels=self.max_pixels,
+            data_range=self.data_range,
         )
 
 

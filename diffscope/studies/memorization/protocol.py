@@ -34,6 +34,7 @@ def shared_protocol(
     base = job.protocol.shared().to_json()
     fields: dict[str, Any] = {
         **{key: base[key] for key in SHARED},
+        **{key: base[key] for key in ("data_range",) if key in base},
         **sampler(choices.steps),
         "samples": choices.samples,
         "space": choices.copies_in,

@@ -34,7 +34,8 @@ def sampling_key(job: Job, steps: int) -> str:
     """Of all that sample number i depends on: another criterion, or more samples, find those that are there."""
     base = job.protocol.to_json()
     names = ("checkpoint", "weights", "family", "constructor", "encoder", "class_label", "seed", "precision")
-    fields = {key: base[key] for key in (*names, "generator")} | sampler(steps) | {"kind": job.source.kind}
+    kind = "float pictures" if job.source.data_range else job.source.kind
+    fields = {key: base[key] for key in (*names, "generator")} | sampler(steps) | {"kind": kind}
     if job.plan.class_label == "label":
         fields["data"] = base["data"]
     return digest(fields)[:16]
@@ -43,7 +44,8 @@ def sampling_key(job: Job, steps: int) -> str:
 class Drawn:
     """The first `count` samples of a checkpoint, on disk: a file for each batch, named after its first sample.
 
-    uint8 [n, C, S, S], as a picture has them; float32 in the network's own units where the training images have that.
+    uint8 [n, C, S, S], as a picture has them; float32 in the network's own units where the training images have that,
+    cut to [-1, 1] where these are pictures.
 
     Args:
         folder: Where they lie.
@@ -145,9 +147,10 @@ def draw_batch(job: Job, numbers: range, steps: int, labels: np.ndarray | None) 
         images = torch.cat([job.denoiser.decode(part) for part in torch.split(x, DECODED)])
     if not bool(images.isfinite().all()):
         raise not_finite(f"{job.checkpoint.path}: samples are", precision)
+    images = images.float().clamp(-1, 1) if job.source.are_pictures else images.float()
     if job.source.kind == "floats":
-        return images.float().cpu().numpy()
-    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
+        return images.cpu().numpy()
+    return ((images + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
 
 
 def classes(job: Job, count: int) -> np.ndarray | None:

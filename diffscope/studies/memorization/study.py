@@ -41,7 +41,7 @@ def open_memorization(
     """
     if source.kind == "latents":
         raise DataError(f"{source.path} holds latents; copies are looked for among images: give these")
-    if source.kind == "floats" and choices.encoder is not None:
+    if not source.are_pictures and choices.encoder is not None:
         raise DataError(f"{source.path} holds no pictures, and `encoder=` takes nothing else")
     if holdout is not None:
         _check_holdout(holdout, source, choices)
@@ -74,4 +74,4 @@ def _check_holdout(holdout: Source, source: Source, choices: Choices) -> None:
     if not len(holdout):
         raise DataError(f"`holdout={holdout.path}`: no images in it")
     if choices.class_label == "label" and choices.encoder is None and holdout.labels is None:
-        raise DataError(f"`class_label=label`: {holdout.path} has no labels, which the model is told with each image")
+        raise DataError(f"`class_label=label` needs labels and {holdout.without_classes()}")

@@ -61,7 +61,7 @@ def encoder_row(
     nearest = Nearest(z[[place[image] for image in queries]], torch.tensor(queries), k)
     numbers = torch.tensor(used)
     nearest.update(z[[place[image] for image in used]], numbers, numbers)
-    shares, notes = class_shares(job.source.labels, queries, nearest.items.numpy(), images.counted, used)
+    shares, notes = class_shares(job.source, queries, nearest.items.numpy(), images.counted, used)
     head = {"encoder": encoder.name, "kind": encoder.kind, "n": len(used), "d": encoder.dims}
     shown = {image: _neighbours(job, nearest, queries.index(image)) for image in images.shown if image in place}
     return {**head, **shares, "grid": [{"image": image, "neighbors": near} for image, near in shown.items()],

@@ -335,9 +335,9 @@ def thumbnail(source: Source, target: Target, plan: Plan, image: int, view: int)
     What is no picture (floats, latents) is shown by its first channels, from its least to its largest value.
     """
     read = torch.from_numpy(np.array(source.read(image, target)))
-    if source.kind == "images":
+    if source.are_pictures:
         augmentation = plan.augmentation if view else Augmentation("none")
-        pixels = (augmented_view(read[None], [image], view, augmentation, plan.seed)[0] + 1) / 2
+        pixels = (augmented_view(read[None], [image], view, augmentation, plan.seed, pictures=True)[0] + 1) / 2
     else:
         values = read[0] if source.kind == "latents" else read
         pixels = (values - values.min()) / (values.max() - values.min()).clamp_min(1e-12)

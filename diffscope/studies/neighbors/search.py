@@ -300,7 +300,7 @@ class Search:
     ) -> tuple[dict[str, Any], list[str]]:
         """Share of neighbours that are of the query's class, its standard error over queries, and chance."""
         found = (nearest.items // self.views).cpu().numpy()
-        return class_shares(self.job.source.labels, queries, found, set(self.images.counted), used)
+        return class_shares(self.job.source, queries, found, set(self.images.counted), used)
 
     def _named(self, image: int) -> dict[str, Any]:
         source = self.job.source

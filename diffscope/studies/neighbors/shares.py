@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from diffscope.sources.base import Source
+
 
 def class_shares(
-    labels: np.ndarray | None,
+    source: Source,
     queries: Sequence[int],
     neighbours: np.ndarray,
     counted: Collection[int],
@@ -18,7 +20,7 @@ def class_shares(
     """The share of neighbours of the query's class, its standard error over queries, and chance.
 
     Args:
-        labels: Of all images of the source; None where there are no classes.
+        source: Of the images and their classes, where they have any.
         queries: Images [Q].
         neighbours: Images [Q, k], the nearest of each query.
         counted: Those of the queries that are counted.
@@ -28,9 +30,11 @@ def class_shares(
         Values under the keys of a row, and notes.
     """
     k = neighbours.shape[1]
+    labels = source.labels
     if labels is None:
         nulls = {"k": k, "same_class": None, "same_class_se": None, "chance": None, "queries": 0}
-        return nulls, ["no_labels: same_class needs classes: class folders, or labels beside the images"]
+        wanted = source.lacking or "class folders, or labels beside the images"
+        return nulls, [f"no_labels: same_class needs classes: {wanted}"]
     rows = [row for row, image in enumerate(queries) if image in counted]
     own = labels[[queries[row] for row in rows]]
     shares = (labels[neighbours[rows]] == own[:, None]).mean(1)

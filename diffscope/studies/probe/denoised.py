@@ -42,7 +42,7 @@ def denoised_pictures(kind: Kind, folder: Path) -> dict[str, Any] | None:
         chosen = _spread(labels, job.plan.seed)
         z = [[file.get_slice(POSTERIOR)[level, 0, int(i)] for i in chosen] for level in range(len(job.levels))]
     target = target_of(job.denoiser)
-    images = [_upright(job.source.read(int(indices[i]), target)) for i in chosen]
+    images = [job.source.picture(int(indices[i]), target) for i in chosen]
     shown = decoded(job.denoiser, np.array(z).reshape(len(z) * len(chosen), -1), job.plan.device)
     whole = np.rint((shown + 1) * 127.5).astype(np.uint8)
     return {

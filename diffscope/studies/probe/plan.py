@@ -45,7 +45,7 @@ class Kind(NamedTuple):
         """Whether posterior means can be shown: not scaled ones, latents without a VAE, or what is no picture."""
         job = self.train
         blind = job.denoiser.space.kind == "latents" and job.denoiser.encoder is None
-        return not blind and job.source.kind == "images" and not job.plan.normalize
+        return not blind and job.source.are_pictures and not job.plan.normalize
 
     def has_absolute(self, probing: Probing) -> bool:
         """Whether the absolute values of these features are probed too."""
@@ -116,10 +116,7 @@ def plan(
     """Cheap, and before any image is read; DataError where labels are missing, MemoryLimit."""
     for source in (job.source, *([] if test is None else [test])):
         if source.labels is None:
-            raise DataError(
-                f"probe needs labels and {source.path} has none; expected class folders, a dataset.json, or in an .npz "
-                "whole numbers [N] as y, arr_1 or labels"
-            )
+            raise DataError(f"probe needs labels and {source.without_classes()}")
     if test is not None:
         _check_names(job.source, test)
 

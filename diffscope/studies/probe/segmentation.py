@@ -302,7 +302,7 @@ def _pictures(of: Segmentation, result: Result, found: Sequence[Sequence[Level]]
     readable = [index for index in of.shown if index in best[0].pictures]
     return {
         "names": [of.job.source.name(index) for index in readable],
-        "images": [np.squeeze(of.job.source.read(index, of.masks.target).transpose(1, 2, 0)) for index in readable],
+        "images": [of.job.source.picture(index, of.masks.target) for index in readable],
         "truth": [of.masks.read(index) for index in readable],
         "predicted": [[level.pictures[index] for index in readable] for level in best],
     }

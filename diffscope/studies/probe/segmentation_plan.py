@@ -123,7 +123,7 @@ def plan_segmentation(job: Job, probing: PixelProbing, test_share: float, *, bot
         MemoryLimit: The pixels to train on would not fit.
     """
     assert probing.masks is not None
-    if job.source.kind != "images":
+    if not job.source.are_pictures:
         raise DataError(f"`masks=`: {job.source.path} holds no pictures; give a folder, .zip or array of images")
     side = job.denoiser.space.side
     grids = tuple(grid_of(layer, side) for layer in job.plan.layers)

@@ -40,7 +40,7 @@ from diffscope.studies.track.onset import judge
 from diffscope.studies.track.track import Tracker, watched_rule
 
 Images = np.ndarray | Tensor | str | os.PathLike[str]
-"""uint8 [N, H, W, C] or [N, H, W], or a path as `--data` takes it."""
+"""uint8 [N, H, W, C] or [N, H, W], floats or uint16 with `data_range=`, or a path as `--data` takes it."""
 
 MAX_MEMORY = 8 << 30
 """Bytes, where half of the machine's memory is more: an eighth of it may stay on the network's device."""
@@ -107,7 +107,7 @@ class Monitor:
             source = open_images(settings, os.fspath(images))
         else:
             array = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
-            source = arrays.in_memory(array)
+            source = arrays.in_memory(array, settings.data_range)
             if settings.labels is not None:
                 source.use_labels(settings.labels)
             channels, side = _input_of(array, channels, side)
