@@ -113,7 +113,8 @@ def choose(
         job = taking(at[look])
         found.append(measure(job, None, folder))
         known = gauge.half_width(found[-1].rows, job.plan.views)
-        listener.say(f"after {at[look]} images ICR of {job.checkpoint.path} is known to {percent(known)}")
+        so_far = "has no interval" if math.isinf(known) else f"is known to {percent(known)}"
+        listener.say(f"after {at[look]} images ICR of {job.checkpoint.path} {so_far}")
         if known <= accuracy:
             break
         look += 1
