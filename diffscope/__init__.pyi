@@ -1285,6 +1285,7 @@ def track(
     overlay: str | Path | None = None,
     column: str | Sequence[str] = (),
     rule: str = 'auto',
+    accuracy: float | str | None = None,
     network: str | None = None,
     arguments: Mapping[str, object] | str | Path = ...,
     predicts: str | None = None,
@@ -1352,6 +1353,8 @@ def track(
         column: Of `overlay`, this column, or a list of them.
         rule: Of the onset: alarm (pools layers and levels, watches the loss), or of each layer and level alone long
             (from 30 snapshots on) or short; auto: alarm where no layer and level is chosen.
+        accuracy: Such as 5%: only as many images, the same for all snapshots, as make ICR of the first one known so
+            well.
         network: Code of your own that defines the network: a class, or a function that returns a torch.nn.Module.
             It is run, as python FILE.py would; a checkpoint, a Hub reference or a URL can never name it. Or
             package.module:NAME.

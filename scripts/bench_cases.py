@@ -48,6 +48,7 @@ class Case:
     precision: str = "fp32"
     checkpoints: int = 1
     latent: bool = False
+    views: int = 2
 
     def of(self, quick: bool) -> dict[str, Any]:
         return self.small if quick else self.network

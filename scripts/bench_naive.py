@@ -33,11 +33,11 @@ def naive(case: Case, folder: Path, quick: bool) -> Iterator[None]:
         def __len__(self) -> int:
             return len(self.files)
 
-        def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        def __getitem__(self, index: int) -> list[torch.Tensor]:
             from PIL import Image
 
             image = Image.open(self.files[index]).convert("RGB")
-            return pillow_view(image), pillow_view(image)
+            return [pillow_view(image) for _ in range(case.views)]
 
     for checkpoint in checkpoints:
         _, denoiser = api.load(checkpoint)
@@ -51,7 +51,7 @@ def naive(case: Case, folder: Path, quick: bool) -> Iterator[None]:
 
         hook = module.register_forward_hook(keep)
         for sigma in case.levels:
-            z: list[list[np.ndarray]] = [[], []]
+            z: list[list[np.ndarray]] = [[] for _ in range(case.views)]
             for views in DataLoader(Views(), batch_size=64, num_workers=0 if quick else 2):
                 for v, x in enumerate(views):
                     features.clear()
@@ -65,8 +65,9 @@ def naive(case: Case, folder: Path, quick: bool) -> Iterator[None]:
                         denoiser.denoise(noisy, torch.full((len(x),), sigma), denoiser.label(None, x.device))
                     out = features[-1]
                     z[v].append((out.mean((2, 3)) if out.dim() == 4 else out.mean(1)).numpy())
-            first, second = (np.concatenate(side).astype(np.float64) for side in z)
-            shared, rest = np.cov((first + second) / 2, rowvar=False), np.cov((first - second) / 2, rowvar=False)
+            seen = np.stack([np.concatenate(side).astype(np.float64) for side in z])
+            within = (seen - seen.mean(0)).reshape(-1, seen.shape[2])
+            shared, rest = np.cov(seen.mean(0), rowvar=False), within.T @ within / len(within) / (case.views - 1)
             # More channels than images would stop it: a ridge, as anybody would add.
             scipy.linalg.eigh(shared - rest, rest + 1e-6 * np.trace(rest) * np.eye(len(rest)), eigvals_only=True)
         hook.remove()

@@ -20,6 +20,12 @@ the true ICR of the level reported, that stopped the true minimum as no longer a
 than ε above the minimum, and that reach the accuracy before the images end; shape, and level and window within one
 step, as in the fixed run (in brackets: of two fixed runs on different images); the share of forward passes saved. Then
 the same errors and savings of looks without correction.
+
+With --track the levels are snapshots of a run that chooses its number of images by the first of them
+(`diffscope/studies/track/enough.py`): the share of all snapshots whose interval holds the true ICR, of those known to
+ε, of paired 95 % intervals of a snapshot against the first that hold the true change (in brackets: on all images); the
+share of runs in which every snapshot is known to ε; the share of forward passes saved. Then the first without
+correction.
 """
 
 from __future__ import annotations
@@ -32,10 +38,23 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
+from diffscope.measure.difference import paired_difference
 from diffscope.metrics.icr import estimate
 from diffscope.moments import Moments
 from diffscope.numerics import FloatArray, threads_for
-from diffscope.studies.sweep.stopping import ALPHA, Decision, LayerVerdict, Reading, Rule, curve, decide, looks, rule
+from diffscope.studies.sweep.stopping import (
+    ALPHA,
+    Decision,
+    LayerVerdict,
+    Reading,
+    Rule,
+    curve,
+    decide,
+    interval,
+    looks,
+    rule,
+    spent,
+)
 from diffscope.studies.sweep.window import Window, semantic_window
 
 BLOCKS, VIEWS, LEVELS = 16, 2, 12
@@ -83,7 +102,11 @@ def main() -> None:
     parser.add_argument("--accuracy", type=float, action="append", help="default: 0.01, 0.02 and 0.05 (repeatable)")
     parser.add_argument("--runs", type=int, default=300, help="for each number (default 300: five minutes)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--track", action="store_true", help="snapshots of a run in place of noise levels")
     arguments = parser.parse_args()
+    if arguments.track:
+        runs_of_snapshots(arguments)
+        return
     accuracies = arguments.accuracy or [0.01, 0.02, 0.05]
     columns = ["cell, d", "ε", "covers", "stops best", "regret ≤ ε", "reached", "shape", "level", "window", "saved"]
     columns += ["uncorrected: covers", "stops best", "regret ≤ ε", "saved"]
@@ -253,6 +276,53 @@ def run(asked: Rule, sweep: Sweep) -> Outcome:
 def window(tracks: Sequence[Sequence[Reading]], best: int | None = None) -> Window:
     """As the staged run sees it, around its best; of tracks of equal length whichever best is the same."""
     return semantic_window(SIGMAS, *curve(tracks, 0 if best is None else best))
+
+
+# --- runs
+
+
+def runs_of_snapshots(arguments: argparse.Namespace) -> None:
+    """The table of --track."""
+    columns = ["cell, d", "ε", "covers", "known", "pairs cover", "run known", "saved", "uncorrected: covers"]
+    print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}", flush=True)
+    for name in arguments.cell or CELLS:
+        cell, rng = CELLS[name], np.random.default_rng(arguments.seed)
+        at = looks(cell.images, [cell.d], VIEWS, BLOCKS)
+        drawn = [Sweep(cell, at, rng) for _ in range(arguments.runs)]
+        for accuracy in arguments.accuracy or [0.02, 0.05, 0.1]:
+            found = np.mean([tracked(sweep, accuracy, spent(at)) for sweep in drawn], axis=0)
+            plain = np.mean([tracked(sweep, accuracy, (ALPHA,) * len(at)) for sweep in drawn], axis=0)
+            covers, known, pairs, whole, every, saved = (f"{value:.3f}" for value in found)
+            cells = [covers, known, f"{pairs} ({whole})", every, saved, f"{plain[0]:.3f}"]
+            print(f"| {name}, {cell.d} | {accuracy:.0%} | {' | '.join(cells)} |", flush=True)
+
+
+def tracked(run: Sweep, accuracy: float, errors: Sequence[float]) -> list[float]:
+    """Of one run: snapshots covered, known, pairs covered, the same on all images, all snapshots known, saved."""
+    last = len(run.looks) - 1
+    look = next((k for k in range(last) if half_width(run.reading(0, k), errors[k]) <= accuracy), last)
+    snapshots = [run.reading(level, look) for level in range(LEVELS)]
+    covered = []
+    for one, true in zip(snapshots, run.cell.curve, strict=True):
+        low, high = interval(one.icr, one.replicates, VIEWS, errors[look])
+        covered.append(low <= true <= high)
+    known = [half_width(one, errors[look]) <= accuracy for one in snapshots]
+    # The first snapshot's work at the look where it was known is the run's.
+    passes = LEVELS * run.looks[look] + sum(run.looks[: min(look, last)])
+    pairs = [float(np.mean([pair_covers(run, level, k) for level in range(1, LEVELS)])) for k in (look, last)]
+    saved = 1 - passes / (LEVELS * run.looks[-1])
+    return [float(np.mean(covered)), float(np.mean(known)), *pairs, float(all(known)), saved]
+
+
+def half_width(one: Reading, error: float) -> float:
+    low, high = interval(one.icr, one.replicates, VIEWS, error)
+    return (high - low) / 2 / one.icr
+
+
+def pair_covers(run: Sweep, level: int, look: int) -> bool:
+    first, other = run.reading(0, look), run.reading(level, look)
+    found = paired_difference(first.icr, first.replicates, other.icr, other.replicates)
+    return found.change_low <= run.cell.curve[level] / run.cell.curve[0] - 1 <= found.change_high
 
 
 if __name__ == "__main__":

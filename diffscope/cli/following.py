@@ -73,7 +73,7 @@ def _look(session: Session, tracker: Any, watch: Any) -> None:
 
 
 def _appeared(session: Session, tracker: Any, watch: Any) -> list[Snapshot]:
-    """What has newly appeared, by step. The noise level is chosen on the first of them, if it must be."""
+    """What has newly appeared, by step. What a run is told once is chosen on the first of them."""
     pattern = step_pattern(session.arguments["following"].step_from)
     found = []
     for path in watch.look():
@@ -85,5 +85,5 @@ def _appeared(session: Session, tracker: Any, watch: Any) -> list[Snapshot]:
     found.sort(key=lambda snapshot: snapshot.order)
     if found and not tracker.taken:
         check_series(found)
-        tracker.choose_level(found)
+        tracker.settle(found)
     return found

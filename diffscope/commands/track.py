@@ -53,6 +53,7 @@ def run(
         num_holdout=following.num_holdout,
         step_from=following.step_from,
         rule=following.rule,
+        accuracy=following.accuracy,
         columns=read_chosen(following.overlay, following.column),
         online=watching.watch is not None,
     )

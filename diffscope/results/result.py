@@ -106,11 +106,11 @@ class Result(Shown):
 
     @property
     def accuracy(self) -> Mapping[str, Any] | None:
-        """Of a sweep that spent images where they decide, what that came to.
+        """Of what spent images until an accuracy was reached, what that came to.
 
-        What was `asked` (relative), whether it was `reached`, the `reason` to end, the `looks` (images), `passes` of
-        `passes_full`, and of each layer the lowest level's `sigma`, `icr`, `icr_low`, `icr_high` (95 % over all looks),
-        `images` and `reached`.
+        What was `asked` (relative), whether it was `reached`, the `reason` to end, and the `looks` (images). Of a sweep
+        also `passes` of `passes_full`, and of each layer the lowest level's `sigma`, `icr`, `icr_low`, `icr_high` (95 %
+        over all looks), `images` and `reached`; of a track the `images` that every snapshot was given.
         """
         found: Mapping[str, Any] | None = self.sections.get("accuracy")
         return found

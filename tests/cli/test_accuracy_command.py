@@ -182,7 +182,7 @@ def test_what_needs_all_images_at_all_levels(other: tuple[str, ...], tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("command", ["icr", "probe", "features", "neighbors", "track", "memorization"])
+@pytest.mark.parametrize("command", ["icr", "probe", "features", "neighbors", "memorization"])
 def test_other_commands_do_not_know_it(command: str) -> None:
     ran = diffscope(command, *TOY[:3], "--accuracy", "2%")
     assert (ran.code, ran.out) == (2, "")

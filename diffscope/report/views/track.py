@@ -54,6 +54,8 @@ class _View(View[Result]):
         if others:
             yield Text(others)
         yield from _verdicts(shown, notes)
+        if shown.accuracy is not None:
+            yield Text([words.images(shown.accuracy)], "Images:")
 
     def where(self, shown: Result) -> str:
         return f"{series.run_name(shown)} on {shown.data['path']}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePath
+from typing import Any
 
 from diffscope.report.text import COLUMNS, CORRELATED, code, interval, metric, number, percent, share
 from diffscope.report.words import alarm
@@ -104,6 +105,14 @@ def selection(rows: Sequence[Row], onset: OnsetRow | None) -> list[Row]:
 
 
 # --- the verdict
+
+
+def images(told: Mapping[str, Any]) -> str:
+    """Of a run with an accuracy (`Result.accuracy`): how many images that took, and whether they were enough."""
+    reason, whole = told["reason"], told["looks"][-1]
+    ended = f"{reason[0].upper()}{reason[1:]}" if told["reached"] else f"Accuracy not reached: {reason}"
+    saved = 100 * (1 - told["images"] / whole)
+    return f"{ended}. All snapshots were given the same {told['images']:,} images, {saved:.0f} % fewer than {whole:,}."
 
 
 def verdict(onset: OnsetRow) -> str:

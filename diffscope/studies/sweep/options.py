@@ -16,7 +16,7 @@ WINDOW_KEYS = (
 """What a gate on a sweep may ask of a layer's window."""
 
 
-def _share(text: str) -> float:
+def read_share(text: str) -> float:
     """`2%` or `0.02`."""
     try:
         return float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
@@ -36,7 +36,7 @@ class Accuracy(Declared):
             group=STATISTICS,
             metavar="E",
             shown="",
-            read=_share,
+            read=read_share,
             protocol=True,
         ),
     ] = None

@@ -171,11 +171,13 @@ def rule(accuracy: float, sigmas: Sequence[float], looks: Sequence[int], views: 
         raise UsageError(f"accuracy {accuracy:g}; expected a share between 0 and 1, such as 2%; 1% takes 4 times 2%")
     if not sigmas or any(a >= b for a, b in pairwise(sigmas)):
         raise UsageError(f"{len(sigmas)} noise levels; expected at least one, each above the one before; sort them")
-    spent = ALPHA * np.diff([0, *looks]) / looks[-1]
-    comparisons = max(1, len(sigmas) - 1)
-    return Rule(
-        accuracy, tuple(sigmas), tuple(looks), views, tuple((spent / comparisons).tolist()), tuple(spent.tolist())
-    )
+    errors, comparisons = spent(looks), max(1, len(sigmas) - 1)
+    return Rule(accuracy, tuple(sigmas), tuple(looks), views, tuple(error / comparisons for error in errors), errors)
+
+
+def spent(looks: Sequence[int]) -> tuple[float, ...]:
+    """The error α_k that each look may make, of ALPHA altogether: as fast as the images come."""
+    return tuple((ALPHA * np.diff([0, *looks]) / looks[-1]).tolist())
 
 
 def interval(icr: float, replicates: ArrayLike, views: int, error: float) -> tuple[float, float]:
@@ -353,7 +355,7 @@ def _around(
 
 
 def _reason(rule: Rule, look: int, layers: Mapping[str, LayerVerdict]) -> str:
-    asked, seen = _percent(rule.accuracy), f"after {rule.looks[look]} of {rule.looks[-1]} images"
+    asked, seen = percent(rule.accuracy), f"after {rule.looks[look]} of {rule.looks[-1]} images"
     lacking = {name: verdict for name, verdict in layers.items() if not verdict.reached}
     if not lacking:
         return f"known to {asked} {seen}"
@@ -363,7 +365,7 @@ def _reason(rule: Rule, look: int, layers: Mapping[str, LayerVerdict]) -> str:
     name, worst = max(
         ((name, still) for name, verdict in lacking.items() for still in verdict.open), key=lambda at: at[1].images
     )
-    sigma, found = f"{rule.sigmas[worst.level]:.4g}", _percent(worst.found)
+    sigma, found = f"{rule.sigmas[worst.level]:.4g}", percent(worst.found)
     what = {
         "best": f"ICR at sigma = {sigma} may be lower than the lowest by {found}",
         "interval": f"the lowest ICR, at sigma = {sigma}, is known to {found}",
@@ -372,5 +374,6 @@ def _reason(rule: Rule, look: int, layers: Mapping[str, LayerVerdict]) -> str:
     return f"layer {name}: {what} {seen} (asked for {asked}); about {worst.images} would do"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """`2.5 %`."""
     return f"{100 * share:.3g} %"

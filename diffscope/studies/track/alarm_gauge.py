@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,10 @@ from diffscope.measure.memory import passes_at_once, total_passes
 from diffscope.measure.progress import Listener
 from diffscope.measure.run import measure
 from diffscope.measure.series import Answer
+from diffscope.results import Row
 from diffscope.studies.track.alarm import FALSE_ALARMS, VIEWS
 from diffscope.studies.track.cells import LOSS_IMAGES, LOSS_PASSES, of_loss, pooled, watches_loss
-from diffscope.studies.track.course import course_of, judged
+from diffscope.studies.track.course import course_of, judged, reach
 from diffscope.studies.track.gauge import Gauge, Judgement, Run, answer, by_share, rows_of
 from diffscope.studies.track.loss import Loss, denoising_loss, plain
 from diffscope.studies.track.overlay import IcrCurve
@@ -60,6 +63,13 @@ class AlarmGauge(Gauge):
         rows = [row.having(**said[row.sigma]) for row in found.rows]
         return answer(rows), described_data(job, found.used, found.skipped), found.parts.clear
 
+    def half_width(self, rows: Sequence[Row], views: int) -> float:
+        """Of all cells together."""
+        course = course_of([(0, "", rows)])
+        if course is None or len(course.cells) < len(rows):
+            return math.inf
+        return (math.exp(reach(course.icr, 0, self.error)) - math.exp(-reach(course.icr, 0, self.error))) / 2
+
     def judge(self, run: Run) -> Judgement:
         """The verdict of all cells, once there is a snapshot that has one."""
         course = course_of([(snapshot.order, snapshot.path, rows_of(taken)) for snapshot, taken in run])
@@ -68,7 +78,7 @@ class AlarmGauge(Gauge):
         last = run[-1][0]
         seen = last.step if last.unit == "images" else None
         false_alarms = FALSE_ALARMS if self.own_cells and course.watched == VIEWS else None
-        onset, alarm = judged(course, None if seen is None else seen / self.trained_on, false_alarms)
+        onset, alarm = judged(course, None if seen is None else seen / self.trained_on, false_alarms, self.error)
         steps = [point.step for point in alarm.points]
         turn = steps.index(onset.keep_step) if onset.state == "turned" and onset.keep_step is not None else None
         curve = IcrCurve(None, None, steps, [point.icr for point in alarm.points], turn)

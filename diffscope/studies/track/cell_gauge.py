@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from diffscope.measure.run import measure
 from diffscope.measure.series import Answer
 from diffscope.results import Row
 from diffscope.results.sections import plain as plain_record
+from diffscope.studies.sweep.stopping import interval
 from diffscope.studies.sweep.window_rows import windows
 from diffscope.studies.track import onset
 from diffscope.studies.track.gauge import Gauge, Judgement, Run, answer, by_share, rows_of
@@ -74,6 +76,16 @@ class CellGauge(Gauge):
                 one.parts.clear()
 
         return answer(rows, **self._beside(job, rows)), data[0], forget
+
+    def half_width(self, rows: Sequence[Row], views: int) -> float:
+        """Of the layer and level that is known least."""
+        return max(self._half_width(row, views) for row in rows)
+
+    def _half_width(self, row: Row, views: int) -> float:
+        if row["icr"] is None or row["replicates"] is None:
+            return math.inf
+        low, high = interval(row["icr"], row["replicates"], views, self.error)
+        return (high - low) / 2 / row["icr"]
 
     def judge(self, run: Run) -> Judgement:
         """A verdict for each layer and level, in the order of the network."""

@@ -10,6 +10,7 @@ import numpy as np
 from diffscope.names import first_few
 from diffscope.numerics import jackknife_se, student_quantile
 from diffscope.results import Alarm, AlarmCell, AlarmLimit, AlarmPoint, OnsetRow, Row
+from diffscope.studies.sweep.stopping import ALPHA
 from diffscope.studies.track.alarm import (
     GAP,
     PERSIST,
@@ -98,13 +99,16 @@ def _pooled(rows: Sequence[Mapping[Cell, Row]], cells: Sequence[Cell], key: str,
     )
 
 
-def judged(course: Course, passes: float | None, false_alarms: float | None = None) -> tuple[OnsetRow, Alarm]:
+def judged(
+    course: Course, passes: float | None, false_alarms: float | None = None, error: float = ALPHA
+) -> tuple[OnsetRow, Alarm]:
     """The verdict of a run, and what it rests on; the alarm at a snapshot is that of a run that ends there.
 
     Args:
         course: At least one snapshot.
         passes: Over the training images, up to the last snapshot, where that is known.
         false_alarms: Share of runs in which it fires for nothing, where that is known.
+        error: Two-sided, of the intervals.
     """
     limits, icr = limits_of(course.watched), course.icr
     fired = fires(course.rises, limits, PERSIST, fallen=course.watched is None)
@@ -120,22 +124,27 @@ def judged(course: Course, passes: float | None, false_alarms: float | None = No
         persist=PERSIST,
         limits=tuple(AlarmLimit(name, limit.rise, limit.errors) for name, limit in limits.items()),
         false_alarms=false_alarms,
-        points=tuple(_point(course, t) for t in range(len(course.steps))),
+        points=tuple(_point(course, t, error) for t in range(len(course.steps))),
         cells=_cells(course, keep, last),
         passes=passes,
         notes=() if course.watched else (WITHOUT_LOSS,),
     )
 
 
-def _point(course: Course, t: int) -> AlarmPoint:
+def reach(icr: Pooled, t: int, error: float) -> float:
+    """Half of the interval of a snapshot's pooled log ICR, with a two-sided error."""
+    return student_quantile(1 - error / 2, icr.blocks.shape[1] - 1) * float(jackknife_se(icr.blocks[t]))
+
+
+def _point(course: Course, t: int, error: float) -> AlarmPoint:
     icr, risen = course.icr, course.rises["icr"][t]
-    reach = student_quantile(0.975, icr.blocks.shape[1] - 1) * float(jackknife_se(icr.blocks[t]))
+    ends = reach(icr, t, error)
     loss = None if course.watched is None else course.rises[course.watched][t]
     return AlarmPoint(
         step=course.steps[t],
         icr=float(np.exp(icr.y[t])),
-        icr_low=float(np.exp(icr.y[t] - reach)),
-        icr_high=float(np.exp(icr.y[t] + reach)),
+        icr_low=float(np.exp(icr.y[t] - ends)),
+        icr_high=float(np.exp(icr.y[t] + ends)),
         icr_rise=float(np.expm1(risen.log_ratio)),
         icr_rise_se=risen.se,
         loss=None if course.loss is None else float(np.exp(course.loss.y[t])),

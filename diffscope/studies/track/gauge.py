@@ -17,6 +17,7 @@ from diffscope.measure.series import Answer, Taken
 from diffscope.measure.snapshots import Snapshot
 from diffscope.results import Alarm, OnsetRow, Row
 from diffscope.sources.base import Source
+from diffscope.studies.sweep.stopping import ALPHA
 from diffscope.studies.track.overlay import IcrCurve
 
 Run = Sequence[tuple[Snapshot, Taken]]
@@ -62,9 +63,11 @@ class Gauge(ABC):
 
     Attributes:
         held: Images that were not trained on.
+        error: Two-sided, of intervals of ICR.
     """
 
     held: HeldOut | None
+    error: float = field(default=ALPHA, init=False)
     needs_level: ClassVar[bool] = False
     """Whether a noise level is to be chosen for it where none is given."""
     _inputs: dict[str, Inputs] = field(default_factory=dict, init=False)
@@ -88,6 +91,10 @@ class Gauge(ABC):
     @abstractmethod
     def measure(self, job: Job, listener: Listener, folder: Path | None) -> Answer:
         """One snapshot; `listener` hears of shares of it."""
+
+    @abstractmethod
+    def half_width(self, rows: Sequence[Row], views: int) -> float:
+        """How well ICR of one snapshot is known: its interval's half-width, relative; infinite where there is none."""
 
     @abstractmethod
     def judge(self, run: Run) -> Judgement:

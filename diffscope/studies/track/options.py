@@ -8,6 +8,7 @@ from typing import Annotated
 from diffscope.errors import UsageError
 from diffscope.options.option import IMAGES, OUTPUT, STATISTICS, Declared, Option
 from diffscope.options.settings import REPEATABLE, StepFrom
+from diffscope.studies.sweep.options import read_share
 
 OUTPUT_KEYS = (
     *("icr_holdout", "icr_holdout_low", "icr_holdout_high"),
@@ -57,6 +58,16 @@ class Following(Declared):
             choices=("auto", "alarm", "long", "short"),
         ),
     ] = "auto"
+    accuracy: Annotated[
+        float | None,
+        Option(
+            "Such as 5%: only as many images, the same for all snapshots, as make ICR of the first one known so well.",
+            group=STATISTICS,
+            metavar="E",
+            shown="",
+            read=read_share,
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         """Checks what belongs together."""
@@ -65,6 +76,8 @@ class Following(Declared):
             raise UsageError(f"`num_holdout={self.num_holdout}`: chooses from `holdout=DATA`, which is not given")
         if self.column and self.overlay is None:
             raise UsageError("`column=` chooses from `overlay=`, which is not given")
+        if self.accuracy is not None and not 0 < self.accuracy < 1:
+            raise UsageError(f"`accuracy={self.accuracy:g}`: expected a share of ICR such as 5%")
 
 
 @dataclass(frozen=True)

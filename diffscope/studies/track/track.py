@@ -18,20 +18,21 @@ from diffscope import __version__
 from diffscope.checkpoints import read as read_checkpoint
 from diffscope.errors import CheckpointError, EstimationError, UsageError
 from diffscope.measure.estimate import Estimate, estimate
-from diffscope.measure.job import Job
+from diffscope.measure.job import Job, prepare
 from diffscope.measure.opening import open_job
 from diffscope.measure.progress import Listener
 from diffscope.measure.series import Answer, Series
 from diffscope.measure.snapshots import SHARED_FAULTS, LeftOut, Snapshot, find_snapshots
 from diffscope.options.settings import Loading, Settings
 from diffscope.ranks import world
-from diffscope.results import Result, WindowRow
+from diffscope.results import Result, Row, WindowRow
 from diffscope.results.sections import read as read_record
 from diffscope.sources.base import Source
-from diffscope.studies.track import level, onset, overlay
+from diffscope.studies.sweep.stopping import interval
+from diffscope.studies.track import enough, level, onset, overlay
 from diffscope.studies.track.alarm_gauge import AlarmGauge
 from diffscope.studies.track.cell_gauge import CellGauge, WindowGauge
-from diffscope.studies.track.gauge import Gauge, HeldOut, Judgement, rows_of
+from diffscope.studies.track.gauge import Gauge, HeldOut, Judgement, Run, rows_of
 from diffscope.studies.track.overlay import Points
 
 
@@ -44,6 +45,7 @@ class Tracker(Series):
         num_holdout: How many of them; else 128 for the alarm, or as many as are tracked, for the same error.
         rule: "alarm" pools layers and levels and watches the loss (`alarm.py`); else a preset of `onset.py` for each.
         online: Judge as if nothing were known of what comes later.
+        accuracy: To which ICR of the first snapshot should be known; the others take as many images.
         columns: Numbers of the user's own of the same run, by name.
         gauge: What is measured of each snapshot, and how the run is judged by it.
     """
@@ -52,11 +54,13 @@ class Tracker(Series):
     num_holdout: int | None = None
     rule: str = "auto"
     online: bool = False
+    accuracy: float | None = None
     columns: Mapping[str, Points] = field(default_factory=dict)
 
     gauge: Gauge = field(init=False)
     _notes: list[str] = field(default_factory=list, init=False)
     """What was chosen for the user."""
+    _enough: enough.Enough | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         """Chooses how the run is followed."""
@@ -92,6 +96,11 @@ class Tracker(Series):
     def _needs_level(self) -> bool:
         return self.gauge.needs_level and not self._has_levels
 
+    def settle(self, snapshots: Sequence[Snapshot]) -> None:
+        """What a run is told once, by these snapshots: its noise level and how many images it takes."""
+        self.choose_level(snapshots)
+        self.choose_images(snapshots)
+
     def choose_level(self, snapshots: Sequence[Snapshot]) -> None:
         """Where a noise level is needed and none is given: that of `level.py`, by the middle one of these snapshots."""
         if not self._needs_level:
@@ -113,6 +122,37 @@ class Tracker(Series):
             return
         raise CheckpointError(next(iter(self.left_out.values())))
 
+    def choose_images(self, snapshots: Sequence[Snapshot]) -> None:
+        """As many as the accuracy asks for, by the first of these snapshots; `enough.py`."""
+        if self.accuracy is None:
+            return
+        for snapshot in snapshots:
+            try:
+                found = self._enough_by(snapshot)
+            except SHARED_FAULTS:
+                raise
+            except (CheckpointError, EstimationError) as error:
+                self.leave_out([LeftOut(snapshot.path, str(error))])
+                continue
+            self._enough, self.gauge.error = found, found.error
+            self.settings = replace(self.settings, num_images=found.images)
+            self.listener.say(f"{found.images} of {found.looks[-1]} images are taken of each snapshot")
+            return
+        raise CheckpointError(next(iter(self.left_out.values())))
+
+    def _enough_by(self, snapshot: Snapshot) -> enough.Enough:
+        assert self.accuracy is not None
+        whole = open_job(snapshot.path, self.source, self.settings, self.loading, self._encoder)
+        self._encoder = whole.denoiser.encoder
+
+        def taking(images: int | None) -> Job:
+            settings = replace(whole.settings, num_images=images)
+            return self._arranged(prepare(whole.checkpoint, whole.denoiser, whole.source, settings, whole.options))
+
+        first = read_checkpoint(snapshot.path, self.loading.weights, outline=True).sha256()
+        most, place = self.settings.num_images, self._place()
+        return enough.choose(self.gauge, self.accuracy, taking, most, first, place, self.listener)
+
     def judged(self) -> Judgement:
         """What the run says so far."""
         return self.gauge.judge(self.in_order())
@@ -125,7 +165,7 @@ class Tracker(Series):
             version=__version__,
             command="track",
             rows=tuple(
-                row.having(checkpoint=snapshot.path, step=snapshot.step)
+                self._with_interval(row).having(checkpoint=snapshot.path, step=snapshot.step)
                 for snapshot, one in taken
                 for row in rows_of(one)
             ),
@@ -139,8 +179,23 @@ class Tracker(Series):
                 "onset": judged.onset,
                 **({} if judged.alarm is None else {"alarm": judged.alarm}),
                 "overlay": overlay.compare_all(self.columns, judged.curves),
+                **({} if self._enough is None else {"accuracy": self._enough.described(self._half_widths(taken))}),
             },
         )
+
+    def _half_widths(self, taken: Run) -> dict[int, float]:
+        """How well ICR is known, by step."""
+        assert self.protocol is not None
+        views = self.protocol["views"]
+        return {snapshot.order: self.gauge.half_width(rows_of(one), views) for snapshot, one in taken}
+
+    def _with_interval(self, row: Row) -> Row:
+        """With one that is wide enough for all looks, where there were any."""
+        if self._enough is None or row["icr_low"] is None or row["replicates"] is None:
+            return row
+        assert self.protocol is not None
+        low, high = interval(row["icr"], row["replicates"], self.protocol["views"], self._enough.error)
+        return row.having(icr_low=low, icr_high=high)
 
     def estimate(self) -> Estimate:
         """What `run` would take; without a noise level, the sweep that chooses one is among it."""
@@ -165,7 +220,7 @@ class Tracker(Series):
         self.listener.say(text)
 
     def _prepare(self) -> None:
-        self.choose_level(self.snapshots)
+        self.settle(self.snapshots)
 
     def _shared(self, job: Job) -> dict[str, Any]:
         return job.protocol.shared().to_json()
@@ -195,6 +250,7 @@ def open_track(
     num_holdout: int | None = None,
     step_from: str | None = None,
     rule: str = "auto",
+    accuracy: float | None = None,
     columns: Mapping[str, Points] | None = None,
     online: bool = False,
 ) -> Tracker:
@@ -209,6 +265,7 @@ def open_track(
         num_holdout: How many of them; else 128 for the alarm, or as many as are tracked.
         step_from: A regular expression with one group that finds the step in a path.
         rule: auto, alarm, long or short.
+        accuracy: To which ICR of the first snapshot should be known.
         columns: Numbers of the same run, by name, to be compared with ICR.
         online: Take snapshots as they appear, and judge as if nothing were known of what comes later; no `paths`.
 
@@ -223,6 +280,7 @@ def open_track(
         loading=loading,
         holdout=holdout,
         num_holdout=num_holdout,
+        accuracy=accuracy,
         columns=columns or {},
     )
     if online:
