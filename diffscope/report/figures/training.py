@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from diffscope.report.figures import alarm as pooled
@@ -40,6 +41,11 @@ class Run:
     """Of that series."""
     dense: bool
     """Too many snapshots for markers."""
+
+    @cached_property
+    def steps(self) -> list[int]:
+        """All that were measured."""
+        return sorted({series.step(row) for row in self.result.rows})
 
     @property
     def one(self) -> bool:
@@ -376,5 +382,4 @@ def _subject(run: Run) -> str:
 
 
 def _steps(axes: canvas.Axes, run: Run, others: Sequence[int] = ()) -> None:
-    steps = [*(series.step(row) for row in run.result.rows), *others]
-    canvas.step_axis(axes, steps, series.steps_count(run.result))
+    canvas.step_axis(axes, [*run.steps, *others], series.steps_count(run.result))
