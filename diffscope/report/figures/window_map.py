@@ -12,7 +12,6 @@ from diffscope.report.text import best_first, by_layer, number
 from diffscope.report.words import moving_window, series
 from diffscope.results import Result, Row, WindowRow
 
-
 PANELS = 4
 """Layers that have room."""
 
