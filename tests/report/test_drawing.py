@@ -195,7 +195,9 @@ def test_the_maps_of_many_layers_are_those_of_lowest_icr() -> None:
     windows = [replace(made_results.window(f"blocks.{layer}"), step=12_800) for layer in range(9)]
     with canvas.look():
         figure = window_map(made.having(window=tuple(windows)))
-    assert [axes.get_title() for axes in figure.axes if axes.get_title()] == [f"blocks.{layer}" for layer in range(4)]
+    lowest = {f"blocks.{i}": min(row["icr"] for row in made.rows if row.layer == f"blocks.{i}") for i in range(9)}
+    best = sorted(sorted(lowest, key=lambda layer: lowest[layer])[:4])
+    assert [axes.get_title() for axes in figure.axes if axes.get_title()] == best
     assert len(figure.axes) == 2 * 4  # each with its bar of colours
     assert figure.get_suptitle().endswith("the 4 layers of lowest ICR, of 9")
 
