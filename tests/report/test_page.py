@@ -15,6 +15,7 @@ from typing import Any
 
 import made_results
 import pytest
+import test_segmentation_report
 from test_command_views import CASES
 
 from diffscope.names import visible
@@ -170,6 +171,17 @@ def test_pictures_of_images_are_in_the_page(tmp_path: Path) -> None:
     sources = [attributes.get("src") for tag, attributes in Elements(page_of(made, tmp_path)).found if tag == "img"]
     assert f"data:image/png;base64,{base64.b64encode(png).decode()}" in sources
     assert len(sources) == 2
+
+
+def test_pictures_are_in_the_page_whatever_form_their_files_have(tmp_path: Path) -> None:
+    made = test_segmentation_report.made()
+    view_of(made).save(made, tmp_path, format=("pdf",))
+    assert not list(tmp_path.glob("*.png"))
+    found = Elements((tmp_path / "report.html").read_text("utf-8")).found
+    sources = [str(attributes.get("src")) for tag, attributes in found if tag == "img"]
+    shown = [base64.b64decode(source.partition("base64,")[2]) for source in sources if "base64," in source]
+    assert len(shown) == 1
+    assert shown[0].startswith(b"\x89PNG\r\n\x1a\n")
 
 
 # --- charts
