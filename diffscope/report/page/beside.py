@@ -16,6 +16,9 @@ from diffscope.report.parts import Table
 from diffscope.report.views.base import view_of
 from diffscope.results import RESULT, Record, Result, Shown, dumps, read_record, read_result
 
+PAIR = "pair"
+"""The facet that tells several comparisons apart."""
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -57,7 +60,7 @@ def page(paths: Sequence[str], results: Sequence[Shown], compared: Sequence[Comp
         return document.page(seen)
     charts = together({one.name: one.charts for one in seen})
     found = {f"{one.old} → {one.new}": one.found for one in compared if isinstance(one.found, Record)}
-    changes = together({pair: view_of(record).charts(record) for pair, record in found.items()})
+    changes = together({pair: view_of(record).charts(record) for pair, record in found.items()}, PAIR)
     refused = [
         f"{one.old} and {one.new} are not compared: {one.found}." for one in compared if isinstance(one.found, str)
     ]
