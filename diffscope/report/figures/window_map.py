@@ -31,7 +31,7 @@ def window_map(result: Result) -> canvas.Figure:
     if any(window.shape != "u" and window.sigma is not None for window in result.window):
         handles.append(canvas.Line2D([], [], **_lost(), label="lowest ICR, no window"))
     if any(row.get("icr") is None for row in result.rows):
-        handles.append(canvas.Patch(facecolor="white", edgecolor=canvas.OTHERS, label="no ICR"))
+        handles.append(canvas.Patch(facecolor=canvas.paper(), edgecolor=canvas.faint(), label="no ICR"))
     few = "" if len(layers) == len(swept) else f"the {len(layers)} layers of lowest ICR, of {len(swept)}"
     figure = canvas.figure(3.3 * len(layers), handles)
     for place, layer in enumerate(layers, start=1):
@@ -85,7 +85,7 @@ def _trace(axes: canvas.Axes, windows: Sequence[WindowRow]) -> None:
 
 def _recommended() -> dict[str, Any]:
     return {
-        "color": "white", "marker": "o", "markersize": 4, "markeredgecolor": canvas.INK, "markeredgewidth": 0.6,
+        "color": "white", "marker": "o", "markersize": 4, "markeredgecolor": canvas.OUTLINE, "markeredgewidth": 0.6,
         "linewidth": 1.6, "path_effects": canvas.outlined(),
     }  # fmt: skip
 
