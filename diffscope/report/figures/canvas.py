@@ -309,10 +309,16 @@ HANDLE = 9
 """Characters that what stands before a label is as wide as."""
 
 
-def title(*parts: str) -> str:
-    """What the parts say, as one line, in a column as two; the middle of a very long one is left out."""
-    text, most = one_line(", ".join(part for part in parts if part), "utf-8"), letters(width())
-    lines = textwrap.wrap(text, most, break_on_hyphens=False) if is_narrow() else [text]
+def title(*parts: str, across: float = WIDTH) -> str:
+    """What the parts say, as one line, in less than the usual width as two; of a very long one the middle is left out.
+
+    Args:
+        parts: Those that are empty are left out.
+        across: How wide the picture is where the user does not say.
+    """
+    inches = width(across)
+    text, most = one_line(", ".join(part for part in parts if part), "utf-8"), letters(inches)
+    lines = textwrap.wrap(text, most, break_on_hyphens=False) if inches < WIDTH else [text]
     return "\n".join(map(literal, lines)) if len(lines) == 2 else literal(shortened(text, most))
 
 

@@ -45,5 +45,5 @@ def denoised_figure(result: Result, pictures: Mapping[str, Any]) -> canvas.Figur
     axes.set_aspect("equal")
     axes.set_axis_off()
     name = Path(str(result.checkpoint.get("path", ""))).name
-    figure.suptitle(canvas.title(name, f"denoised from {pictures['input']} input"))
+    figure.suptitle(canvas.title(name, f"denoised from {pictures['input']} input", across=wide))
     return figure

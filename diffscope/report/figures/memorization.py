@@ -54,7 +54,7 @@ def _samples(result: Result, gallery: Gallery, shown: Mapping[str, Any]) -> canv
         _put(axes, image, n % columns * 1.06 + 0.03, n // columns * 1.06 + 0.03)
     count = result.rows[0]["samples"]
     first = f"first {len(images)} of {count:,} samples" if count > len(images) else f"{count} samples"
-    figure.suptitle(canvas.title(first, *_of(result, shown)))
+    figure.suptitle(canvas.title(first, *_of(result, shown), across=width))
     return figure
 
 
@@ -83,7 +83,7 @@ def _pairs(
             axes.plot([x[0], x[1], x[1], x[0], x[0]], [y[0], y[0], y[1], y[1], y[0]], **_look(frame), clip_on=False)
         mark = " ↔" if pair["mirrored"] else ""
         axes.text(left + 1.02, top + 1.08, _value(pair) + mark, ha="center", va="top", fontsize="small")
-    figure.suptitle(canvas.title("samples, each left of its nearest training image", *_of(result, shown)))
+    figure.suptitle(canvas.title("samples, each left of its nearest training image", *_of(result, shown), across=width))
     canvas.legend(figure, handles)
     return figure
 

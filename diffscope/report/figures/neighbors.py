@@ -113,7 +113,7 @@ def grid_figure(
     axes.set_ylim(height, 0)
     axes.set_aspect("equal")
     axes.set_axis_off()
-    figure.suptitle(_title(result, parts))
+    figure.suptitle(_title(result, parts, wide))
     canvas.legend(figure, handles)
     return figure
 
@@ -182,13 +182,13 @@ def _text(axes: canvas.Axes, x: float, y: float, text: str, **style: Any) -> Non
     axes.text(x, y, text, **{"ha": "center", "va": "center", "fontsize": 7, "color": canvas.ink(), **style})
 
 
-def _title(result: Result, parts: Sequence[Any]) -> str:
+def _title(result: Result, parts: Sequence[Any], wide: float) -> str:
     row = result.rows[0]
     whole = result.sections["grid"]
     few = "" if len(parts) == len(whole) else f"{len(parts)} of {len(whole)} checkpoints"
     icr = f"ICR {share(row['icr'])}" if len(whole) == 1 and row["icr"] is not None else ""
     name = neighbors.file_name({"checkpoint": result.checkpoint["path"]})
-    return canvas.title(name, row["layer"], f"σ = {number(row['sigma'])}", icr, few)
+    return canvas.title(name, row["layer"], f"σ = {number(row['sigma'])}", icr, few, across=wide)
 
 
 # --- clusters
@@ -218,7 +218,7 @@ def clusters_figure(result: Result, pictures: Pictures) -> canvas.Figure:
         axes.set_yticks([])
         if len(result.sections["clusters"]) > 1:
             axes.set_title(neighbors.place(part), fontsize="small")
-    above.suptitle(_title(result, parts))
+    above.suptitle(_title(result, parts, wide))
     _key(below.subplots(), result, pictures, images[:shown], wide / inch)
     below.legend(handles=_view_handles(), loc="outside lower center", ncols=2 - canvas.is_narrow())
     return figure

@@ -126,7 +126,7 @@ def _masks_figure(result: Result, pictures: Mapping[str, Any]) -> canvas.Figure:
             axes.spines[side].set_visible(True)
     for line, name in enumerate(lines):
         panels[line, 0].set_ylabel(name, fontsize="small")
-    figure.suptitle(_title(result))
+    figure.suptitle(_title(result, wide))
     canvas.legend(figure, handles)
     return figure
 
@@ -177,6 +177,6 @@ def _sigma(row: Row) -> float:
     return row.sigma
 
 
-def _title(result: Result) -> str:
+def _title(result: Result, across: float = canvas.WIDTH) -> str:
     head = {"linear": "a linear head", "mlp": "ten MLPs"}[result.protocol["segmentation"]["pixel_head"]]
-    return canvas.title(Path(str(result.checkpoint.get("path", ""))).name, layers(result), head)
+    return canvas.title(Path(str(result.checkpoint.get("path", ""))).name, layers(result), head, across=across)
