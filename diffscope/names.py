@@ -13,6 +13,9 @@ from collections.abc import Sequence
 HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 """C0 and C1 controls, marks and overrides of direction (Unicode Standard Annex 9), separators of lines, the BOM."""
 
+HIDDEN_BUT_NEWLINES = re.compile(HIDDEN.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
+"""Large documents have millions of those."""
+
 FORMULA = tuple("=+-@")
 
 
@@ -38,7 +41,7 @@ def in_json(text: str) -> str:
     Returns:
         The same document in printable characters.
     """
-    return HIDDEN.sub(lambda found: "\n" if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
+    return HIDDEN_BUT_NEWLINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def cell(text: str) -> str:

@@ -36,8 +36,10 @@ def cells(records: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[st
 
 
 def _field(value: Any) -> str:
+    if isinstance(value, float):  # most are
+        return repr(value)
     if value is None:
         return ""
     if isinstance(value, list):
         return cell("; ".join(value))
-    return repr(value) if isinstance(value, float) else cell(value) if isinstance(value, str) else str(value)
+    return cell(value) if isinstance(value, str) else str(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -228,8 +228,13 @@ def _check_kinds(result: Result) -> None:
             raise TypeError("layer, notes, sigma, t, n, d, icr or replicates")
 
 
-def read_record(path: str) -> dict[str, Any]:
-    """The contents of any command's `result.json`, or of that in a folder; DataError in one line without one."""
+def read_record(path: str, needed: Collection[str] = ("diffscope", "rows")) -> dict[str, Any]:
+    """The contents of any command's `result.json`, or of that in a folder; DataError in one line without one.
+
+    Args:
+        path: The file or its folder.
+        needed: Keys without which it is none of those that are meant.
+    """
     if Path(path).is_dir():
         path = str(Path(path) / RESULT)
     try:
@@ -238,8 +243,9 @@ def read_record(path: str) -> dict[str, Any]:
         raise DataError(f"{path}: {error.strerror or error}; {EXPECTED}") from None
     except (ValueError, RecursionError):
         raise DataError(f"{path}: not JSON; {EXPECTED}") from None
-    if not isinstance(record, dict) or not {"diffscope", "rows"} <= record.keys():
-        raise DataError(f"{path}: JSON, but not a result of diffscope (no 'diffscope' and 'rows' in it)")
+    if not isinstance(record, dict) or not set(needed) <= record.keys():
+        named = " and ".join(map(repr, needed))
+        raise DataError(f"{path}: JSON, but not a result of diffscope (no {named} in it)")
     if record.get("schema") != SCHEMA:
         raise DataError(f"{path}: schema {record.get('schema')}, this version reads {SCHEMA}; measure again")
     return record

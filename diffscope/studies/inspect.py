@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from diffscope import __version__
 from diffscope.checkpoints import Checkpoint
 from diffscope.families.base import Denoiser, Layer
-from diffscope.results import Record, finite
+from diffscope.results import SCHEMA, Record, finite
 
 
 def inspect(checkpoint: Checkpoint, denoiser: Denoiser, sha256: str | None = None) -> Record:
     """The record that `diffscope inspect --json` prints."""
     space, noise, classes = denoiser.space, denoiser.noise, denoiser.classes
     content = {
+        "diffscope": __version__,
+        "schema": SCHEMA,
+        "command": "inspect",
         "path": checkpoint.path,
         "container": checkpoint.container,
         "revision": checkpoint.revision,

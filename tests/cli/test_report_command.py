@@ -40,7 +40,8 @@ def test_a_page_of_several_results(results: Path, tmp_path: Path) -> None:
     assert Path(ran.out.strip()) == tmp_path / "new" / "page.html"
     assert "diffscope: 3 results" in text
     assert re.search(r"a → b: Of \d+ rows ICR is significantly lower in 0, higher in 0", text)
-    assert re.search(r"a and c are not compared: the two results differ in views: 2 and 3", text)
+    for old in "ab":
+        assert re.search(rf"{old} and c are not compared: the two results differ in views: 2 and 3", text)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["page.html"]
 
 
@@ -49,6 +50,28 @@ def test_a_page_of_one_result_is_that_of_its_folder(results: Path, tmp_path: Pat
     assert (
         text.partition('id="data"')[0] == (results / "a" / "report.html").read_text("utf-8").partition('id="data"')[0]
     )
+
+
+def test_a_record_without_rows_has_a_page_too(tmp_path: Path) -> None:
+    assert diffscope("inspect", TOY[1], "--out", tmp_path / "what").code == 0
+    _, text = page(tmp_path / "what", "-o", tmp_path / "page.html")
+    own = (tmp_path / "what" / "report.html").read_text("utf-8")
+    assert text.partition('id="data"')[0] == own.partition('id="data"')[0]
+    assert "diffscope inspect" in text
+    assert "default layer" in text
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ('{"diffscope": "1", "schema": 1, "command": "compare", "rows": []}', "missing or unknown part ('old')"),
+        ('{"diffscope": "1", "schema": 1, "command": "base"}', "of a command 'base', which this version does not have"),
+        ('{"path": "f.safetensors", "tensors": {}}', "no 'diffscope' and 'command' in it"),
+    ],
+)
+def test_a_record_that_is_none_is_refused(record: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "record.json").write_text(record)
+    refused(diffscope("report", tmp_path / "record.json", "-o", tmp_path / "page.html"), 1, said)
 
 
 def test_what_is_no_result_is_refused(results: Path, tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 
 import made_results
 import pytest
+from matplotlib import rcParams
 from matplotlib.axis import Tick
+from matplotlib.colors import to_hex
 from matplotlib.text import Text
 from PIL import Image
 
@@ -188,6 +190,36 @@ def test_the_map_of_the_window_has_that_axis_too() -> None:
     assert legend(figure) == ["recommended σ", "ends of the window", "lowest ICR, no window"]
     with canvas.look():
         assert legend(window_map(result.having(window=tuple(windows[1:])))) == ["recommended σ", "ends of the window"]
+
+
+def test_the_maps_of_many_layers_are_those_of_lowest_icr() -> None:
+    made = made_results.track_of_layers(9, 3, made_results.levels(4))
+    windows = [replace(made_results.window(f"blocks.{layer}"), step=12_800) for layer in range(9)]
+    with canvas.look():
+        figure = window_map(made.having(window=tuple(windows)))
+    lowest = {f"blocks.{i}": min(row["icr"] for row in made.rows if row.layer == f"blocks.{i}") for i in range(9)}
+    best = sorted(sorted(lowest, key=lambda layer: lowest[layer])[:4])
+    assert [axes.get_title() for axes in figure.axes if axes.get_title()] == best
+    assert len(figure.axes) == 2 * 4  # each with its bar of colours
+    assert figure.get_suptitle().endswith("the 4 layers of lowest ICR, of 9")
+
+
+def test_marks_and_shades_follow_a_dark_style(tmp_path: Path) -> None:
+    with canvas.look():
+        assert (canvas.ink(), canvas.faint(), canvas.shade(), canvas.paper()) == (
+            "#404040", "#C8C8C8", "#FBF6CC", "#FFFFFF",
+        )  # fmt: skip
+        assert to_hex(rcParams["grid.color"]) == "#e6e6e6"
+    dark = tmp_path / "dark.mplstyle"
+    dark.write_text("axes.facecolor: black\ntext.color: white\ngrid.color: white\n")
+    with canvas.look(Drawing(style=str(dark))):
+        assert (canvas.ink(), canvas.shade(), canvas.paper()) == ("#BFBFBF", "#413C12", "#000000")
+        assert to_hex(rcParams["grid.color"]) == "#1a1a1a"
+        axes = view_of(SWEEP).figures(SWEEP)["icr"].axes[0]
+        assert {to_hex(line.get_markerfacecolor()) for line in axes.lines if len(line.get_xdata()) > 2} == {"#000000"}
+    dark.write_text("axes.facecolor: black\ngrid.color: white\naxes.grid: True\n")
+    with canvas.look(Drawing(style=str(dark))):
+        assert to_hex(rcParams["grid.color"]) == "#ffffff"  # whoever asks for a grid has theirs
 
 
 # --- legends

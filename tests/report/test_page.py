@@ -15,6 +15,7 @@ from typing import Any
 
 import made_results
 import pytest
+import test_segmentation_report
 from test_command_views import CASES
 
 from diffscope.names import visible
@@ -22,6 +23,7 @@ from diffscope.report import spreadsheet
 from diffscope.report.page import beside, charts, document
 from diffscope.report.page.markup import Markup, element
 from diffscope.report.views.base import view_of
+from diffscope.report.words import quality
 from diffscope.results import Record, Result, Row, Shown, dumps, read_result
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
@@ -172,6 +174,17 @@ def test_pictures_of_images_are_in_the_page(tmp_path: Path) -> None:
     assert len(sources) == 2
 
 
+def test_pictures_are_in_the_page_whatever_form_their_files_have(tmp_path: Path) -> None:
+    made = test_segmentation_report.made()
+    view_of(made).save(made, tmp_path, format=("pdf",))
+    assert not list(tmp_path.glob("*.png"))
+    found = Elements((tmp_path / "report.html").read_text("utf-8")).found
+    sources = [str(attributes.get("src")) for tag, attributes in found if tag == "img"]
+    shown = [base64.b64decode(source.partition("base64,")[2]) for source in sources if "base64," in source]
+    assert len(shown) == 1
+    assert shown[0].startswith(b"\x89PNG\r\n\x1a\n")
+
+
 # --- charts
 
 
@@ -220,6 +233,46 @@ def test_the_map_of_a_window_knows_its_layer() -> None:
     assert data["facets"][data["map"]["facet"]]["name"] == "σ"
     assert data["facets"][0]["values"][data["map"]["windows"][0]["at"][0]] == "blocks.1"
     assert data["map"]["windows"][0]["points"][0]["level"] == 0.41
+
+
+def test_encoders_beside_a_probe_are_level_lines() -> None:
+    made = CASES["probe"]()
+    encoder = {
+        "encoder": "runs/dino.safetensors",
+        "d": 384,
+        "accuracy": 0.75,
+        "accuracy_low": 0.7,
+        "accuracy_high": 0.8,
+    }
+    keys = ("difference", "difference_se", "knn", "csnr", *(key for key in made.rows[0] if "noise" in key))
+    told = dict.fromkeys(keys, 0.5)
+    assert isinstance(made, Result)
+    chart = charts_of(made.having(beside=({**encoder, **told},)))["Accuracy of the linear probe"]
+    layers = next(facet["values"] for facet in chart["facets"] if facet["name"] == "layer")
+    assert layers[-1] == "dino.safetensors (clean)"
+    assert set(chart["curves"][-1]["y"]) == {0.75}
+    assert chart["curves"][-1]["x"] == chart["curves"][0]["x"]
+    assert "Level lines: encoders beside the network" in chart["said"]
+
+
+def test_quality_over_training_is_a_chart() -> None:
+    made = CASES["memorization"]()
+    assert isinstance(made, Result)
+    names = [f"{name}{end}{more}" for name in quality.NAMES for end in quality.AGAINST for more in ("", "_se")]
+    rows = [row.having(**dict.fromkeys(names)) for row in made.rows]
+    rows = [row.having(fd=3.0 - i, fd_se=0.1, fd_holdout=4.0 - i, recall=0.5) for i, row in enumerate(rows)]
+    told = {"references": 40, "holdout": "others.npz", "references_holdout": 20, "features": 16, "encoder": "dino.pt"}
+    made = dataclasses.replace(made, rows=tuple(rows)).having(quality=told)
+    chart = charts_of(made)["Quality of samples"]
+    values = {facet["name"]: facet["values"] for facet in chart["facets"]}
+    assert values == {"measure": ["Fréchet distance", "recall"], "against": ["training", "held-out"]}
+    assert [curve["y"] for curve in chart["curves"]] == [[3, 2, 1], [4, 3, 2], [0.5, 0.5, 0.5]]
+    assert chart["curves"][0]["low"] == pytest.approx([2.804, 1.804, 0.804])
+    assert "against 40 training images and 20 held-out ones, in 16 features of dino.pt" in chart["said"]
+
+
+def charts_of(made: Result) -> dict[str, Any]:
+    return {chart["title"]: chart for chart in data_of(page_of(made))["charts"]}
 
 
 # --- several results

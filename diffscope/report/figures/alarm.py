@@ -66,8 +66,8 @@ def draw_rise(axes: canvas.Axes, alarm: Alarm, limit: AlarmLimit) -> None:
     low, high = (
         [100 * ((1 + r) * math.exp(side * e) - 1) for r, e in zip(rises, reach, strict=True)] for side in (-1, 1)
     )
-    axes.fill_between(steps, low, high, color=canvas.INK, alpha=0.2, linewidth=0)
-    axes.plot(steps, [100 * rise for rise in rises], color=canvas.INK, linewidth=1.2)
+    axes.fill_between(steps, low, high, color=canvas.ink(), alpha=0.2, linewidth=0)
+    axes.plot(steps, [100 * rise for rise in rises], color=canvas.ink(), linewidth=1.2)
     axes.axhline(100 * limit.rise, **_limit())
     # Before features have formed everything rises and falls by far more than what matters later.
     shown = [100 * rise for rise in rises[len(rises) // 4 :]]

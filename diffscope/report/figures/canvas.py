@@ -22,14 +22,28 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from diffscope.report.figures.style import WIDTH, Palette, drawing, height, is_narrow, letters, look, width
+from diffscope.report.figures.style import (
+    WIDTH,
+    Palette,
+    drawing,
+    faint,
+    height,
+    ink,
+    is_narrow,
+    letters,
+    look,
+    mixed,
+    paper,
+    shade,
+    width,
+)  # fmt: skip
 from diffscope.report.streams import one_line
 from diffscope.report.text import number
 from diffscope.report.words import series
 
 __all__ = [
-    "WIDTH", "Axes", "Figure", "FuncFormatter", "Line2D", "MaxNLocator", "NullLocator", "Patch", "drawing", "height",
-    "is_narrow", "letters", "look", "width",
+    "WIDTH", "Axes", "Figure", "FuncFormatter", "Line2D", "MaxNLocator", "NullLocator", "Patch", "drawing", "faint",
+    "height", "ink", "is_narrow", "letters", "look", "mixed", "paper", "shade", "width",
 ]  # fmt: skip
 
 PALETTE = Palette()
@@ -53,10 +67,8 @@ MARKED = 40
 BEST = 6
 """Curves drawn in colour where there are more than that."""
 
-OTHERS = "#C8C8C8"
-INK = "#404040"
-SHADE = "#FBF6CC"
-RULE: dict[str, Any] = {"color": INK, "linestyle": (0, (4, 3)), "linewidth": 1.1}
+OUTLINE = "#404040"
+"""Of white lines on a map of colours, which are the same in all styles."""
 
 ICR = "ICR (lower: more semantic)"
 
@@ -120,6 +132,11 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 # --- curves
 
 
+def rule() -> dict[str, Any]:
+    """Of the line at what is recommended, or where something happened."""
+    return {"color": ink(), "linestyle": (0, (4, 3)), "linewidth": 1.1}
+
+
 def curve_style(i: int) -> dict[str, Any]:
     return {"color": PALETTE[i], "marker": MARKERS[i], "linestyle": DASHES[i]}
 
@@ -153,28 +170,29 @@ def gap(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def curve_handles(labels: Sequence[str], others: int, what: str, face: str | None = "white") -> list[Any]:
+def curve_handles(labels: Sequence[str], others: int, what: str, hollow: bool = True) -> list[Any]:
     """What a legend says of curves in the order of their styles, and of how many others that are grey."""
+    face = paper() if hollow else None
     curves = [
         Line2D([], [], **curve_style(i), markerfacecolor=face, label=literal(label)) for i, label in enumerate(labels)
     ]
-    grey = Line2D([], [], color=OTHERS, linewidth=0.8, label=f"{others} other {what}")
+    grey = Line2D([], [], color=faint(), linewidth=0.8, label=f"{others} other {what}")
     return [*curves, grey] if others else curves
 
 
 def bands_handle(label: str = "bands: 95 % intervals") -> Patch:
     """What a legend says of bands."""
-    return Patch(color=INK, alpha=0.15, linewidth=0, label=label)
+    return Patch(color=ink(), alpha=0.15, linewidth=0, label=label)
 
 
 def filled_handle(label: str) -> Line2D:
     """What a legend says of the one point that is filled."""
-    return Line2D([], [], color=INK, marker="o", linestyle="none", markersize=7, label=label)
+    return Line2D([], [], color=ink(), marker="o", linestyle="none", markersize=7, label=label)
 
 
 def outlined() -> list[AbstractPathEffect]:
     """What makes a white line visible on light colours."""
-    return [withStroke(linewidth=2.6, foreground=INK)]
+    return [withStroke(linewidth=2.6, foreground=OUTLINE)]
 
 
 # --- axes
@@ -291,10 +309,16 @@ HANDLE = 9
 """Characters that what stands before a label is as wide as."""
 
 
-def title(*parts: str) -> str:
-    """What the parts say, as one line, in a column as two; the middle of a very long one is left out."""
-    text, most = one_line(", ".join(part for part in parts if part), "utf-8"), letters(width())
-    lines = textwrap.wrap(text, most, break_on_hyphens=False) if is_narrow() else [text]
+def title(*parts: str, across: float = WIDTH) -> str:
+    """What the parts say, as one line, in less than the usual width as two; of a very long one the middle is left out.
+
+    Args:
+        parts: Those that are empty are left out.
+        across: How wide the picture is where the user does not say.
+    """
+    inches = width(across)
+    text, most = one_line(", ".join(part for part in parts if part), "utf-8"), letters(inches)
+    lines = textwrap.wrap(text, most, break_on_hyphens=False) if inches < WIDTH else [text]
     return "\n".join(map(literal, lines)) if len(lines) == 2 else literal(shortened(text, most))
 
 

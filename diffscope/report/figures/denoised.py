@@ -36,7 +36,7 @@ def denoised_figure(result: Result, pictures: Mapping[str, Any]) -> canvas.Figur
     for column, (name, shown) in enumerate(columns):
         x = column * (1 + GAP) + (2 * GAP if column else 0)  # the image stands a little apart
         label = name if not column else f"σ = {name}" if column == 1 else name
-        axes.text(x + 0.5, -0.08, label, ha="center", va="bottom", fontsize="small", color=canvas.INK)
+        axes.text(x + 0.5, -0.08, label, ha="center", va="bottom", fontsize="small", color=canvas.ink())
         for line, picture in enumerate(shown):
             y = line * (1 + GAP)
             axes.imshow(picture, cmap="gray", vmin=0, vmax=255, extent=(x, x + 1, y + 1, y), interpolation="nearest")
@@ -45,5 +45,5 @@ def denoised_figure(result: Result, pictures: Mapping[str, Any]) -> canvas.Figur
     axes.set_aspect("equal")
     axes.set_axis_off()
     name = Path(str(result.checkpoint.get("path", ""))).name
-    figure.suptitle(canvas.title(name, f"denoised from {pictures['input']} input"))
+    figure.suptitle(canvas.title(name, f"denoised from {pictures['input']} input", across=wide))
     return figure

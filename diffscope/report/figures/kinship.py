@@ -25,14 +25,14 @@ def figures(result: Result) -> dict[str, canvas.Figure]:
 
 
 def kinship_map(result: Result) -> canvas.Figure:
-    """Two squares side by side; what could not be computed is left white."""
+    """Two squares side by side; what could not be computed is left empty."""
     names = words.labels(result.sections["items"])
     longest = max(map(len, names))
     lines = 2 if canvas.is_narrow() else 1
     wide = canvas.width(canvas.WIDTH + 1.2)
     beside = (0.07 if len(names) <= WHOLE else 0.05) * canvas.width() / canvas.WIDTH * min(longest, LONGEST)
     square = (wide - 1.1 - beside) * lines / 2
-    handles = [canvas.Patch(facecolor="white", edgecolor=canvas.OTHERS, label="white: could not be computed")]
+    handles = [canvas.Patch(facecolor=canvas.paper(), edgecolor=canvas.faint(), label="empty: could not be computed")]
     handles = handles if any(row[key] is None for row in result.rows for key in words.NAMES) else []
     high = lines * (square + 0.3) + 0.4 + beside + canvas.legend_height(handles)
     figure = canvas.Figure(figsize=(wide, high))

@@ -54,7 +54,7 @@ def _samples(result: Result, gallery: Gallery, shown: Mapping[str, Any]) -> canv
         _put(axes, image, n % columns * 1.06 + 0.03, n // columns * 1.06 + 0.03)
     count = result.rows[0]["samples"]
     first = f"first {len(images)} of {count:,} samples" if count > len(images) else f"{count} samples"
-    figure.suptitle(canvas.title(first, *_of(result, shown)))
+    figure.suptitle(canvas.title(first, *_of(result, shown), across=width))
     return figure
 
 
@@ -83,7 +83,7 @@ def _pairs(
             axes.plot([x[0], x[1], x[1], x[0], x[0]], [y[0], y[0], y[1], y[1], y[0]], **_look(frame), clip_on=False)
         mark = " ↔" if pair["mirrored"] else ""
         axes.text(left + 1.02, top + 1.08, _value(pair) + mark, ha="center", va="top", fontsize="small")
-    figure.suptitle(canvas.title("samples, each left of its nearest training image", *_of(result, shown)))
+    figure.suptitle(canvas.title("samples, each left of its nearest training image", *_of(result, shown), across=width))
     canvas.legend(figure, handles)
     return figure
 
@@ -102,7 +102,7 @@ def _pair_handles(result: Result, pairs: Sequence[Mapping[str, Any]]) -> list[ca
             "linestyle": "none",
             "marker": r"$\leftrightarrow$",
             "markersize": 11,
-            "color": canvas.INK,
+            "color": canvas.ink(),
         }
         handles.append(canvas.Line2D([], [], **arrow, label="mirrored"))
     if any("ratio" in pair for pair in pairs):
@@ -189,7 +189,7 @@ def _share(result: Result) -> canvas.Figure:
         style = canvas.curve_style(i) | ({"marker": None} if dense else {})
         shares = [row[key] for row in result.rows]
         # A share of 0 lies on the axis and is to be seen.
-        axes.plot(steps, shares, **style, markerfacecolor="white", clip_on=False, zorder=3)
+        axes.plot(steps, shares, **style, markerfacecolor=canvas.paper(), clip_on=False, zorder=3)
     highest = max(row[f"{key}_high"] for row in result.rows for key, _ in measures)
     axes.set_ylim(0, min(1.0, 1.05 * highest))
     axes.yaxis.set_major_formatter(canvas.FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
@@ -197,7 +197,7 @@ def _share(result: Result) -> canvas.Figure:
     units = {entry.get("step_unit") for entry in result.sections["checkpoints"] if "why" not in entry}
     unit = units.pop() if len(units) == 1 else None
     canvas.step_axis(axes, steps, AXIS.get(str(unit), "training step"))
-    axes.tick_params(color=canvas.INK)
+    axes.tick_params(color=canvas.ink())
     count = result.rows[0]["samples"]
     figure.suptitle(canvas.title(run_name(result), f"copies among {count:,} samples"))
     canvas.legend(figure, handles)

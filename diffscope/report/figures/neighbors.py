@@ -102,7 +102,7 @@ def grid_figure(
             said = neighbors.place(part).replace(", ", "\n")
             _text(axes, 0.0, top + (size - 0.3) / 2, said, ha="left", fontsize="small")
             if part is not parts[0]:
-                axes.plot([0, width], [top - 0.18] * 2, color="#C8C8C8", linewidth=0.6)
+                axes.plot([0, width], [top - 0.18] * 2, color=canvas.faint(), linewidth=0.6)
         for number_of_query, query in enumerate(part["queries"]):
             row, column = divmod(number_of_query, across)
             left = margin + column * (block + APART)
@@ -113,7 +113,7 @@ def grid_figure(
     axes.set_ylim(height, 0)
     axes.set_aspect("equal")
     axes.set_axis_off()
-    figure.suptitle(_title(result, parts))
+    figure.suptitle(_title(result, parts, wide))
     canvas.legend(figure, handles)
     return figure
 
@@ -179,16 +179,16 @@ def frame(same: bool) -> dict[str, Any]:
 
 
 def _text(axes: canvas.Axes, x: float, y: float, text: str, **style: Any) -> None:
-    axes.text(x, y, text, **{"ha": "center", "va": "center", "fontsize": 7, "color": canvas.INK, **style})
+    axes.text(x, y, text, **{"ha": "center", "va": "center", "fontsize": 7, "color": canvas.ink(), **style})
 
 
-def _title(result: Result, parts: Sequence[Any]) -> str:
+def _title(result: Result, parts: Sequence[Any], wide: float) -> str:
     row = result.rows[0]
     whole = result.sections["grid"]
     few = "" if len(parts) == len(whole) else f"{len(parts)} of {len(whole)} checkpoints"
     icr = f"ICR {share(row['icr'])}" if len(whole) == 1 and row["icr"] is not None else ""
     name = neighbors.file_name({"checkpoint": result.checkpoint["path"]})
-    return canvas.title(name, row["layer"], f"σ = {number(row['sigma'])}", icr, few)
+    return canvas.title(name, row["layer"], f"σ = {number(row['sigma'])}", icr, few, across=wide)
 
 
 # --- clusters
@@ -218,7 +218,7 @@ def clusters_figure(result: Result, pictures: Pictures) -> canvas.Figure:
         axes.set_yticks([])
         if len(result.sections["clusters"]) > 1:
             axes.set_title(neighbors.place(part), fontsize="small")
-    above.suptitle(_title(result, parts))
+    above.suptitle(_title(result, parts, wide))
     _key(below.subplots(), result, pictures, images[:shown], wide / inch)
     below.legend(handles=_view_handles(), loc="outside lower center", ncols=2 - canvas.is_narrow())
     return figure
@@ -226,9 +226,9 @@ def clusters_figure(result: Result, pictures: Pictures) -> canvas.Figure:
 
 def _view_handles() -> list[canvas.Line2D]:
     """What the size of a marker says; its colour and form say which image it is of."""
-    look: dict[str, Any] = {"color": canvas.OTHERS, "marker": "o", "linestyle": "none"}
+    look: dict[str, Any] = {"color": canvas.faint(), "marker": "o", "linestyle": "none"}
     return [
-        canvas.Line2D([], [], **look, markersize=8, markeredgecolor=canvas.INK, label="large: the image as it is"),
+        canvas.Line2D([], [], **look, markersize=8, markeredgecolor=canvas.ink(), label="large: the image as it is"),
         canvas.Line2D([], [], **look, markersize=4, markeredgewidth=0, label="small: its augmented views"),
     ]
 
@@ -242,7 +242,7 @@ def _views(axes: canvas.Axes, images: Sequence[Mapping[str, Any]]) -> None:
             "marker": canvas.MARKERS[i % len(canvas.MARKERS)],
         }
         axes.plot(points[1:, 0], points[1:, 1], **style, linestyle="none", markersize=4, alpha=0.75, markeredgewidth=0)
-        axes.plot(points[:1, 0], points[:1, 1], **style, markersize=8, markeredgecolor=canvas.INK, zorder=4)
+        axes.plot(points[:1, 0], points[:1, 1], **style, markersize=8, markeredgecolor=canvas.ink(), zorder=4)
 
 
 def _key(
@@ -257,7 +257,9 @@ def _key(
             "color": canvas.PALETTE[i % len(canvas.PALETTE)],
             "marker": canvas.MARKERS[i % len(canvas.MARKERS)],
         }
-        axes.plot([x - 0.16], [0.5], **style, markersize=6, markeredgecolor=canvas.INK, linestyle="none", clip_on=False)
+        axes.plot(
+            [x - 0.16], [0.5], **style, markersize=6, markeredgecolor=canvas.ink(), linestyle="none", clip_on=False
+        )
         name = f"image {image['image']}" if image["label"] is None else neighbors.class_name(result, image["label"])
         _text(axes, x + 0.5, 1.06, canvas.literal(canvas.shortened(name, 13)), va="top", fontsize="x-small")
     axes.set_xlim(0, width)

@@ -11,7 +11,11 @@ from diffscope.results import Overlay, OverlayAgainst, Row
 
 OVERLAYS = 4
 """Columns that have room."""
-TURN: dict[str, Any] = {"color": canvas.INK, "marker": "D", "markersize": 6}
+
+
+def turn_style() -> dict[str, Any]:
+    """Of the point at which a column turns."""
+    return {"color": canvas.ink(), "marker": "D", "markersize": 6}
 
 
 def overlay_panel(axes: canvas.Axes, row: Row, column: Overlay) -> None:
@@ -19,14 +23,16 @@ def overlay_panel(axes: canvas.Axes, row: Row, column: Overlay) -> None:
     steps, values = [point[0] for point in column.points], [point[1] for point in column.points]
     marker = None if len(steps) > canvas.MARKED else "o"
     floor = canvas.floor_of(axes, values)
-    axes.plot(steps, values, color=canvas.INK, linewidth=1.2, marker=marker, markersize=3.5, markerfacecolor="white")
+    axes.plot(
+        steps, values, color=canvas.ink(), linewidth=1.2, marker=marker, markersize=3.5, markerfacecolor=canvas.paper()
+    )
     both = sorted(dict(column.low).keys() & dict(column.high).keys())
     low, high = ([max(floor, dict(side)[step]) for step in both] for side in (column.low, column.high))
-    axes.fill_between(both, low, high, color=canvas.INK, alpha=0.16, linewidth=0)
+    axes.fill_between(both, low, high, color=canvas.ink(), alpha=0.16, linewidth=0)
     turn = "no turn within the run"
     if column.turn_step is not None:
         value = dict(column.points)[column.turn_step]
-        axes.plot([column.turn_step], [value], **TURN, zorder=5, clip_on=False)
+        axes.plot([column.turn_step], [value], **turn_style(), zorder=5, clip_on=False)
         turn = f"turns at {series.short(column.turn_step)}"
     known = [a for a in column.against if (a.layer, a.sigma) == (row.layer, row.sigma)]
     parts = [turn, *(part for against in known for part in _against(against))]

@@ -108,14 +108,14 @@ def _icr_panel(axes: canvas.Axes, rows: Sequence[Row]) -> None:
 def _mark_level(axes: canvas.Axes, probe: ProbeRow, window: WindowRow | None) -> None:
     """The window of ICR, and the level that it recommends."""
     if window is not None and window.low is not None and window.high is not None and window.low < window.high:
-        axes.axvspan(window.low, window.high, color=canvas.SHADE, linewidth=0, zorder=0.5)
+        axes.axvspan(window.low, window.high, color=canvas.shade(), linewidth=0, zorder=0.5)
     if probe.icr_sigma is not None:
-        axes.axvline(probe.icr_sigma, **canvas.RULE, zorder=1)
+        axes.axvline(probe.icr_sigma, **canvas.rule(), zorder=1)
 
 
 def _curve(axes: canvas.Axes, rows: Sequence[Row], key: str, i: int, best: Row | None) -> None:
     """Line, band and hollow markers; the best point filled."""
-    canvas.line(axes, rows, _sigma, key, **canvas.curve_style(i), markerfacecolor="white", zorder=3)
+    canvas.line(axes, rows, _sigma, key, **canvas.curve_style(i), markerfacecolor=canvas.paper(), zorder=3)
     if f"{key}_low" in rows[0]:
         canvas.band(axes, rows, _sigma, key, color=canvas.PALETTE[i], alpha=0.16)
     if best is not None:
@@ -148,17 +148,21 @@ def _beside_handles(beside: Sequence[Mapping[str, Any]]) -> list[Any]:
 def _probe_handles(shown: Sequence[ProbeRow], windows: dict[str, WindowRow]) -> list[Any]:
     of = f" of {canvas.literal(shown[0].layer)}" if len(shown) == 1 else ""
     handles: list[Any] = [
-        canvas.Line2D([], [], **canvas.curve_style(ACCURACY), markerfacecolor="white", label=f"linear probe{of}"),
+        canvas.Line2D(
+            [], [], **canvas.curve_style(ACCURACY), markerfacecolor=canvas.paper(), label=f"linear probe{of}"
+        ),
         canvas.Line2D([], [], color=canvas.PALETTE[ACCURACY], linestyle=canvas.DASHES[3], linewidth=1.1, label="k-NN"),
     ]
     if any(probe.icr_sigma is not None for probe in shown):
         handles += [
-            canvas.Line2D([], [], **canvas.curve_style(CONTAMINATION), markerfacecolor="white", label=f"ICR{of}"),
-            canvas.Line2D([], [], **canvas.RULE, label="recommended by ICR"),
+            canvas.Line2D(
+                [], [], **canvas.curve_style(CONTAMINATION), markerfacecolor=canvas.paper(), label=f"ICR{of}"
+            ),
+            canvas.Line2D([], [], **canvas.rule(), label="recommended by ICR"),
         ]
     known = [windows[probe.layer] for probe in shown if probe.layer in windows]
     if any(w.low is not None and w.high is not None and w.low < w.high for w in known):
-        handles.append(canvas.Patch(color=canvas.SHADE, label="semantic window"))
+        handles.append(canvas.Patch(color=canvas.shade(), label="semantic window"))
     return [*handles, canvas.bands_handle(), canvas.filled_handle("filled: best level")]
 
 
@@ -194,7 +198,9 @@ def _csnr_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
 
 def _input_handles(result: Result, probed: Sequence[str], layer: str) -> list[Any]:
     handles: list[Any] = [
-        canvas.Line2D([], [], **canvas.curve_style(i), markerfacecolor="white", label=_input(result, prefix, layer))
+        canvas.Line2D(
+            [], [], **canvas.curve_style(i), markerfacecolor=canvas.paper(), label=_input(result, prefix, layer)
+        )
         for i, prefix in enumerate(probed)
     ]
     return [*handles, canvas.bands_handle(), canvas.filled_handle("filled: highest")]
@@ -240,7 +246,9 @@ def _labels_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
     shares = {"": "training labels as given", **{f"_{key}": f"{name} replaced" for key, name in noises(result).items()}}
     ensembles = "ensemble_accuracy" in rows[0]
     handles: list[Any] = [
-        canvas.Line2D([], [], color=canvas.PALETTE[i], marker=canvas.MARKERS[i], markerfacecolor="white", label=name)
+        canvas.Line2D(
+            [], [], color=canvas.PALETTE[i], marker=canvas.MARKERS[i], markerfacecolor=canvas.paper(), label=name
+        )
         for i, name in enumerate(shares.values())
     ]
     handles.append(canvas.bands_handle())
@@ -248,13 +256,13 @@ def _labels_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
         size = result.protocol["probe"]["ensemble"]
         handles.append(
             canvas.Line2D(
-                [], [], color=canvas.INK, linestyle=canvas.DASHES[1], label=f"soft vote of {size} neighbouring levels"
+                [], [], color=canvas.ink(), linestyle=canvas.DASHES[1], label=f"soft vote of {size} neighbouring levels"
             )
         )
     figure = canvas.figure(4.0, handles)
     axes = figure.add_subplot()
     for i, key in enumerate(shares):
-        plain = {"color": canvas.PALETTE[i], "marker": canvas.MARKERS[i], "markerfacecolor": "white"}
+        plain = {"color": canvas.PALETTE[i], "marker": canvas.MARKERS[i], "markerfacecolor": canvas.paper()}
         canvas.line(axes, rows, _sigma, f"accuracy{key}", **plain, zorder=3)
         canvas.band(axes, rows, _sigma, f"accuracy{key}", color=canvas.PALETTE[i], alpha=0.1)
         if ensembles:
@@ -290,15 +298,15 @@ def _tradeoff_figure(result: Result, rows: Sequence[Row]) -> canvas.Figure:
         most = max(record["fd"] for record in records)
         sigma, value = [r["sigma"] for r in records], [r["fd"] / most for r in records]
         error = [1.96 * (r["fd_se"] or 0.0) / most for r in records]
-        above.plot(sigma, value, **canvas.curve_style(i), markerfacecolor="white", zorder=3)
+        above.plot(sigma, value, **canvas.curve_style(i), markerfacecolor=canvas.paper(), zorder=3)
         ends = ([max(0.0, v - side * e) for v, e in zip(value, error, strict=True)] for side in (1, -1))
         above.fill_between(sigma, *ends, color=canvas.PALETTE[i], alpha=0.16, linewidth=0)
         name = canvas.literal(canvas.shortened(Path(encoder).name, 22))
         label = f"{name}: {number(most)} at most"
-        handles.append(canvas.Line2D([], [], **canvas.curve_style(i), markerfacecolor="white", label=label))
+        handles.append(canvas.Line2D([], [], **canvas.curve_style(i), markerfacecolor=canvas.paper(), label=label))
     key = "posterior_accuracy"
     _curve(below, rows, key, 0, max(rows, key=lambda row: float(row[key])))
-    handles.append(canvas.Line2D([], [], **canvas.curve_style(0), markerfacecolor="white", label="linear probe"))
+    handles.append(canvas.Line2D([], [], **canvas.curve_style(0), markerfacecolor=canvas.paper(), label="linear probe"))
     handles.append(canvas.bands_handle())
     handles.append(canvas.filled_handle("filled: best accuracy"))
     above.set_ylabel("part of the greatest")

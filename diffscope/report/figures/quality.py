@@ -25,7 +25,7 @@ def over_training(result: Result) -> canvas.Figure:
     ends = quality.ends(result)
     keys = [key for key in quality.NAMES if any(row.get(key) is not None for row in result.rows)]
     handles: list[Any] = [
-        canvas.Line2D([], [], **canvas.curve_style(LOOKS[end]), markerfacecolor="white", label=label(end))
+        canvas.Line2D([], [], **canvas.curve_style(LOOKS[end]), markerfacecolor=canvas.paper(), label=label(end))
         for end in ends
     ]
     handles += [canvas.bands_handle(), canvas.Line2D([], [], linestyle="none", label=_space(result))]
@@ -65,6 +65,6 @@ def _curve(axes: canvas.Axes, result: Result, key: str, end: str, floor: float) 
     errors = np.array([1.96 * (row[f"{key}{end}_se"] or 0.0) for row in rows])
     marker = {"marker": None} if len(rows) > canvas.MARKED else {}
     look = canvas.curve_style(LOOKS[end]) | marker
-    axes.plot(steps, values, **look, markerfacecolor="white", markersize=4, zorder=3, clip_on=False)
+    axes.plot(steps, values, **look, markerfacecolor=canvas.paper(), markersize=4, zorder=3, clip_on=False)
     low, high = np.maximum(values - errors, floor), np.minimum(values + errors, 1 if key in SHARES else math.inf)
     axes.fill_between(steps, low, high, color=canvas.PALETTE[LOOKS[end]], alpha=0.14, linewidth=0)

@@ -45,7 +45,7 @@ def _levels_figure(result: Result) -> canvas.Figure:
     rows = sorted(result.rows, key=_sigma)
     for i, of in enumerate(result.segmentation):
         key = f"{prefix(of, result)}miou"
-        canvas.line(axes, rows, _sigma, key, **canvas.curve_style(i), markerfacecolor="white", zorder=3)
+        canvas.line(axes, rows, _sigma, key, **canvas.curve_style(i), markerfacecolor=canvas.paper(), zorder=3)
         canvas.band(axes, rows, _sigma, key, color=canvas.PALETTE[i], alpha=0.16)
         axes.plot([of.sigma], [of.miou], **{**canvas.curve_style(i), "markersize": 7}, zorder=5, clip_on=False)
     levels = [row.sigma for row in rows]
@@ -58,7 +58,7 @@ def _levels_figure(result: Result) -> canvas.Figure:
 
 def _input_handles(result: Result) -> list[Any]:
     return [
-        canvas.Line2D([], [], **canvas.curve_style(i), markerfacecolor="white", label=f"{of.input} input")
+        canvas.Line2D([], [], **canvas.curve_style(i), markerfacecolor=canvas.paper(), label=f"{of.input} input")
         for i, of in enumerate(result.segmentation)
     ]
 
@@ -126,7 +126,7 @@ def _masks_figure(result: Result, pictures: Mapping[str, Any]) -> canvas.Figure:
             axes.spines[side].set_visible(True)
     for line, name in enumerate(lines):
         panels[line, 0].set_ylabel(name, fontsize="small")
-    figure.suptitle(_title(result))
+    figure.suptitle(_title(result, wide))
     canvas.legend(figure, handles)
     return figure
 
@@ -142,7 +142,7 @@ def _class_handles(result: Result, shown: Sequence[int]) -> list[Any]:
     return [
         canvas.Patch(
             facecolor=colour(k),
-            edgecolor=canvas.INK,
+            edgecolor=canvas.ink(),
             linewidth=0.4,
             label="void" if k == VOID else _named(result, k),
         )
@@ -160,10 +160,11 @@ def colour(k: int) -> str:
     """Of a class: 0, often the background, grey, the next seven as curves have them, others around the hues."""
     if k in (0, VOID):
         return VOID_COLOUR if k else "#D9D9D9"
-    if k <= len(canvas.PALETTE):
-        return str(canvas.PALETTE[k - 1])
+    known = list(dict.fromkeys(canvas.PALETTE[i] for i in range(len(canvas.PALETTE))))
+    if k <= len(known):
+        return str(known[k - 1])
     # Steps of the golden ratio never come near a hue that was just taken.
-    hue = (0.11 + (k - len(canvas.PALETTE)) * 0.618034) % 1
+    hue = (0.11 + (k - len(known)) * 0.618034) % 1
     light = (0.42, 0.68, 0.55)[k % 3]
     return "#" + "".join(f"{round(255 * part):02X}" for part in colorsys.hls_to_rgb(hue, light, 0.75))
 
@@ -176,6 +177,6 @@ def _sigma(row: Row) -> float:
     return row.sigma
 
 
-def _title(result: Result) -> str:
+def _title(result: Result, across: float = canvas.WIDTH) -> str:
     head = {"linear": "a linear head", "mlp": "ten MLPs"}[result.protocol["segmentation"]["pixel_head"]]
-    return canvas.title(Path(str(result.checkpoint.get("path", ""))).name, layers(result), head)
+    return canvas.title(Path(str(result.checkpoint.get("path", ""))).name, layers(result), head, across=across)

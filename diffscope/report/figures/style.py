@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib import RcParams, rc_params_from_file, rcParams, style
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 
 from diffscope.errors import UsageError
 from diffscope.options.drawing import Drawing
@@ -53,6 +53,8 @@ def look(drawing: Drawing | None = None) -> Iterator[None]:
             warnings.filterwarnings("ignore", message="Glyph .* missing")  # a file name in a script that the font lacks
             warnings.filterwarnings("ignore", message="Style includes a parameter")  # of windows, say: left out
             with style.context(["default", OURS, sized, theirs]):
+                if theirs and "axes.grid" not in theirs:  # the grid is ours, and no louder on their ground
+                    rcParams["grid.color"] = mixed(0.1)
                 yield
     finally:
         _drawing.reset(tokens[0])
@@ -113,3 +115,34 @@ class Palette(Sequence[str]):
 
     def __len__(self) -> int:
         return 8
+
+
+# --- colours that follow from those of the style, so that a dark one is legible too
+
+HIGHLIGHT = "#F0DE42"
+
+
+def paper() -> str:
+    """What curves are drawn on."""
+    return to_hex(rcParams["axes.facecolor"]).upper()
+
+
+def ink() -> str:
+    """Marks, words in panels and whatever is no curve."""
+    return mixed(0.75)
+
+
+def faint() -> str:
+    """Curves that are too many to be told apart."""
+    return mixed(0.216 if sum(to_rgb(rcParams["axes.facecolor"])) > 1.5 else 0.4)  # as much less is seen on black
+
+
+def shade() -> str:
+    """Behind what cannot be told from the best."""
+    return mixed(0.27, HIGHLIGHT)
+
+
+def mixed(part: float, colour: str | None = None) -> str:
+    """That part of a colour, or of the colour of text, on the ground."""
+    over, under = to_rgb(rcParams["text.color"] if colour is None else colour), to_rgb(rcParams["axes.facecolor"])
+    return to_hex([part * a + (1 - part) * b for a, b in zip(over, under, strict=True)]).upper()

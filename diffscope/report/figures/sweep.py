@@ -44,7 +44,7 @@ def _icr_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure:
     figure = canvas.figure(4.0, handles)
     axes = figure.add_subplot()
     for layer in [layer for layer in groups if layer not in shown]:
-        canvas.line(axes, groups[layer], _sigma, "icr", color=canvas.OTHERS, linewidth=0.8, zorder=1.5)
+        canvas.line(axes, groups[layer], _sigma, "icr", color=canvas.faint(), linewidth=0.8, zorder=1.5)
     for i, layer in enumerate(shown):
         _icr_curve(
             axes, groups[layer], best_of(result, layer, groups[layer]), i, alpha=0.16 if len(shown) <= 3 else 0.08
@@ -69,7 +69,7 @@ def _icr_curve(axes: canvas.Axes, rows: Sequence[Row], best: Row | None, i: int,
         _sigma,
         "icr",
         **canvas.curve_style(i),
-        markerfacecolor="white",
+        markerfacecolor=canvas.paper(),
         zorder=3 + 0.1 * (canvas.DISTINCT - i),
     )
     canvas.band(axes, rows, _sigma, "icr", color=canvas.PALETTE[i], alpha=alpha)
@@ -86,9 +86,9 @@ def _window_of_best(result: Result) -> WindowRow | None:
 def _mark_window(axes: canvas.Axes, window: WindowRow) -> None:
     """Shades the levels that cannot be told apart from the best, and dashes the recommended one."""
     if window.low is not None and window.high is not None and window.low < window.high:
-        axes.axvspan(window.low, window.high, color=canvas.SHADE, linewidth=0, zorder=0.5)
+        axes.axvspan(window.low, window.high, color=canvas.shade(), linewidth=0, zorder=0.5)
     if window.sigma is not None:
-        axes.axvline(window.sigma, **canvas.RULE, zorder=2)
+        axes.axvline(window.sigma, **canvas.rule(), zorder=2)
 
 
 def _window_handles(window: WindowRow, one_layer: bool) -> list[Any]:
@@ -97,11 +97,11 @@ def _window_handles(window: WindowRow, one_layer: bool) -> list[Any]:
     else:
         level = f"recommended σ = {number(window.sigma)}"
     of = "" if one_layer else f" ({window.layer})"
-    rule = canvas.Line2D([], [], **canvas.RULE, label=canvas.literal(f"{level}{of}"))
+    rule = canvas.Line2D([], [], **canvas.rule(), label=canvas.literal(f"{level}{of}"))
     if window.low is None or window.high is None or window.low >= window.high:
         return [rule]
     name = "window" if window.shape == "u" else "as good:"
-    return [rule, canvas.Patch(color=canvas.SHADE, label=f"{name} {number(window.low)} to {number(window.high)}")]
+    return [rule, canvas.Patch(color=canvas.shade(), label=f"{name} {number(window.low)} to {number(window.high)}")]
 
 
 def _time_axis(axes: canvas.Axes, rows: Sequence[Row]) -> canvas.Axes | None:
@@ -154,7 +154,13 @@ def _layers_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figur
         row = lowest(rows)
         if row is None:
             axes.text(
-                0.02, y, "no ICR", transform=axes.get_yaxis_transform(), fontsize="small", color="#606060", va="center"
+                0.02,
+                y,
+                "no ICR",
+                transform=axes.get_yaxis_transform(),
+                fontsize="small",
+                color=canvas.ink(),
+                va="center",
             )
         else:
             _dot(axes, row, y, is_first=row is first and len(groups) > 1)

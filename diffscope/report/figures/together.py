@@ -23,10 +23,12 @@ def figure_of(record: Record) -> canvas.Figure:
     handles = canvas.curve_handles([names[shown.index(c)] for c in coloured], len(shown) - len(coloured), "results")
     handles += [canvas.bands_handle(), canvas.filled_handle("filled: lowest measured")]
     if any(curve.get("recommended") is not None for curve in coloured):
-        handles.append(canvas.Line2D([], [], **{**canvas.RULE, "linewidth": 0.9}, label="recommended σ, in its colour"))
+        handles.append(
+            canvas.Line2D([], [], **{**canvas.rule(), "linewidth": 0.9}, label="recommended σ, in its colour")
+        )
     if any(curve.get("fired_at") is not None for curve in coloured):
         mark = {**FIRED, "markersize": 9}
-        handles.append(canvas.Line2D([], [], color=canvas.INK, **mark, label="memorization onset fired"))
+        handles.append(canvas.Line2D([], [], color=canvas.ink(), **mark, label="memorization onset fired"))
     if record["unlike"]:
         handles.append(canvas.Line2D([], [], linestyle="none", label=canvas.literal(together.unlike(record))))
     figure = canvas.figure(4.0, handles)
@@ -34,7 +36,7 @@ def figure_of(record: Record) -> canvas.Figure:
     for curve in shown:
         rows = _rows(record, curve)
         if curve not in coloured:
-            canvas.line(axes, rows, _across(record), "icr", color=canvas.OTHERS, linewidth=0.8, zorder=1.5)
+            canvas.line(axes, rows, _across(record), "icr", color=canvas.faint(), linewidth=0.8, zorder=1.5)
         else:
             _draw(axes, rows, curve, record, coloured.index(curve), 0.16 if len(coloured) <= 3 else 0.1)
     if is_run:
@@ -52,12 +54,14 @@ def figure_of(record: Record) -> canvas.Figure:
 def _draw(axes: canvas.Axes, rows: canvas.Rows, curve: Curve, record: Record, i: int, alpha: float) -> None:
     across, dense = _across(record), {"marker": None} if len(rows) > canvas.MARKED else {}
     look = canvas.curve_style(i) | dense
-    canvas.line(axes, rows, across, "icr", **look, markerfacecolor="white", zorder=3 + 0.1 * (canvas.DISTINCT - i))
+    canvas.line(
+        axes, rows, across, "icr", **look, markerfacecolor=canvas.paper(), zorder=3 + 0.1 * (canvas.DISTINCT - i)
+    )
     canvas.band(axes, rows, across, "icr", color=canvas.PALETTE[i], alpha=alpha)
     if curve["at"] is not None:
         axes.plot([curve["at"]], [curve["icr"]], **canvas.curve_style(i), markersize=7, zorder=5, clip_on=False)
     if curve.get("recommended") is not None:
-        axes.axvline(curve["recommended"], **{**canvas.RULE, "color": canvas.PALETTE[i], "linewidth": 0.9}, zorder=2)
+        axes.axvline(curve["recommended"], **{**canvas.rule(), "color": canvas.PALETTE[i], "linewidth": 0.9}, zorder=2)
     fired = [row for row in rows if row["step"] == curve["fired_at"]] if curve.get("fired_at") is not None else []
     axes.plot([row["step"] for row in fired], [row["icr"] for row in fired], color=canvas.PALETTE[i], **FIRED, zorder=6)
 

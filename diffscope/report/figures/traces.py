@@ -46,7 +46,9 @@ def traces_figure(
         for j, label in enumerate(shown):
             look = canvas.curve_style(j) if markers else {**canvas.curve_style(j), "marker": None}
             canvas.line(axes, groups[label], across, signal, **{**look, "linestyle": "-"})
-            canvas.line(axes, groups[label], across, residual, **{**look, "linestyle": ":"}, markerfacecolor="white")
+            canvas.line(
+                axes, groups[label], across, residual, **{**look, "linestyle": ":"}, markerfacecolor=canvas.paper()
+            )
         dress(axes)
         values = [row.get(key) for label in shown for row in groups[label] for key in (signal, residual)]
         is_log = _log_if_wide(axes, values)
@@ -66,13 +68,13 @@ def _handles(shown: Sequence[str], markers: bool) -> list[Any]:
     """What is solid and what dotted; then the curves, by colour and marker."""
     one = len(shown) == 1
     look: dict[str, Any] = {
-        "color": canvas.PALETTE[0] if one else canvas.INK,
+        "color": canvas.PALETTE[0] if one else canvas.ink(),
         "marker": canvas.MARKERS[0] if markers else None,
     }
     of = f"{canvas.literal(shown[0])}: " if one else ""
     signal = canvas.Line2D([], [], **look, label=rf"{of}tr $\Sigma_s$ (shared by views)")
     residual = canvas.Line2D(
-        [], [], **look, linestyle=":", markerfacecolor="white", label=rf"{of}tr $\Sigma_\xi$ (not shared)"
+        [], [], **look, linestyle=":", markerfacecolor=canvas.paper(), label=rf"{of}tr $\Sigma_\xi$ (not shared)"
     )
     curves = (
         []

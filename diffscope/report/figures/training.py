@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from diffscope.report.figures import alarm as pooled
 from diffscope.report.figures import canvas
-from diffscope.report.figures.overlay import OVERLAYS, TURN, overlay_panel
+from diffscope.report.figures.overlay import OVERLAYS, overlay_panel, turn_style
 from diffscope.report.figures.traces import measured, traces_figure
 from diffscope.report.figures.window_map import window_map
 from diffscope.report.text import best_first, lowest, number, share
@@ -40,6 +41,11 @@ class Run:
     """Of that series."""
     dense: bool
     """Too many snapshots for markers."""
+
+    @cached_property
+    def steps(self) -> list[int]:
+        """All that were measured."""
+        return sorted({series.step(row) for row in self.result.rows})
 
     @property
     def one(self) -> bool:
@@ -102,7 +108,7 @@ def _icr_figure(run: Run) -> canvas.Figure:
     columns = run.result.overlay[:OVERLAYS]
     handles = [*_curve_handles(run), *_mark_handles(run)]
     if any(column.turn_step is not None for column in columns):
-        handles.append(canvas.Line2D([], [], **TURN, linestyle="none", label="turn of an overlay column"))
+        handles.append(canvas.Line2D([], [], **turn_style(), linestyle="none", label="turn of an overlay column"))
     if len(run.result.overlay) > OVERLAYS:
         more = len(run.result.overlay) - OVERLAYS
         handles.append(canvas.Line2D([], [], linestyle="none", label=f"{more} more overlay columns in result.json"))
@@ -135,11 +141,11 @@ def _icr_figure(run: Run) -> canvas.Figure:
 
 def _icr_panel(axes: canvas.Axes, run: Run) -> None:
     for name in [name for name in run.groups if name not in run.shown]:
-        canvas.line(axes, run.groups[name], series.step, "icr", color=canvas.OTHERS, linewidth=0.8, zorder=1.5)
+        canvas.line(axes, run.groups[name], series.step, "icr", color=canvas.faint(), linewidth=0.8, zorder=1.5)
     alpha = 0.16 if len(run.shown) <= 3 else 0.08
     for i, name in enumerate(run.shown):
         rows, zorder = run.groups[name], 3 + 0.1 * (canvas.DISTINCT - i)
-        canvas.line(axes, rows, series.step, "icr", **run.style(i), markerfacecolor="white", zorder=zorder)
+        canvas.line(axes, rows, series.step, "icr", **run.style(i), markerfacecolor=canvas.paper(), zorder=zorder)
         canvas.band(axes, rows, series.step, "icr", color=canvas.PALETTE[i], alpha=alpha)
         _alone(axes, rows, i)
         if run.one:
@@ -149,7 +155,7 @@ def _icr_panel(axes: canvas.Axes, run: Run) -> None:
         pooled.draw_cells(axes, run.result, run.marked)
     kept = _kept(run)
     if kept is not None:
-        axes.plot([series.step(kept)], [kept["icr"]], **RING, zorder=6, clip_on=False)
+        axes.plot([series.step(kept)], [kept["icr"]], **_ring(), zorder=6, clip_on=False)
     axes.set_ylabel(canvas.ICR)
     if lowest(run.result.rows) is None:
         canvas.say_no_icr(axes)
@@ -164,13 +170,9 @@ def _alone(axes: canvas.Axes, rows: Sequence[Row], i: int) -> None:
             axes.plot(steps, [row["icr_low"], row["icr_high"]], color=canvas.PALETTE[i], linewidth=1.2, zorder=2)
 
 
-RING: dict[str, Any] = {
-    "marker": "o",
-    "markersize": 13,
-    "markerfacecolor": "none",
-    "color": canvas.INK,
-    "linestyle": "none",
-}
+def _ring() -> dict[str, Any]:
+    """Around the checkpoint to keep."""
+    return {"marker": "o", "markersize": 13, "markerfacecolor": "none", "color": canvas.ink(), "linestyle": "none"}
 
 
 def held_out_style(run: Run) -> dict[str, Any]:
@@ -179,7 +181,7 @@ def held_out_style(run: Run) -> dict[str, Any]:
 
 
 def _held_out(axes: canvas.Axes, rows: Sequence[Row], look: dict[str, Any], alpha: float) -> None:
-    canvas.line(axes, rows, series.step, "icr_holdout", **look, markerfacecolor="white", zorder=2.5)
+    canvas.line(axes, rows, series.step, "icr_holdout", **look, markerfacecolor=canvas.paper(), zorder=2.5)
     canvas.band(axes, rows, series.step, "icr_holdout", color=look["color"], alpha=alpha)
 
 
@@ -221,7 +223,7 @@ def _loss_panel(axes: canvas.Axes, run: Run) -> None:
         steps = [series.step(row) for row in rows]
         errors = [1.96 * (row.get(f"{key}_se") or 0.0) for row in rows]
         low, high = ([row[key] + side * e for row, e in zip(rows, errors, strict=True)] for side in (-1, 1))
-        look = {**run.style(i), "markersize": 3.5, "linewidth": 1.2, "markerfacecolor": "white"}
+        look = {**run.style(i), "markersize": 3.5, "linewidth": 1.2, "markerfacecolor": canvas.paper()}
         axes.plot(steps, [row[key] for row in rows], label=label, **look)
         axes.fill_between(steps, low, high, color=canvas.PALETTE[i], alpha=0.15, linewidth=0)
     values = [row[key] for row in run.marked for key in looks if row.get(key) is not None]
@@ -262,9 +264,11 @@ def _companions_figure(run: Run) -> canvas.Figure:
     for i, key in enumerate(keys, start=1):
         axes = figure.add_subplot(lines, columns, i)
         for name in [name for name in run.groups if name not in run.shown]:
-            canvas.line(axes, run.groups[name], series.step, key, color=canvas.OTHERS, linewidth=0.8, zorder=1.5)
+            canvas.line(axes, run.groups[name], series.step, key, color=canvas.faint(), linewidth=0.8, zorder=1.5)
         for j, name in enumerate(run.shown):
-            canvas.line(axes, run.groups[name], series.step, key, **run.style(j), markerfacecolor="white", zorder=3)
+            canvas.line(
+                axes, run.groups[name], series.step, key, **run.style(j), markerfacecolor=canvas.paper(), zorder=3
+            )
             canvas.error_band(axes, run.groups[name], series.step, key, color=canvas.PALETTE[j], alpha=alpha)
         axes.set_title(COMPANIONS[key], fontsize="small")
         _mark_run(axes, run)
@@ -285,9 +289,9 @@ def _mark_run(axes: canvas.Axes, run: Run) -> None:
         return
     minimum, fired_at = run.onset.minimum, run.onset.fired_at
     if minimum is not None and minimum.low_step < minimum.high_step:
-        axes.axvspan(minimum.low_step, minimum.high_step, color=canvas.SHADE, linewidth=0, zorder=0.5)
+        axes.axvspan(minimum.low_step, minimum.high_step, color=canvas.shade(), linewidth=0, zorder=0.5)
     if fired_at is not None:
-        axes.axvline(fired_at, **canvas.RULE, zorder=2)
+        axes.axvline(fired_at, **canvas.rule(), zorder=2)
 
 
 def _rule_handles(run: Run) -> list[Any]:
@@ -300,12 +304,12 @@ def _rule_handles(run: Run) -> list[Any]:
         reach = f"{series.short(minimum.low_step)} to {series.short(minimum.high_step)}"
         handles.append(
             canvas.Patch(
-                color=canvas.SHADE, label=canvas.literal(f"not distinguishable from the lowest ICR: {reach}{run.of}")
+                color=canvas.shade(), label=canvas.literal(f"not distinguishable from the lowest ICR: {reach}{run.of}")
             )
         )
     if fired_at is not None:
         label = f"memorization onset fired at {series.short(fired_at)}{run.of}"
-        handles.append(canvas.Line2D([], [], **canvas.RULE, label=canvas.literal(label)))
+        handles.append(canvas.Line2D([], [], **canvas.rule(), label=canvas.literal(label)))
     return handles
 
 
@@ -319,11 +323,11 @@ def _names(run: Run) -> list[Any]:
 
 def _curve_handles(run: Run) -> list[Any]:
     if run.one:
-        look = {**run.style(0), "markerfacecolor": "white"}
+        look = {**run.style(0), "markerfacecolor": canvas.paper()}
         of = ", training images" if run.has_held_out else ""
         curves = [canvas.Line2D([], [], **look, label=canvas.literal(f"ICR of {run.best}{of}"))]
         if run.has_held_out:
-            look = {**held_out_style(run), "markerfacecolor": "white"}
+            look = {**held_out_style(run), "markerfacecolor": canvas.paper()}
             curves.append(canvas.Line2D([], [], **look, label="ICR, held-out images"))
         return [*curves, canvas.bands_handle()]
     names = [f"{name}{_state(series.onset_of(run.result, run.groups[name][0]))}" for name in run.shown]
@@ -342,7 +346,7 @@ def _mark_handles(run: Run) -> list[Any]:
     handles: list[Any] = []
     minimum = None if run.onset is None else run.onset.minimum
     if minimum is not None:
-        look: dict[str, Any] = {"color": canvas.PALETTE[0] if run.one else canvas.INK, "marker": "o", "markersize": 7}
+        look: dict[str, Any] = {"color": canvas.PALETTE[0] if run.one else canvas.ink(), "marker": "o", "markersize": 7}
         label = f"lowest ICR {share(minimum.icr)} at {series.short(minimum.step)}{run.of}"
         label = label if run.one else f"filled: {label}"
         handles.append(canvas.Line2D([], [], **look, linestyle="none", label=canvas.literal(label)))
@@ -351,7 +355,7 @@ def _mark_handles(run: Run) -> list[Any]:
     if kept is not None:
         name = series.file_names(run.result).get(kept.checkpoint or "", kept.checkpoint or "")
         label = f"keep {canvas.shortened(name, 40)}, step {series.short(series.step(kept))}{run.of}"
-        handles.append(canvas.Line2D([], [], **{**RING, "markersize": 10}, label=canvas.literal(label)))
+        handles.append(canvas.Line2D([], [], **{**_ring(), "markersize": 10}, label=canvas.literal(label)))
     return handles
 
 
@@ -376,5 +380,4 @@ def _subject(run: Run) -> str:
 
 
 def _steps(axes: canvas.Axes, run: Run, others: Sequence[int] = ()) -> None:
-    steps = [*(series.step(row) for row in run.result.rows), *others]
-    canvas.step_axis(axes, steps, series.steps_count(run.result))
+    canvas.step_axis(axes, [*run.steps, *others], series.steps_count(run.result))

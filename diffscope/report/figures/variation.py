@@ -56,10 +56,10 @@ def _levels_figure(result: Result, layers: dict[str, list[Row]]) -> canvas.Figur
 
     def draw(axes: canvas.Axes, rows: Sequence[Row]) -> None:
         for name in names[: -canvas.DISTINCT]:
-            canvas.line(axes, of_member(rows, name), _sigma, "icr", color=canvas.OTHERS, linewidth=0.8, zorder=1.5)
+            canvas.line(axes, of_member(rows, name), _sigma, "icr", color=canvas.faint(), linewidth=0.8, zorder=1.5)
         for i, name in enumerate(shown):
             of_name = of_member(rows, name)
-            canvas.line(axes, of_name, _sigma, "icr", **canvas.curve_style(i), markerfacecolor="white", zorder=3)
+            canvas.line(axes, of_name, _sigma, "icr", **canvas.curve_style(i), markerfacecolor=canvas.paper(), zorder=3)
             canvas.band(axes, of_name, _sigma, "icr", color=canvas.PALETTE[i], alpha=0.1)
             best = lowest(of_name)
             if best is not None:
@@ -89,13 +89,13 @@ def _window(windows: Sequence[WindowRow]) -> str:
 def _chain_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figure:
     names = members(result)
     shown = list(groups) if len(groups) <= canvas.DISTINCT else best_first(groups)[: canvas.BEST]
-    handles = canvas.curve_handles(shown, len(groups) - len(shown), "series", face=None)
-    handles.append(canvas.Line2D([], [], color=canvas.INK, linewidth=1.6, label="bars: 95 % intervals"))
+    handles = canvas.curve_handles(shown, len(groups) - len(shown), "series", hollow=False)
+    handles.append(canvas.Line2D([], [], color=canvas.ink(), linewidth=1.6, label="bars: 95 % intervals"))
     figure = canvas.figure(3.4, handles)
     axes = figure.add_subplot()
     for name in [name for name in groups if name not in shown]:
         axes.plot(
-            range(len(names)), [canvas.gap(row.get("icr")) for row in groups[name]], color=canvas.OTHERS, linewidth=0.8
+            range(len(names)), [canvas.gap(row.get("icr")) for row in groups[name]], color=canvas.faint(), linewidth=0.8
         )
     for i, name in enumerate(shown):
         for j, row in enumerate(groups[name]):
@@ -127,14 +127,22 @@ def _images_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figur
         known = [row for row in rows if row.get("icr") is not None]
         for i, key in enumerate(ESTIMATES):
             canvas.line(
-                axes, rows, _images, key, **canvas.curve_style(i), markerfacecolor="white" if i else None, zorder=4 - i
+                axes,
+                rows,
+                _images,
+                key,
+                **canvas.curve_style(i),
+                markerfacecolor=canvas.paper() if i else None,
+                zorder=4 - i,
             )
         canvas.band(axes, rows, _images, "icr", color=canvas.PALETTE[0], alpha=0.16)
         if known:  # what all would meet if they had converged
-            axes.axhline(known[-1]["icr"], color=canvas.INK, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1.8)
+            axes.axhline(known[-1]["icr"], color=canvas.ink(), linewidth=0.8, linestyle=(0, (1, 2)), zorder=1.8)
         for row in rows:
             if row not in known:
-                axes.axvspan(_images(row) / 1.06, _images(row) * 1.06, color="#F0F0F0", linewidth=0, zorder=0.4)
+                axes.axvspan(
+                    _images(row) / 1.06, _images(row) * 1.06, color=canvas.mixed(0.06), linewidth=0, zorder=0.4
+                )
         axes.set_xscale("log")
         counts = [row.num_images or 0 for row in rows]
         axes.set_xlim(min(counts) / 1.15, max(counts) * 1.15)
@@ -147,12 +155,14 @@ def _images_figure(result: Result, groups: dict[str, list[Row]]) -> canvas.Figur
         canvas.Line2D([], [], **canvas.curve_style(i), label=label) for i, label in enumerate(ESTIMATES.values())
     ]
     for handle in handles[1:]:
-        handle.set_markerfacecolor("white")
+        handle.set_markerfacecolor(canvas.paper())
     handles.append(
-        canvas.Line2D([], [], color=canvas.INK, linewidth=0.8, linestyle=(0, (1, 2)), label="ICR from the most images")
+        canvas.Line2D(
+            [], [], color=canvas.ink(), linewidth=0.8, linestyle=(0, (1, 2)), label="ICR from the most images"
+        )
     )
     if any(row.get("icr") is None for rows in groups.values() for row in rows):
-        handles.append(canvas.Patch(color="#F0F0F0", label="too few images"))
+        handles.append(canvas.Patch(color=canvas.mixed(0.06), label="too few images"))
     return _panels(result, groups, draw, handles, 3.5)
 
 

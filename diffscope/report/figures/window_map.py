@@ -8,14 +8,22 @@ from typing import Any
 import numpy as np
 
 from diffscope.report.figures import canvas
-from diffscope.report.text import number
+from diffscope.report.text import best_first, by_layer, number
 from diffscope.report.words import moving_window, series
 from diffscope.results import Result, Row, WindowRow
 
+PANELS = 4
+"""Layers that have room."""
+
 
 def window_map(result: Result) -> canvas.Figure:
-    """A map for each layer; the recommended level of every snapshot that has a window, and how far that reaches."""
-    layers = moving_window.swept_layers(result)
+    """A map for each layer; the recommended level of every snapshot that has a window, and how far that reaches.
+
+    Of more than four layers those of lowest ICR.
+    """
+    groups, swept = by_layer(result.rows), moving_window.swept_layers(result)
+    best = best_first({layer: groups[layer] for layer in swept})[:PANELS]
+    layers = [layer for layer in swept if layer in best]
     handles: list[Any] = []
     if any(window.shape == "u" for window in result.window):
         handles.append(canvas.Line2D([], [], **_recommended(), label="recommended σ"))
@@ -23,17 +31,18 @@ def window_map(result: Result) -> canvas.Figure:
     if any(window.shape != "u" and window.sigma is not None for window in result.window):
         handles.append(canvas.Line2D([], [], **_lost(), label="lowest ICR, no window"))
     if any(row.get("icr") is None for row in result.rows):
-        handles.append(canvas.Patch(facecolor="white", edgecolor=canvas.OTHERS, label="no ICR"))
+        handles.append(canvas.Patch(facecolor=canvas.paper(), edgecolor=canvas.faint(), label="no ICR"))
+    few = "" if len(layers) == len(swept) else f"the {len(layers)} layers of lowest ICR, of {len(swept)}"
     figure = canvas.figure(3.3 * len(layers), handles)
     for place, layer in enumerate(layers, start=1):
         axes = figure.add_subplot(len(layers), 1, place)
-        _map(figure, axes, result, [row for row in result.rows if row.layer == layer])
+        _map(figure, axes, result, groups[layer])
         _trace(axes, [window for window in result.window if window.layer == layer])
         axes.set_title(canvas.literal(layer), fontsize="small")
         axes.set_ylabel("noise level σ")
         if place < len(layers):
             axes.set_xlabel("")
-    figure.suptitle(canvas.title(series.run_name(result)))
+    figure.suptitle(canvas.title(series.run_name(result), few))
     canvas.legend(figure, handles)
     return figure
 
@@ -42,8 +51,9 @@ def _map(figure: canvas.Figure, axes: canvas.Axes, result: Result, rows: Sequenc
     steps = sorted({series.step(row) for row in rows})
     levels = sorted({row.sigma for row in rows})
     values = np.full((len(levels), len(steps)), np.nan)
+    column = {step: i for i, step in enumerate(steps)}
     for row in rows:
-        values[levels.index(row.sigma), steps.index(series.step(row))] = canvas.gap(row.get("icr"))
+        values[levels.index(row.sigma), column[series.step(row)]] = canvas.gap(row.get("icr"))
     is_log = canvas.drawing().step_scale == "log" and steps[0] > 0
     x = np.exp(_borders(np.log(steps))) if is_log else _borders(np.array(steps, float))
     y = np.exp(_borders(np.log(levels)))
@@ -75,7 +85,7 @@ def _trace(axes: canvas.Axes, windows: Sequence[WindowRow]) -> None:
 
 def _recommended() -> dict[str, Any]:
     return {
-        "color": "white", "marker": "o", "markersize": 4, "markeredgecolor": canvas.INK, "markeredgewidth": 0.6,
+        "color": "white", "marker": "o", "markersize": 4, "markeredgecolor": canvas.OUTLINE, "markeredgewidth": 0.6,
         "linewidth": 1.6, "path_effects": canvas.outlined(),
     }  # fmt: skip
 

@@ -7,11 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from diffscope import registry
+from diffscope.errors import DataError
+from diffscope.report import views
 from diffscope.report.page import document
 from diffscope.report.page.charts import has_choice, together
 from diffscope.report.parts import Table
 from diffscope.report.views.base import view_of
 from diffscope.results import RESULT, Record, Result, Shown, dumps, read_record, read_result
+
+PAIR = "pair"
+"""The facet that tells several comparisons apart."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +37,13 @@ def read(path: str) -> Shown:
     Raises:
         DataError: There is none, in one line.
     """
-    record = read_record(path)
-    if {"protocol", "timing"} <= record.keys():
+    record = read_record(path, ("diffscope", "command"))
+    if {"protocol", "timing", "rows"} <= record.keys():
         return read_result(path)
-    return Record(str(record.get("command")), record)
+    command = str(record["command"])
+    if command not in registry.members(views.__name__):
+        raise DataError(f"{path}: of a command {command!r}, which this version does not have; measure again")
+    return Record(command, record)
 
 
 def page(paths: Sequence[str], results: Sequence[Shown], compared: Sequence[Compared] = ()) -> str:
@@ -46,15 +55,12 @@ def page(paths: Sequence[str], results: Sequence[Shown], compared: Sequence[Comp
         compared: What comparing them came to.
     """
     names = distinct(paths)
-    seen = [
-        view_of(result).seen(result, view_of(result).records(result), dumps(result), folder_of(path), name)
-        for path, result, name in zip(paths, results, names, strict=True)
-    ]
+    seen = [_seen(*one) for one in zip(paths, results, names, strict=True)]
     if len(seen) == 1:
         return document.page(seen)
     charts = together({one.name: one.charts for one in seen})
     found = {f"{one.old} → {one.new}": one.found for one in compared if isinstance(one.found, Record)}
-    changes = together({pair: view_of(record).charts(record) for pair, record in found.items()})
+    changes = together({pair: view_of(record).charts(record) for pair, record in found.items()}, PAIR)
     refused = [
         f"{one.old} and {one.new} are not compared: {one.found}." for one in compared if isinstance(one.found, str)
     ]
@@ -64,6 +70,16 @@ def page(paths: Sequence[str], results: Sequence[Shown], compared: Sequence[Comp
     main, chosen = ([one for one in charts if has_choice(one) is choice] for choice in (False, True))
     told = document.Beside([*main, *changes, *chosen], [*tables, *_differing(names, results)], [*said, *refused])
     return document.page(seen, told)
+
+
+def _seen(path: str, result: Shown, name: str) -> document.Seen:
+    view = view_of(result)
+    try:
+        return view.seen(result, view.records(result), dumps(result), folder_of(path), name)
+    except (KeyError, TypeError, AttributeError) as error:
+        if isinstance(result, Result):  # whose parts were looked at when it was read
+            raise
+        raise DataError(f"{path}: a record with a missing or unknown part ({error}); write it again") from None
 
 
 def brief(path: str) -> str:

@@ -260,17 +260,18 @@ def _around(value: float | None, error: float | None) -> tuple[float | None, flo
     return (None, None) if value is None or error is None else (value - 1.96 * error, value + 1.96 * error)
 
 
-def together(drawn: Mapping[str, Sequence[Drawn]]) -> list[Drawn]:
+def together(drawn: Mapping[str, Sequence[Drawn]], facet: str = RESULT) -> list[Drawn]:
     """The charts of several results: those of the same key as one.
 
     Args:
         drawn: By the names of the results.
+        facet: What those names tell apart.
     """
     found: dict[str, list[tuple[str, Drawn]]] = {}
     for name, charts in drawn.items():
         for chart in charts:
             found.setdefault(chart.key, []).append((name, chart))
-    return [one for group in found.values() for one in _joined(group)]
+    return [one for group in found.values() for one in _joined(group, facet)]
 
 
 def has_choice(chart: Drawn) -> bool:
@@ -278,10 +279,10 @@ def has_choice(chart: Drawn) -> bool:
     return isinstance(chart, Chart) and chart.single is not None
 
 
-def _joined(group: Sequence[tuple[str, Drawn]]) -> list[Drawn]:
+def _joined(group: Sequence[tuple[str, Drawn]], facet: str) -> list[Drawn]:
     first = group[0][1]
     if isinstance(first, Chart):
-        return _joined_charts([(name, chart) for name, chart in group if isinstance(chart, Chart)])
+        return _joined_charts([(name, chart) for name, chart in group if isinstance(chart, Chart)], facet)
     if isinstance(first, Dots):
         dots = [
             replace(dot, name=f"{name}: {dot.name}" if len(chart.dots) > 1 else name)
@@ -293,7 +294,7 @@ def _joined(group: Sequence[tuple[str, Drawn]]) -> list[Drawn]:
     return [replace(one, title=f"{name}: {one.title}") for name, one in group if isinstance(one, Square)]
 
 
-def _joined_charts(charts: Sequence[tuple[str, Chart]]) -> list[Drawn]:
+def _joined_charts(charts: Sequence[tuple[str, Chart]], named: str) -> list[Drawn]:
     """One chart; maps stand alone where not all have one, for their levels are not those of the others."""
     first = charts[0][1]
     facets = tuple(dict.fromkeys(facet for _, chart in charts for facet in chart.facets))
@@ -305,7 +306,7 @@ def _joined_charts(charts: Sequence[tuple[str, Chart]]) -> list[Drawn]:
     alone = [(name, chart) for name, chart in charts if chart.map is not None]
     joined = len(alone) == len(charts)
     shared = _joined_map(charts, facets) if joined else None
-    whole = replace(first, facets=(RESULT, *facets), curves=curves, map=shared)
+    whole = replace(first, facets=(named, *facets), curves=curves, map=shared)
     return [whole, *([] if joined else [replace(chart, title=f"{name}: {chart.title}") for name, chart in alone])]
 
 

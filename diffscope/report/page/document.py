@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffscope.names import in_json
 from diffscope.report import spreadsheet
@@ -24,6 +24,9 @@ from diffscope.report.page.charts import Drawn
 from diffscope.report.page.markup import Markup, element
 from diffscope.report.parts import Facts, Part, Table, Text, groups
 from diffscope.report.text import NULL
+
+if TYPE_CHECKING:
+    from diffscope.report.figures.canvas import Figure
 
 SCRIPTS = ("common", "curves", "map", "shapes", "tables", "start")
 CELLS = 40_000
@@ -361,11 +364,21 @@ def _digest(script: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-def pictures_in(folder: Path, said: Mapping[str, str]) -> list[Picture]:
-    """The pictures of images that a folder of results holds; those that cannot be read are left out."""
+def pictures_in(folder: Path, said: Mapping[str, str], drawn: Mapping[str, Figure]) -> list[Picture]:
+    """The pictures of images of a result; those that are nowhere are left out.
+
+    Args:
+        folder: May hold them as PNG.
+        said: By the names of their files, what is to be seen.
+        drawn: What has just been drawn, for a folder that has it in other forms alone.
+    """
     found = []
     for name, words in said.items():
         path = folder / f"{name}.png"
         if path.is_file():
             found.append(Picture(name.capitalize(), words, path.read_bytes()))
+        elif name in drawn:
+            from diffscope.report.figures import canvas  # matplotlib takes a second to load
+
+            found.append(Picture(name.capitalize(), words, canvas.png(drawn[name])))
     return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from diffscope.report.page.charts import Axis, Chart, Curve, Dot, Dots, Drawn, Marks, curve
 from diffscope.report.page.measures import measures_chart
@@ -44,15 +46,26 @@ def accuracy_charts(result: Result, kinds: Mapping[str, str]) -> list[Drawn]:
         kinds: Keys of accuracies, and how a reader is told of what was probed.
     """
     _, groups = _groups(result)
+    levels = sorted({row.sigma for row in result.rows})
     found = {key: name for key, name in kinds.items() if any(row.get(key) is not None for row in result.rows)}
     curves = [
         curve((name, layer), rows, _sigma, key) for key, name in found.items() for (layer, *_), rows in groups.items()
     ]
+    curves += [_beside(encoder, levels) for encoder in result.sections.get("beside", ())]
     said = "Bands: 95 % intervals over test images."
+    if "beside" in result.sections:
+        said += " Level lines: encoders beside the network, of images without noise."
     title = "Accuracy of the linear probe"
     if all(len(rows) == 1 for rows in groups.values()):
         return [_dots("accuracy", title, SHARE, curves)]
     return [Chart("accuracy over sigma", title, SIGMA, SHARE, ("probed", LAYER), curves, best="highest", said=said)]
+
+
+def _beside(encoder: Mapping[str, Any], levels: Sequence[float]) -> Curve:
+    """Of an encoder that knows no noise: the same at all levels."""
+    at = ("features", f"{Path(encoder['encoder']).name} (clean)")
+    low, high = ([encoder.get(f"accuracy_{end}")] * len(levels) for end in ("low", "high"))
+    return Curve(at, levels, [encoder["accuracy"]] * len(levels), low, high)
 
 
 def segmentation_charts(result: Result) -> list[Drawn]:

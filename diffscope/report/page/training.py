@@ -7,10 +7,10 @@ from typing import Any
 
 from diffscope.report.page.charts import Axis, Chart, Curve, Drawn, Map, Marks, curve, level
 from diffscope.report.page.levels import ICR, LAYER, SIGMA
-from diffscope.report.page.measures import measures_chart
+from diffscope.report.page.measures import MEASURE, measures_chart
 from diffscope.report.text import number
 from diffscope.report.words import alarm as of_alarm
-from diffscope.report.words import series, training
+from diffscope.report.words import quality, series, training
 from diffscope.results import Alarm, OnsetRow, Overlay, Result, Row
 
 LEVEL = "σ"
@@ -27,12 +27,31 @@ def charts(result: Result) -> list[Drawn]:
     return [*pooled, _icr(result, groups, x), *_overlays(result.overlay, x), *others]
 
 
-def share_charts(rows: Sequence[Mapping[str, Any]], key: str, title: str, axis: Axis) -> list[Drawn]:
+STEP = Axis("training step", whole=True)
+
+
+def share_charts(rows: Sequence[Row], key: str, title: str, axis: Axis) -> list[Drawn]:
     """A share over steps, as of copies among samples."""
-    x = Axis("training step", whole=True)
-    known = sorted((row for row in rows if row.get("step") is not None), key=lambda row: int(row["step"]))
-    return [Chart(f"{key} over steps", title, x, axis, (), [curve((), known, lambda row: float(row["step"]), key)],
-                  said="Bands: 95 % intervals.")]  # fmt: skip
+    drawn = curve((), _by_step(rows), series.step, key)
+    return [Chart(f"{key} over steps", title, STEP, axis, (), [drawn], said="Bands: 95 % intervals.")]
+
+
+def quality_charts(result: Result) -> list[Drawn]:
+    """How samples as a whole compare with images over steps, one measure at a time."""
+    rows = _by_step(result.rows)
+    curves = [
+        curve((name, against), rows, series.step, f"{key}{end}")
+        for key, name in quality.NAMES.items()
+        for end, against in quality.AGAINST.items()
+        if any(row.get(f"{key}{end}") is not None for row in rows)
+    ]
+    facets, said = (MEASURE, "against"), quality.compared(result)
+    return [Chart("quality over steps", "Quality of samples", STEP, Axis("value"), facets, curves, single=MEASURE,
+                  said=f"Bands: 95 % intervals. {said}")]  # fmt: skip
+
+
+def _by_step(rows: Sequence[Row]) -> list[Row]:
+    return sorted((row for row in rows if row.step is not None), key=series.step)
 
 
 def _groups(rows: Sequence[Row]) -> dict[tuple[str, ...], list[Row]]:

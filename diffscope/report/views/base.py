@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from diffscope.report.page.charts import Drawn
     from diffscope.report.page.document import Seen
 
+    Figures = Mapping[str, Figure]
+
 S = TypeVar("S", Result, Record)
 Records = Sequence[Mapping[str, Any]]
 
@@ -157,14 +159,17 @@ class View(ABC, Generic[S]):
             drawing: How pictures are drawn, as options of `Drawing`.
         """
         drawn, records = self._drawn(shown, Drawing(**drawing)) if figures else {}, self.records(shown)
-        return files.write(shown, records, drawn, folder, partial(self._page, shown, records, renewed=renewed))
+        page = partial(self._page, shown, records, renewed=renewed, drawn=drawn)
+        return files.write(shown, records, drawn, folder, page)
 
     def finish(self, shown: S, folder: Path) -> None:
         """Writes the page of a finished result anew, in a folder that holds one that renews itself."""
         if (folder / PAGE).exists():
             files.write_page(self._page(shown, self.records(shown), dumps(shown), folder), folder / PAGE)
 
-    def seen(self, shown: S, records: Records, text: str, folder: Path, name: str = "") -> Seen:
+    def seen(
+        self, shown: S, records: Records, text: str, folder: Path, name: str = "", drawn: Figures | None = None
+    ) -> Seen:
         """What a page shows of it.
 
         Args:
@@ -173,10 +178,11 @@ class View(ABC, Generic[S]):
             text: Of its `result.json`.
             folder: Where its pictures are.
             name: What tells it apart from other results on the page.
+            drawn: Its pictures, where they have just been drawn.
         """
         from diffscope.report.page import document
 
-        pictures = document.pictures_in(folder, self.pictures)
+        pictures = document.pictures_in(folder, self.pictures, drawn or {})
         return document.Seen(
             name,
             shown.command,
@@ -190,10 +196,18 @@ class View(ABC, Generic[S]):
             pictures,
         )
 
-    def _page(self, shown: S, records: Records, text: str, folder: Path, renewed: float | None = None) -> str:
+    def _page(
+        self,
+        shown: S,
+        records: Records,
+        text: str,
+        folder: Path,
+        renewed: float | None = None,
+        drawn: Figures | None = None,
+    ) -> str:
         from diffscope.report.page import document
 
-        return document.page([self.seen(shown, records, text, folder)], renewed=renewed)
+        return document.page([self.seen(shown, records, text, folder, drawn=drawn)], renewed=renewed)
 
     def _drawn(self, shown: S, drawing: Drawing | None = None) -> dict[str, Figure]:
         from diffscope.report.figures import canvas

@@ -68,11 +68,12 @@ class _View(View[Result]):
 
     def charts(self, shown: Result) -> list[Drawn]:
         from diffscope.report.page.charts import Axis, Dot, Dots
-        from diffscope.report.page.training import share_charts
+        from diffscope.report.page.training import quality_charts, share_charts
 
         title, axis = "Share of copies among samples", Axis(f"share of copies ({shown.rows[0]['criterion']})")
         if sum(row["step"] is not None for row in shown.rows) > 1:
-            return share_charts(shown.rows, "share", title, axis)
+            of_quality = quality_charts(shown) if "quality" in shown.sections else []
+            return [*share_charts(shown.rows, "share", title, axis), *of_quality]
         dots = [
             Dot(Path(row["checkpoint"]).name, row["share"], row["share_low"], row["share_high"]) for row in shown.rows
         ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 from diffscope import __version__
@@ -17,6 +18,8 @@ from diffscope.results import SCHEMA, Record, Result, Row, Shown, read_result
 
 ALPHA = 0.05
 """Share of comparisons of equal results in which any row at all may be called significant."""
+EACH_TWO = 6
+"""Results of which all fifteen pairs are still looked at."""
 
 
 def compared(old: str | Result, new: str | Result) -> Record:
@@ -39,24 +42,23 @@ def compared(old: str | Result, new: str | Result) -> Record:
     return Record("compare", {**head, **sides, **compare(before, after)})
 
 
-def compare_with_first(results: Sequence[Shown]) -> dict[tuple[int, int], Record | str]:
-    """Each later result against the first, of those that have ICR; a sentence where the two may not be compared.
+def compare_each_two(results: Sequence[Shown]) -> dict[tuple[int, int], Record | str]:
+    """Each later result against each earlier one, of those that have ICR; of more than six against the first alone.
 
     Args:
         results: Of any commands.
 
     Returns:
-        By the places of the two results: what `compare` found, or why it refused.
+        By the places of the two results: what `compare` found, or a sentence why the two may not be compared.
     """
-    places = [i for i, result in enumerate(results) if isinstance(result, Result) and _has_icr(result)]
+    known = {i: result for i, result in enumerate(results) if isinstance(result, Result) and _has_icr(result)}
+    pairs = [*combinations(known, 2)]
+    if len(known) > EACH_TWO:
+        pairs = pairs[: len(known) - 1]
     found: dict[tuple[int, int], Record | str] = {}
-    for new in places[1:]:
-        old = places[0]
-        before, after = results[old], results[new]
-        assert isinstance(before, Result)
-        assert isinstance(after, Result)
+    for old, new in pairs:
         try:
-            found[old, new] = compare(before, after)
+            found[old, new] = compare(known[old], known[new])
         except (ProtocolMismatch, DataError) as error:
             found[old, new] = str(error)
     return found

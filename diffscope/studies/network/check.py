@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffscope import __version__
 from diffscope.errors import UsageError
 from diffscope.extraction import DTYPES, Inputs, arithmetic, batch_label, not_finite
 from diffscope.families import WrappedDenoiser, outermost, possible, posterior_mean
@@ -27,7 +28,7 @@ from diffscope.measure.description import described_checkpoint
 from diffscope.measure.job import Job
 from diffscope.measure.opening import job_of, load, open_images
 from diffscope.options.settings import Loading, Settings
-from diffscope.results import Record, finite
+from diffscope.results import SCHEMA, Record, finite
 
 LEVELS = (0.1, 0.5, 2.0)
 """Below, about and above the spread of images in [-1, 1], which is 0.5."""
@@ -158,6 +159,9 @@ def _content(
     named = denoiser.interface.named
     assert named is not None
     return {
+        "diffscope": __version__,
+        "schema": SCHEMA,
+        "command": "network",
         **described_checkpoint(job),
         "evidence": denoiser.evidence,
         "weights_reason": job.checkpoint.weights_reason,

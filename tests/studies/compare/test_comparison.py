@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diffscope.results import Result, Row
-from diffscope.studies.compare.compare import compare
+from diffscope.studies.compare.compare import EACH_TWO, compare, compare_each_two
 
 ZIGZAG = np.where(np.arange(16) % 2, 1.0, -1.0) / np.sqrt(15)
 """Replicates whose jackknife SE is 1: Σ z² = G/(G−1)."""
@@ -62,3 +62,12 @@ def test_rows_that_are_the_same_are_counted() -> None:
         found = compare(result(old), result(new))["rows"]
         assert [one["p_corrected"] for one in found[1:]] == [1.0] * same
         assert found[0]["significant"] is significant
+
+
+@pytest.mark.parametrize(("count", "pairs"), [(2, 1), (3, 3), (6, 15), (7, 6)])
+def test_of_few_results_each_two_are_compared_and_of_many_each_with_the_first(count: int, pairs: int) -> None:
+    found = compare_each_two([result([row(0, 0.0, 0.1)])] * count)
+    assert len(found) == pairs
+    assert all(old < new for old, new in found)
+    if count > EACH_TWO:
+        assert {old for old, _ in found} == {0}
