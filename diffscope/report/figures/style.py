@@ -145,4 +145,5 @@ def shade() -> str:
 def mixed(part: float, colour: str | None = None) -> str:
     """That part of a colour, or of the colour of text, on the ground."""
     over, under = to_rgb(rcParams["text.color"] if colour is None else colour), to_rgb(rcParams["axes.facecolor"])
-    return to_hex([part * a + (1 - part) * b for a, b in zip(over, under, strict=True)]).upper()
+    red, green, blue = (part * a + (1 - part) * b for a, b in zip(over, under, strict=True))
+    return to_hex((red, green, blue)).upper()

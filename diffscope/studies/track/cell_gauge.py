@@ -85,7 +85,7 @@ class CellGauge(Gauge):
         if row["icr"] is None or row["replicates"] is None:
             return math.inf
         low, high = interval(row["icr"], row["replicates"], views, self.error)
-        return (high - low) / 2 / row["icr"]
+        return float((high - low) / 2 / row["icr"])
 
     def judge(self, run: Run) -> Judgement:
         """A verdict for each layer and level, in the order of the network."""
