@@ -244,9 +244,9 @@ def test_encoders_beside_a_probe_are_level_lines() -> None:
         "accuracy_low": 0.7,
         "accuracy_high": 0.8,
     }
+    assert isinstance(made, Result)
     keys = ("difference", "difference_se", "knn", "csnr", *(key for key in made.rows[0] if "noise" in key))
     told = dict.fromkeys(keys, 0.5)
-    assert isinstance(made, Result)
     chart = charts_of(made.having(beside=({**encoder, **told},)))["Accuracy of the linear probe"]
     layers = next(facet["values"] for facet in chart["facets"] if facet["name"] == "layer")
     assert layers[-1] == "dino.safetensors (clean)"

@@ -72,23 +72,26 @@ def test_names_that_do_not_fit_are_refused(tmp_path: Path, said: object, message
 @pytest.mark.parametrize("key", ["class_names", "label_names"])
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_an_npz_names_its_classes(tmp_path: Path, key: str, order: str) -> None:
+    def of(names: np.ndarray) -> Any:
+        return {key: names}
+
     names = np.array(["cat", "ülk", "emu"]).astype(f"{order}U3")
     images: Any = {"x": pixels(0, 2, 8, 8, 3), "y": np.array([2, 0])}
-    np.savez_compressed(tmp_path / "a.npz", **images, **{key: names})
-    np.savez(tmp_path / "latents.npz", mean=np.zeros((2, 4, 2, 2)), y=np.array([2, 0]), **{key: names})
+    np.savez_compressed(tmp_path / "a.npz", **images, **of(names))
+    np.savez(tmp_path / "latents.npz", mean=np.zeros((2, 4, 2, 2)), y=np.array([2, 0]), **of(names))
     for name in ("a.npz", "latents.npz"):
         source = open_source(str(tmp_path / name))
         assert (labels_of(source), source.class_names) == ([2, 0], ["cat", "ülk", "emu"])
-    np.savez(tmp_path / "pickled.npz", **images, **{key: names.astype(object)})
-    np.savez(tmp_path / "numbers.npz", **images, **{key: np.arange(3)})
+    np.savez(tmp_path / "pickled.npz", **images, **of(names.astype(object)))
+    np.savez(tmp_path / "numbers.npz", **images, **of(np.arange(3)))
     for name in ("pickled.npz", "numbers.npz"):
         source = open_source(str(tmp_path / name))
         assert (labels_of(source), source.class_names) == ([2, 0], None)
     for wrong, message in ((names[:2], "label 2 and 2 class names"), (names[None], "class names of")):
-        np.savez(tmp_path / "wrong.npz", **images, **{key: wrong})
+        np.savez(tmp_path / "wrong.npz", **images, **of(wrong))
         assert message in refused(tmp_path / "wrong.npz")
     beyond = np.frombuffer(np.full(9, 0x110000, "<u4").tobytes(), "<U3")
-    np.savez(tmp_path / "wrong.npz", **images, **{key: beyond})
+    np.savez(tmp_path / "wrong.npz", **images, **of(beyond))
     assert "class names that are no text" in refused(tmp_path / "wrong.npz")
 
 
