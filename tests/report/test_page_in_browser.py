@@ -300,11 +300,12 @@ def test_a_renewed_page_shows_what_was_chosen(opened: Open, pages: dict[str, Pat
     page = opened("renewed")
     page.evaluate("window.before = true")
     page.locator("[data-chart='0'] fieldset input").first.uncheck()
-    page.wait_for_load_state()
-    deadline = time.monotonic() + LIMIT / 1000
-    while page.evaluate("window.before") and time.monotonic() < deadline:
-        with contextlib.suppress(playwright.Error):  # between two pages
+    deadline, is_old = time.monotonic() + LIMIT / 1000, True
+    while is_old and time.monotonic() < deadline:
+        with contextlib.suppress(playwright.Error):  # between two pages nothing can be asked
+            is_old = bool(page.evaluate("window.before"))
             page.wait_for_timeout(200)
+    assert not is_old
     page.locator("html[data-drawn]").wait_for(state="attached")
     page.locator("#pause").click()
     assert page.locator("#pause").inner_text() == "Go on renewing"
