@@ -195,7 +195,7 @@ def _check_inputs(denoiser: Denoiser, source: Source, settings: Settings) -> Non
         raise DataError("this model has no null class; use `class_label=label` or `class_label=INT`")
     if chosen == "label":
         if source.labels is None:
-            raise DataError(f"`class_label=label` needs labels and {source.without_classes()}")
+            raise DataError(f"`class_label=label` needs labels, and {source.without_classes()}")
         if int(source.labels.max()) >= classes.count:
             raise DataError(
                 f"`class_label=label`: labels reach {int(source.labels.max())}, the model has {classes.count} classes"

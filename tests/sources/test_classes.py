@@ -176,7 +176,7 @@ def test_where_only_some_have_a_class_all_are_measured_and_a_probe_counts_them(
     ran = diffscope("probe", *given)
     assert (ran.code, ran.err.splitlines()[-1]) == (
         1,
-        f"error: probe needs labels and in {path} {source.lacking}; complete them, or say all of them by --labels",
+        f"error: probe needs labels, and in {path} {source.lacking}; complete them, or say all of them by --labels",
     )
     near = diffscope("neighbors", *given, "--json")
     assert near.code == 0

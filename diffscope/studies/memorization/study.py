@@ -74,4 +74,4 @@ def _check_holdout(holdout: Source, source: Source, choices: Choices) -> None:
     if not len(holdout):
         raise DataError(f"`holdout={holdout.path}`: no images in it")
     if choices.class_label == "label" and choices.encoder is None and holdout.labels is None:
-        raise DataError(f"`class_label=label` needs labels and {holdout.without_classes()}")
+        raise DataError(f"`class_label=label` needs labels, and {holdout.without_classes()}")

@@ -116,7 +116,7 @@ def plan(
     """Cheap, and before any image is read; DataError where labels are missing, MemoryLimit."""
     for source in (job.source, *([] if test is None else [test])):
         if source.labels is None:
-            raise DataError(f"probe needs labels and {source.without_classes()}")
+            raise DataError(f"probe needs labels, and {source.without_classes()}")
     if test is not None:
         _check_names(job.source, test)
 
