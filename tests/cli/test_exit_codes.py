@@ -176,7 +176,7 @@ def test_classes(pictures: Path, tmp_path: Path) -> None:
 
     refused(asked(EDM, pictures, 3), 1, "not class-conditional")
     refused(asked(EDM, pictures, "label"), 1, "not class-conditional")
-    refused(asked(EDM_CLASSES, flat, "label"), 1, "no labels")
+    refused(asked(EDM_CLASSES, flat, "label"), 1, "needs labels", "has none")
     refused(asked(EDM_CLASSES, pictures, 1000), 1, "1000", "from 0 to")
 
 

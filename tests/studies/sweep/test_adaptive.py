@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import DATA as FILES
 from commands import command_line, prepared, without_timing
 
 from diffscope import api
@@ -50,7 +49,6 @@ from diffscope.studies.sweep.stopping import Decision, Reading, curve, decide, l
 from diffscope.studies.sweep.sweep import sweep
 from diffscope.studies.sweep.window import semantic_window
 
-SERIES = FILES / "series"
 TOY, IMAGES = "toy:d=8,side=8", 480
 DATA = f"synthetic:count={IMAGES}"
 LOOKS = (128, 240, IMAGES)
@@ -510,13 +508,6 @@ def test_one_view_has_no_icr(tmp_path: Path) -> None:
 def test_an_accuracy_that_is_no_share(accuracy: float) -> None:
     with pytest.raises(UsageError, match=r"`accuracy=.*`: expected a share of ICR such as 2%"):
         api.function("sweep")(TOY, DATA, accuracy=accuracy)
-
-
-def test_a_training_run_has_no_accuracy(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"augment": "none", "workers": 0, "sigma": 0.3, "accuracy": 0.1, "out": tmp_path}
-    with pytest.raises(TypeError, match="no argument 'accuracy'"):
-        api.function("track")(str(SERIES / "snapshot-0025600.safetensors"), str(SERIES / "images.npz"), **options)
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("command", "check"), [("icr", False), ("sweep", True)])
