@@ -62,8 +62,8 @@ def folder(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(pictures, folder / "images")
     for name in ("runs", "few"):
         shutil.copytree(DATA / "series", folder / name)
-    for path in sorted((folder / "few").glob("*.safetensors"))[:-4]:
-        path.unlink()
+    for snapshot in sorted((folder / "few").glob("*.safetensors"))[:-4]:
+        snapshot.unlink()
     (folder / "fid.csv").write_text("step,fid\n25600,80\n204800,30\n409600,40\n")
     sweep = ("sweep", folder / "ckpt.pkl", "--data", folder / "images", "--num-levels", 3)
     assert diffscope(*sweep, "--out", folder / "old").code == 0
